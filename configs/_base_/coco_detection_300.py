@@ -1,0 +1,12 @@
+# COCO with a short side of 300 and a long side of at most 500. The paper prints no cap of the long
+# side: this one keeps the ratio of the Caffe release's 600 to 1000.
+_base_ = './coco_detection.py'
+
+scale = (500, 300)
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = scale
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = scale
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,23 @@
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    '../_base_/runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='ShuffleNetV2',
+        widen_factor=1.0,
+        layout='torchvision',
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=0,
+        norm_eval=True,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/shufflenetv2_x1-5666bf0f80.pth',
+        ),
+    ),
+    neck=dict(in_channels=[24, 116, 232, 464]),
+)

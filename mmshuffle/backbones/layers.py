@@ -1,0 +1,116 @@
+"""What two or more networks share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Deal the channels of ``groups`` groups out in turn (ShuffleNet V1, section 3.1, Figure 1).
+
+    Channel ``j`` of group ``i`` moves to position ``j * groups + i``: reshape to
+    (groups, channels / groups), transpose, flatten. ``channel_shuffle(x, C // groups)`` is the
+    inverse.
+
+    Args:
+        x: (N, C, H, W) with C a multiple of ``groups``.
+        groups: Number of groups.
+
+    Returns:
+        (N, C, H, W) in the memory layout of ``x``.
+    """
+    if is_channels_last(x):
+        y = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1))
+        return y.transpose(3, 4).flatten(3, 4).permute(0, 3, 1, 2)
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def interleave(a: Tensor, b: Tensor) -> Tensor:
+    """Channel shuffle, with two groups, of the concatenation of two (N, C, H, W) tensors.
+
+    One copy instead of two; the memory layout is that of ``a``.
+    """
+    if is_channels_last(a):
+        y = torch.stack((a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)), 4)
+        return y.flatten(3, 4).permute(0, 3, 1, 2)
+    return torch.stack((a, b), 2).flatten(1, 2)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of (N, C, H, W) lie side by side, also in a slice of its channels.
+
+    Where both layouts are the same memory (H = W = 1) either answer is right.
+    """
+    return x.stride(1) == 1
+
+
+def run_unit(
+    unit: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool
+) -> Tensor:
+    """Compute ``forward(x)``, with its activations recomputed in the backward pass if ``with_cp``.
+
+    The pass that checkpointing repeats must not update BatchNorm statistics a second time, or the
+    trained network would differ from one trained without checkpointing.
+
+    Args:
+        unit: Module whose layers ``forward`` uses.
+        forward: The computation.
+        x: Its input.
+        with_cp: Whether to recompute.
+    """
+    if not (with_cp and x.requires_grad):
+        return forward(x)
+    return checkpoint(
+        forward,
+        x,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _unchanged_norm_statistics(unit)),
+    )
+
+
+@contextmanager
+def _unchanged_norm_statistics(module: nn.Module) -> Iterator[None]:
+    """Let every BatchNorm of ``module`` write its statistics to copies that are then dropped."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [dict(m._buffers) for m in norms]
+    for norm in norms:
+        norm._buffers.update({k: v.clone() for k, v in norm._buffers.items() if v is not None})
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)
+
+
+def set_norm_eval(module: nn.Module) -> None:
+    """Put every BatchNorm below ``module``, of whatever kind, into evaluation mode."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+
+
+def init_normal_fan_in(module: nn.Module, first: nn.Module) -> None:
+    """Initialise as the released ShuffleNet code does.
+
+    Convolutions are normal with standard deviation 1 / fan-in channels of a group, the first one
+    0.01; BatchNorm has weight 1 and bias 1e-4.
+
+    Args:
+        module: Network to initialise in place.
+        first: Its first convolution.
+    """
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(
+                    layer.weight, 0, 0.01 if layer is first else 1 / layer.weight.shape[1]
+                )
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
+                nn.init.ones_(layer.weight)
+                nn.init.constant_(layer.bias, 1e-4)

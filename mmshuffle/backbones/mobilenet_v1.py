@@ -1,0 +1,138 @@
+"""MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications.
+
+arXiv 1704.04861.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from .base import BaseBackbone, check_choice
+from .layers import run_unit
+
+# Table 1: (output channels, stride) of the depthwise separable layers of each stage. The last
+# layer is printed with stride 2, but its printed input and output are both 7x7: it has stride 1.
+STAGE_LAYERS = (
+    ((64, 1), (128, 2), (128, 1)),
+    ((256, 2), (256, 1)),
+    ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
+    ((1024, 2), (1024, 1)),
+)
+STEM_CHANNELS = 32
+MIN_CHANNELS = 8
+
+
+@MODELS.register_module()
+class MobileNetV1(BaseBackbone):
+    """MobileNet V1.
+
+    Stage 0 is the first convolution and the layers up to the last at stride 4, stages 1 to 3 are
+    the layers at strides 8, 16 and 32. Multiply-adds at 224x224 with a 1000-way classifier: 569,
+    325, 149 and 41 M at widths 1, 0.75, 0.5 and 0.25 (Table 6).
+
+    ReLU6, as in TensorFlow's release, is ``act_cfg=dict(type='ReLU6')``, and its BatchNorm is
+    ``norm_cfg=dict(type='BN', eps=1e-3)``.
+
+    Args:
+        widen_factor: The paper's width multiplier alpha, above 0 and at most 4; every width is
+            truncated to an integer of at least 8.
+        padding: ``'symmetric'`` pads every 3x3 convolution by 1; ``'same'`` pads as TensorFlow
+            does: at stride 2 and even input size only below and on the right.
+        out_indices: Stages to return; FPN on P2-P5 takes the default.
+        **kwargs: See :class:`BaseBackbone`.
+
+    Raises:
+        ValueError: An argument is outside its allowed values.
+
+    Example:
+        >>> import torch
+        >>> net = MobileNetV1(widen_factor=0.5)
+        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
+        [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 512, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        widen_factor: float = 1.0,
+        padding: str = 'symmetric',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(out_indices=out_indices, **kwargs)
+        if not 0 < widen_factor <= 4:
+            raise ValueError(
+                f'widen_factor={widen_factor!r} of MobileNetV1: give a number above 0 and up to 4 '
+                '(the paper has 0.25, 0.5, 0.75 and 1.0)'
+            )
+        check_choice(self, 'padding', padding, ('symmetric', 'same'))
+        if padding == 'same' and self.layer_cfg['conv_cfg'] is not None:
+            raise ValueError(
+                "padding='same' of MobileNetV1 brings its own conv_cfg: leave that out"
+            )
+        self.widen_factor = widen_factor
+        self.padding = padding
+        self._build_stages([self._width(layers[-1][0]) for layers in STAGE_LAYERS], (4, 8, 16, 32))
+
+    def _width(self, channels: int) -> int:
+        return max(int(channels * self.widen_factor), MIN_CHANNELS)
+
+    def _make_stage(self, index: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        if index == 0:
+            channels = self._width(STEM_CHANNELS)
+            layers.append(self._conv3x3(3, channels, stride=2))
+        else:
+            channels = self._width(STAGE_LAYERS[index - 1][-1][0])
+        for width, stride in STAGE_LAYERS[index]:
+            out_channels = self._width(width)
+            layers.append(
+                SeparableConv(
+                    self._conv3x3(channels, channels, stride, groups=channels),
+                    ConvModule(channels, out_channels, 1, **self.layer_cfg),
+                    self.with_cp,
+                )
+            )
+            channels = out_channels
+        return nn.Sequential(*layers)
+
+    def _conv3x3(
+        self, in_channels: int, out_channels: int, stride: int, groups: int = 1
+    ) -> ConvModule:
+        cfg = dict(self.layer_cfg)
+        if self.padding == 'same' and stride > 1:
+            cfg['conv_cfg'] = dict(type='Conv2dAdaptivePadding')
+        return ConvModule(
+            in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, **cfg
+        )
+
+    def reset_parameters(self) -> None:
+        """Initialise as TF-slim does: convolutions truncated normal, standard deviation 0.09."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
+
+
+class SeparableConv(nn.Module):
+    """3x3 depthwise and 1x1 convolution, each with BatchNorm and activation (Figure 3).
+
+    Args:
+        depthwise: The 3x3 depthwise convolution.
+        pointwise: The 1x1 convolution.
+        with_cp: Recompute activations in the backward pass.
+    """
+
+    def __init__(self, depthwise: ConvModule, pointwise: ConvModule, with_cp: bool) -> None:
+        super().__init__()
+        self.depthwise = depthwise
+        self.pointwise = pointwise
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        return run_unit(self, self._forward, x, self.with_cp)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))

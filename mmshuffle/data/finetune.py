@@ -1,0 +1,274 @@
+"""From a folder in COCO's format to a config that trains on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmshuffle.errors import UserError
+
+from .coco_check import check_annotations, missing_images, read_annotations
+
+# Roboflow writes valid/.
+SPLITS = {'train': ('train',), 'val': ('val', 'valid')}
+ANNOTATIONS = (
+    'annotations/{}.json',
+    'annotations/instances_{}.json',
+    'annotations/instances_{}2017.json',
+    'instances_{}.json',
+    'instances_{}2017.json',
+    '{}/_annotations.coco.json',
+)
+IMAGES = ('{}', '{}2017', 'images/{}', 'images/{}2017', 'images', 'JPEGImages', '.')
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A detection set in COCO's format.
+
+    Attributes:
+        train_ann: Annotation file of the training images.
+        val_ann: Annotation file of the validation images.
+        train_images: Folder that the file names in ``train_ann`` are relative to.
+        val_images: The same of ``val_ann``.
+        classes: Names of the categories that have annotations, in the files' order.
+        train_count: Number of training images.
+        val_count: Number of validation images.
+    """
+
+    train_ann: Path
+    val_ann: Path
+    train_images: Path
+    val_images: Path
+    classes: tuple[str, ...]
+    train_count: int
+    val_count: int
+
+
+def find_dataset(
+    folder: str | Path,
+    train_ann: str | Path | None = None,
+    val_ann: str | Path | None = None,
+    train_images: str | Path | None = None,
+    val_images: str | Path | None = None,
+) -> DetectionData:
+    """Find annotations and images in a folder, by the usual layouts, and check them.
+
+    Args:
+        folder: Root of the set.
+        train_ann: Annotation file, where it is none of :data:`ANNOTATIONS`; as given or relative to
+            ``folder``. So are the other three.
+        val_ann: The same for validation.
+        train_images: Image folder, where it is none of :data:`IMAGES`.
+        val_images: The same for validation.
+
+    Raises:
+        UserError: Something is missing, ambiguous or cannot be trained on; the message names the
+            option of ``tools/quickstart.py`` that decides it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'data folder {folder} does not exist')
+    given_ann = {'train': train_ann, 'val': val_ann}
+    given_images = {'train': train_images, 'val': val_images}
+    anns, contents, images = {}, {}, {}
+    for split in SPLITS:
+        anns[split] = _annotation_file(folder, split, given_ann[split])
+        contents[split] = read_annotations(anns[split])
+        _check(anns[split], contents[split])
+        images[split] = _image_folder(folder, split, anns[split], contents, given_images[split])
+    if anns['train'].samefile(anns['val']):
+        raise UserError(f'{anns["train"]} is given for training and validation; give two files')
+    return DetectionData(
+        train_ann=anns['train'],
+        val_ann=anns['val'],
+        train_images=images['train'],
+        val_images=images['val'],
+        classes=_classes(anns, contents),
+        train_count=len(contents['train']['images']),
+        val_count=len(contents['val']['images']),
+    )
+
+
+def apply_dataset(cfg: Config, dataset: DetectionData) -> None:
+    """Make a detector's config train, validate and test on a set; changes ``cfg``.
+
+    The data of all three loaders, the evaluators' annotation files and the number of classes of
+    every classifying head are set. Testing uses the validation images.
+    """
+    for split, loader in (
+        ('train', cfg.train_dataloader),
+        ('val', cfg.val_dataloader),
+        ('val', cfg.test_dataloader),
+    ):
+        inner = loader.dataset
+        while 'dataset' in inner:  # wrapped, as in RepeatDataset
+            inner = inner.dataset
+        inner.data_root = ''
+        inner.ann_file = str(getattr(dataset, f'{split}_ann').resolve())
+        inner.data_prefix = dict(img=str(getattr(dataset, f'{split}_images').resolve()))
+        inner.metainfo = dict(classes=dataset.classes)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
+            metric.ann_file = str(dataset.val_ann.resolve())
+            metric.classwise = True
+    for head in _classifying_heads(cfg.model):
+        head.num_classes = len(dataset.classes)
+
+
+def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_count: int) -> None:
+    """Set the length of the training and fit the learning-rate schedule to it; changes ``cfg``.
+
+    Schedulers that count epochs are stretched. Of those that count iterations, the warm-up keeps
+    its length, but takes no more than a fifth of the run, and the others end with the run.
+
+    Args:
+        cfg: A config that trains by epoch.
+        epochs: None keeps the config's.
+        batch_size: Images a step; None keeps the config's.
+        train_count: Number of training images.
+
+    Raises:
+        UserError: The config trains by iteration.
+    """
+    if 'max_epochs' not in (cfg.get('train_cfg') or {}):
+        raise UserError('the config must train by epoch: set train_cfg.max_epochs')
+    if batch_size is not None:
+        cfg.train_dataloader.batch_size = batch_size
+    old = cfg.train_cfg.max_epochs
+    new = old if epochs is None else epochs
+    cfg.train_cfg.max_epochs = new
+    iterations = new * -(-train_count // cfg.train_dataloader.batch_size)
+    warm_up = 0
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, Sequence) else [schedulers]:
+        if scheduler.get('by_epoch', True):
+            for key in ('begin', 'end', 'T_max'):
+                if key in scheduler:
+                    scheduler[key] = round(scheduler[key] * new / old)
+            if 'milestones' in scheduler:
+                scheduler.milestones = [round(m * new / old) for m in scheduler.milestones]
+        elif scheduler.type in ('LinearLR', 'ConstantLR'):
+            scheduler.end = warm_up = min(scheduler.end, max(iterations // 5, 1))
+        else:
+            scheduler.begin = min(scheduler.get('begin', 0), warm_up)
+            scheduler.end = iterations
+            if 'T_max' in scheduler:
+                scheduler.T_max = iterations - scheduler.begin
+
+
+def _annotation_file(folder: Path, split: str, given: str | Path | None) -> Path:
+    option = f'--{split}-ann'
+    if given is not None:
+        return _given(folder, given, option)
+    patterns = [pattern.format(name) for name in SPLITS[split] for pattern in ANNOTATIONS]
+    found = _distinct(folder / p for p in patterns if (folder / p).is_file())
+    if not found:
+        raise UserError(
+            f'{folder} has no annotation file of the {split} images, such as {patterns[0]}, '
+            f'{patterns[1]} or {patterns[5]}; name it with {option}'
+        )
+    if len(found) > 1:
+        raise UserError(
+            f'{folder} has several annotation files of the {split} images '
+            f'({_listed(found)}); choose one with {option}'
+        )
+    return found[0]
+
+
+def _image_folder(
+    folder: Path,
+    split: str,
+    ann: Path,
+    contents: dict[str, dict[str, Any]],
+    given: str | Path | None,
+) -> Path:
+    option = f'--{split}-images'
+    content = contents[split]
+    if given is not None:
+        chosen = _given(folder, given, option)
+        problems = missing_images(content, chosen)
+        if problems:
+            raise UserError(
+                f'{problems[0].rpartition(": ")[0]}, where {ann} wants it; mend {option}'
+            )
+        return chosen
+    # Roboflow keeps the images beside their annotations.
+    places = [folder / p.format(name) for name in SPLITS[split] for p in IMAGES] + [ann.parent]
+    found = _distinct(p for p in places if p.is_dir() and not missing_images(content, p))
+    if not found:
+        name = content['images'][0].get('file_name')
+        tried = _listed(_distinct(p for p in places if p.is_dir()))
+        raise UserError(
+            f'the {split} images ({name}, ...) are in none of {tried}; name their folder with '
+            f'{option}'
+        )
+    if len(found) > 1:
+        raise UserError(
+            f'the {split} images could be those in {_listed(found)}; choose one with {option}'
+        )
+    return found[0]
+
+
+def _given(folder: Path, given: str | Path, option: str) -> Path:
+    for path in (Path(given), folder / given):
+        if path.exists():
+            return path
+    raise UserError(f'{option}: neither {given} nor {folder / given} exists')
+
+
+def _check(path: Path, content: dict[str, Any]) -> None:
+    if not content['images'] or not content['annotations']:
+        raise UserError(f'{path} has no images or no annotations; nothing can be trained on it')
+    problems = check_annotations(content, allow_empty_boxes=True)
+    if not all('name' in category for category in content['categories']):
+        problems.append('a category has no name')
+    # pycocotools stops with a KeyError in the first evaluation.
+    for key in ('area', 'iscrowd'):
+        count = sum(key not in annotation for annotation in content['annotations'])
+        if count:
+            problems.append(f'{count} annotations without {key!r}, which COCO evaluation needs')
+    if problems:
+        raise UserError(f'{path}: {problems[0]}')
+
+
+def _classes(anns: dict[str, Path], contents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Return the names of the categories in use, in the order that both files agree on."""
+    used = set()
+    for content in contents.values():
+        names = {category['id']: category['name'] for category in content['categories']}
+        used |= {names[annotation['category_id']] for annotation in content['annotations']}
+    orders = {
+        split: [c['name'] for c in content['categories'] if c['name'] in used]
+        for split, content in contents.items()
+    }
+    # MMDetection numbers the classes in the order of each file, whatever the config says.
+    if orders['train'] != orders['val']:
+        raise UserError(
+            f'the categories of {anns["train"]} {orders["train"]} and of {anns["val"]} '
+            f'{orders["val"]} differ; give both files the same list in the same order'
+        )
+    if len(used) != len(orders['train']):
+        raise UserError(f'{anns["train"]} names a category twice: {orders["train"]}')
+    return tuple(orders['train'])
+
+
+def _classifying_heads(model: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for parent in (model, model.get('roi_head', {})):
+        for name in ('bbox_head', 'mask_head'):
+            head = parent.get(name)
+            yield from head if isinstance(head, Sequence) else [head] if head else []
+
+
+def _distinct(paths: Iterable[Path]) -> list[Path]:
+    """Leave out paths to a file or folder that is there already, through a link."""
+    kept: dict[Path, Path] = {}
+    for path in paths:
+        kept.setdefault(path.resolve(), path)
+    return list(kept.values())
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ', '.join(map(str, paths))

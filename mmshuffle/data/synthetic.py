@@ -1,0 +1,184 @@
+"""A detection set in COCO's format that the project draws itself, so that nothing is downloaded."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mmshuffle.errors import UserError
+
+from .drawing import CLASSES, Scene, draw_scene
+
+# Raise it with every change of what is drawn, so that no older set is taken for this one.
+VERSION = 1
+DESCRIPTION = 'dataset.json'
+SPLITS = ('train', 'val')
+JPEG_QUALITY = 90
+
+
+def draw_dataset(
+    root: str | Path,
+    train: int = 400,
+    val: int = 100,
+    seed: int = 0,
+    size: tuple[int, int] = (320, 240),
+    progress: bool = True,
+) -> None:
+    """Draw ``root/{train,val}/*.jpg`` and ``root/annotations/{train,val}.json``.
+
+    The same arguments give the same bytes. The set appears whole or not at all: it is drawn into a
+    neighbouring folder that is renamed at the end. If ``root`` holds exactly this set already, it
+    is kept; another drawn set is replaced.
+
+    A box encloses the visible part of its object, and ``area`` is the number of visible pixels.
+    Every object drawn has a box: at least 30 % of it is not covered by others, and at least 40 %
+    lies inside the picture.
+
+    Args:
+        root: Folder of the set; its parents are made.
+        train: Number of training images.
+        val: Number of validation images; none is among the training images.
+        seed: Of the random numbers. Image i of a split depends on this, i and ``size`` only.
+        size: Width and height in pixels.
+        progress: Show a progress bar.
+
+    Raises:
+        UserError: An argument is out of range, or ``root`` holds something else.
+    """
+    root = Path(root)
+    if min(train, val) < 1 or min(size) < 64 or seed < 0:
+        raise UserError(
+            f'cannot draw {train} + {val} images of {size[0]}x{size[1]} with seed {seed}: at least '
+            '1 image a split, 64 pixels a side, and no negative seed'
+        )
+    facts = {
+        'kind': 'mmshuffle drawn set',
+        'version': VERSION,
+        'seed': seed,
+        'train': train,
+        'val': val,
+        'width': size[0],
+        'height': size[1],
+    }
+    if _holds(root, facts):
+        return
+    if root.exists() and not _may_replace(root):
+        raise UserError(f'{root} holds something other than a drawn set; name another folder')
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', suffix='.partial', dir=root.parent))
+    try:
+        with tqdm(
+            total=train + val,
+            desc='drawing',
+            unit=' images',
+            disable=not progress,
+            leave=False,
+            # Into a file, a line now and then.
+            mininterval=0.1 if sys.stderr.isatty() else 30,
+        ) as bar:
+            for split in SPLITS:
+                _draw_split(partial, split, facts, bar)
+        (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + '\n')
+        # mkdtemp's folders are for their owner only.
+        partial.chmod(0o755)
+        _replace(partial, root, facts)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def scenes(split: str, count: int, seed: int, size: tuple[int, int]) -> Iterator[Scene]:
+    """Draw the pictures of a split, each from a stream of random numbers of its own."""
+    for i in range(count):
+        # As SeedSequence(seed).spawn(2)[split].spawn(count)[i], without making the others.
+        stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), i))
+        yield draw_scene(np.random.default_rng(stream), *size)
+
+
+def describe_objects(scene: Scene) -> list[dict[str, Any]]:
+    """Return the COCO annotations of a scene, without the ids."""
+    objects = []
+    for label, mask in zip(scene.labels, scene.masks()):
+        x, y = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
+        box = [x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]]
+        objects.append(
+            {
+                'category_id': label + 1,
+                'bbox': [int(value) for value in box],
+                'area': int(np.count_nonzero(mask)),
+                'iscrowd': 0,
+            }
+        )
+    return objects
+
+
+def _draw_split(folder: Path, split: str, facts: dict[str, Any], bar: tqdm) -> None:
+    width, height = facts['width'], facts['height']
+    (folder / split).mkdir()
+    (folder / 'annotations').mkdir(exist_ok=True)
+    images, annotations = [], []
+    for i, scene in enumerate(scenes(split, facts[split], facts['seed'], (width, height)), 1):
+        name = f'{i:06d}.jpg'
+        ok, jpeg = cv2.imencode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not ok:
+            raise RuntimeError('OpenCV cannot write JPEG images')
+        (folder / split / name).write_bytes(jpeg.tobytes())
+        images.append({'id': i, 'file_name': name, 'width': width, 'height': height})
+        for entry in describe_objects(scene):
+            annotations.append({'id': len(annotations) + 1, 'image_id': i, **entry})
+        bar.update()
+    content = {
+        'info': {'description': f'{facts["kind"]}, {split}, seed {facts["seed"]}'},
+        'images': images,
+        'annotations': annotations,
+        'categories': [{'id': i, 'name': name} for i, name in enumerate(CLASSES, 1)],
+    }
+    (folder / 'annotations' / f'{split}.json').write_text(json.dumps(content))
+
+
+def _holds(root: Path, facts: dict[str, Any]) -> bool:
+    """Tell whether a folder holds a set of this description with all its files."""
+    return _facts(root) == facts and all(
+        (root / 'annotations' / f'{split}.json').is_file()
+        and sum(1 for _ in (root / split).glob('*.jpg')) == facts[split]
+        for split in SPLITS
+    )
+
+
+def _may_replace(root: Path) -> bool:
+    if not root.is_dir():
+        return False
+    return not any(root.iterdir()) or 'kind' in _facts(root)
+
+
+def _facts(root: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((root / DESCRIPTION).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _replace(partial: Path, root: Path, facts: dict[str, Any]) -> None:
+    """Move a finished set to its place."""
+    old = partial.with_suffix('.old')
+    if root.exists():
+        os.rename(root, old)
+    try:
+        os.rename(partial, root)
+    except OSError:
+        # Another process may have put the same set there in the meantime.
+        if not _holds(root, facts):
+            if old.exists() and not root.exists():
+                os.rename(old, root)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

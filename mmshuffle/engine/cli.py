@@ -1,0 +1,20 @@
+"""What all command lines share."""
+
+import sys
+from collections.abc import Callable
+
+from mmshuffle.errors import UserError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command line: bad input is one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code or 0)

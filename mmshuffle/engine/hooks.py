@@ -1,0 +1,183 @@
+"""Hooks that make a training run safe to stop, to resume and to load."""
+
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, Runner
+
+from mmshuffle.errors import UserError
+
+from .checkpoint import from_plain, to_plain
+from .memory_format import set_memory_format
+
+# Fewer matching tensors than this share, and `load_from` is a mistake rather than fine-tuning.
+MIN_MATCHED = 0.5
+
+
+@HOOKS.register_module()
+class PlainCheckpointHook(Hook):
+    """Saves checkpoints as plain data and refuses to load one of another network.
+
+    mmengine's own checkpoints hold objects that torch >= 2.6 does not read with ``weights_only``.
+    Plain ones need no exception from that rule. ``Runner.resume`` runs a config string found under
+    ``meta.config`` of a checkpoint as Python: it is removed before the runner sees it.
+
+    Testing and resuming require every tensor of the model. ``load_from`` in training, the start of
+    fine-tuning, reports what does not fit, and fails when more than half of the model does not.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Make the checkpoint plain."""
+        for key, value in checkpoint.items():
+            try:
+                checkpoint[key] = to_plain(value)
+            except TypeError as error:
+                raise TypeError(f'checkpoint[{key!r}] cannot be saved as data: {error}') from None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check that the checkpoint is of this model, and rebuild the log histories."""
+        if not isinstance(checkpoint, Mapping):
+            raise UserError(
+                'the checkpoint is no mapping of names to tensors; give a model checkpoint'
+            )
+        meta = checkpoint.get('meta')
+        if isinstance(meta, dict):
+            meta.pop('config', None)
+        hub = checkpoint.get('message_hub')
+        if isinstance(hub, dict):
+            scalars = hub.get('log_scalars', {})
+            hub['log_scalars'] = {key: from_plain(value) for key, value in scalars.items()}
+        training = isinstance(runner._train_loop, BaseLoop)
+        self._check(runner, checkpoint, fine_tuning=training and not runner._resume)
+
+    @staticmethod
+    def _check(runner: Runner, checkpoint: Mapping[str, Any], fine_tuning: bool) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        state = checkpoint.get('state_dict', checkpoint)
+        state = {str(name).removeprefix('module.'): value for name, value in state.items()}
+        own = model.state_dict()
+        missing = [name for name in own if name not in state]
+        misshapen = [n for n in own if n in state and state[n].shape != own[n].shape]
+        matched = len(own) - len(missing) - len(misshapen)
+        if not missing and not misshapen:
+            return
+        examples = ', '.join((missing + misshapen)[:3])
+        report = (
+            f'{matched} of {len(own)} tensors match, {len(missing)} are missing and '
+            f'{len(misshapen)} have another shape (such as {examples})'
+        )
+        if fine_tuning and matched >= MIN_MATCHED * len(own):
+            print_log(f'load_from: {report}', logger='current', level=logging.WARNING)
+            return
+        raise UserError(
+            f'the checkpoint is of another network than the config: {report}; give the config that '
+            'it was trained with'
+        )
+
+
+@HOOKS.register_module()
+class ReproducibleResumeHook(Hook):
+    """Stores the state of all random number generators, so that a resumed run goes on bit by bit.
+
+    Every rank has its own state. Validation leaves the generators untouched, so that neither how
+    often nor whether one validates changes the training. Exact for checkpoints at the end of an
+    epoch, with ``num_workers=0`` or with transforms that draw nothing in the workers.
+    """
+
+    # Before CheckpointHook, which has VERY_LOW.
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._to_save: list[dict] = []
+        self._to_restore: dict | None = None
+        self._before_val: dict | None = None
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Collect the states of all ranks; only the first rank saves."""
+        self._to_save = all_gather_object(get_rng_state())
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put them into the checkpoint."""
+        checkpoint['rng_states'] = self._to_save
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep this rank's state until training starts: building the runner draws numbers too."""
+        states = checkpoint.get('rng_states')
+        if not runner._resume or not states:
+            return
+        if len(states) == get_world_size():
+            self._to_restore = states[get_rank()]
+        else:
+            print_log(
+                f'the checkpoint is of {len(states)} processes and this run has '
+                f'{get_world_size()}: random numbers will differ',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Restore the state of a resumed run."""
+        if self._to_restore is not None:
+            set_rng_state(self._to_restore)
+            self._to_restore = None
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Remember the state before validation."""
+        self._before_val = get_rng_state()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Go on as if there had been no validation."""
+        if self._before_val is not None:
+            set_rng_state(self._before_val)
+            self._before_val = None
+
+
+@HOOKS.register_module()
+class MemoryFormatHook(Hook):
+    """Runs a detector in a memory layout, see :func:`mmshuffle.engine.set_memory_format`.
+
+    Args:
+        memory_format: ``'contiguous'`` or ``'channels_last'``.
+    """
+
+    def __init__(self, memory_format: str = 'channels_last') -> None:
+        self.memory_format = memory_format
+
+    def before_run(self, runner: Runner) -> None:
+        """Convert the model once, before training or testing."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        set_memory_format(model, self.memory_format)
+
+
+def get_rng_state() -> dict:
+    """State of Python's, numpy's and torch's generators as plain data."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, words, gauss = random.getstate()
+    return {
+        'python': [version, list(words), gauss],
+        'numpy': [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict) -> None:
+    """Restore what :func:`get_rng_state` returned."""
+    version, words, gauss = state['python']
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, position, has_gauss, cached = state['numpy']
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state['torch'].cpu())
+    if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])

@@ -1,0 +1,193 @@
+"""From a config file and command-line options to a mmengine runner."""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+
+from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
+from mmshuffle.errors import UserError
+
+from .checkpoint import AtomicBackend, find_resumable
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share; they are MMDetection's."""
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that override the config, as key=value, such as train_cfg.max_epochs=2; a '
+        'list is key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed run',
+    )
+    # torch.distributed.launch passes --local-rank; torchrun sets LOCAL_RANK instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file and apply overrides.
+
+    Raises:
+        UserError: The file does not exist or cannot be read as a config.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'config {path} does not exist; give the path of a config file')
+    try:
+        cfg = Config.fromfile(path)
+        if options:
+            cfg.merge_from_dict(options)
+    except (OSError, SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from None
+    return cfg
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` names and apply what training and testing share.
+
+    Raises:
+        UserError: See :func:`read_config`.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply ``--amp``, ``--auto-scale-lr`` and ``--resume`` to a config.
+
+    Raises:
+        UserError: An option does not go with the config, or there is nothing to resume from.
+    """
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        # Gradients of bfloat16, the half precision of CPUs, need no scaling.
+        cfg.optim_wrapper.loss_scale = 'dynamic' if torch.cuda.is_available() else 1.0
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(
+                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is None:
+        return
+    if args.resume == 'auto':
+        found = find_resumable(cfg.work_dir)
+        cfg.resume = found is not None
+        cfg.load_from = str(found) if found else None
+    else:
+        if not Path(args.resume).is_file():
+            raise UserError(f'--resume: checkpoint {args.resume} does not exist')
+        cfg.resume, cfg.load_from = True, args.resume
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner, on the CPU with gloo where there is no GPU.
+
+    mmengine assumes a GPU in distributed runs; the two settings that it would get wrong without one
+    are made here.
+
+    Raises:
+        UserError: The model's arguments are wrong; the message names the argument.
+    """
+    setup_cache_size_limit_of_dynamo()
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        if 'RANK' not in os.environ:
+            raise UserError('--launcher pytorch needs torchrun (see tools/dist_train.sh)')
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
+        given = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
+        cfg.model_wrapper_cfg = dict(device_ids=None) | given
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except ValueError as error:
+        # mmengine puts the class and the file of every enclosing module in front.
+        raise UserError(re.sub(r'^(class `\w+` in [\w/.]+: )+', '', str(error))) from None
+
+
+def register_config_imports(cfg: Config) -> None:
+    """Make the modules known that a config names: MMDetection's and those of ``custom_imports``."""
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    for name in cfg.get('custom_imports', {}).get('imports', ()):
+        importlib.import_module(name)
+
+
+def run_checks(cfg: Config, training: bool = True) -> None:
+    """Check the config before a run; the first process does so for all.
+
+    Raises:
+        UserError: The run would fail, or would train on nothing; a line for each reason.
+    """
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) != 0:
+        return
+    register_config_imports(cfg)
+    problems = check_config(cfg, LOADERS if training else ('test_dataloader',))
+    for problem in problems:
+        if not problem.fatal:
+            print(f'warning: {problem}', file=sys.stderr)
+    raise_on(problems)
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """Add MMDetection's options of testing."""
+    parser.add_argument('--out', help='write the raw predictions to this .pkl file')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture is shown')
+
+
+def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the checkpoint and the options of :func:`add_test_options` to a config.
+
+    Raises:
+        UserError: The checkpoint does not exist, or ``--out`` is no .pkl file.
+    """
+    if not urlparse(args.checkpoint).scheme and not Path(args.checkpoint).is_file():
+        raise UserError(
+            f'checkpoint {args.checkpoint} does not exist; give the path of a .pth file'
+        )
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {args.out}: give a file that ends in .pkl')
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show or args.show_dir:
+        hook = cfg.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir:
+            hook.test_out_dir = args.show_dir
+    if args.out is not None:
+        evaluators = cfg.test_evaluator
+        evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=args.out)]
+
+
+def write_metrics(cfg: Config, args: argparse.Namespace, metrics: dict[str, float]) -> Path:
+    """Write the figures of a test, with what they are of, to ``metrics.json`` in the work dir."""
+    path = Path(cfg.work_dir) / 'metrics.json'
+    content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
+    if is_main_process():
+        AtomicBackend().put(json.dumps(content, indent=2).encode(), path)
+        print(f'figures written to {path}')
+    return path

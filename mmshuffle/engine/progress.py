@@ -1,0 +1,270 @@
+"""A training run that people can watch: progress bars, a quiet screen and a history in a file."""
+
+import contextlib
+import io
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from .checkpoint import AtomicBackend
+
+BAR = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]'
+
+
+class _Screen:
+    """A text stream that prints above the progress bars."""
+
+    def write(self, text: str) -> int:
+        tqdm.write(text, file=sys.stderr, end='')
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _concerns_users(record: logging.LogRecord) -> bool:
+    # mmengine warns of functions that mmdet calls and it will drop one day.
+    return 'deprecated' not in record.getMessage()
+
+
+@contextlib.contextmanager
+def quiet_screen() -> Iterator[None]:
+    """Keep prints of libraries from the screen, and send Python's warnings to ``logging``.
+
+    pycocotools prints a page at every evaluation; MMDetection logs the same figures. Build the
+    runner inside, too: mmengine's logger keeps the stream that it finds.
+    """
+    logging.captureWarnings(True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.captureWarnings(False)
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows a progress bar with images/s, loss and remaining time; for evaluation a second one.
+
+    mmengine's messages go to its log file. Only its warnings still reach the screen.
+
+    Args:
+        metrics: What is printed, in percent, after every validation: label and name of a metric.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, metrics: Mapping[str, str] | None = None) -> None:
+        self.metrics = metrics or {'AP': 'coco/bbox_mAP', 'AP50': 'coco/bbox_mAP_50'}
+        self._bar: tqdm | None = None
+        self._evaluation: tqdm | None = None
+        self._seconds = 0.0
+        self._images = 0
+        self._loss = math.nan
+        self._started = 0.0
+
+    def before_run(self, runner: Runner) -> None:
+        """Leave only warnings on the screen, and Python's warnings in the log file."""
+        warnings = logging.getLogger('py.warnings')
+        warnings.propagate = False
+        for handler in runner.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                warnings.handlers = [handler]
+            elif isinstance(handler, logging.StreamHandler):
+                handler.setStream(_Screen())
+                handler.setLevel(max(handler.level, logging.WARNING))
+                handler.addFilter(_concerns_users)
+
+    def before_train(self, runner: Runner) -> None:
+        """Open the bar, at the place where a resumed run goes on."""
+        images = len(runner.train_dataloader.dataset)
+        self._bar = _bar('training', images * runner.max_epochs, images * runner.epoch)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Start the clock."""
+        if batch_idx == 0:
+            # Of later steps, the time to load the data counts as well.
+            self._started = time.perf_counter()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Advance the bar."""
+        if self._bar is None:
+            return
+        now = time.perf_counter()
+        images = len(data_batch['inputs']) * get_world_size()
+        self._seconds += now - self._started
+        self._started = now
+        self._images += images
+        loss = float(outputs['loss'])
+        # Losses of single small batches jump about.
+        self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
+        self._bar.set_description(f'epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False)
+        speed = self._images / self._seconds
+        self._bar.set_postfix_str(f'{speed:.1f} images/s, loss {self._loss:.3f}', refresh=False)
+        # Samplers of distributed runs repeat images to fill the last batch.
+        self._bar.update(min(images, self._bar.total - self._bar.n))
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Open the second bar."""
+        self._evaluation = _bar('validation', len(runner.val_dataloader.dataset), leave=False)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Open the second bar."""
+        self._evaluation = _bar('test', len(runner.test_dataloader.dataset), leave=False)
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Advance the second bar."""
+        bar = self._evaluation
+        if bar is not None:
+            bar.update(min(len(data_batch['inputs']) * get_world_size(), bar.total - bar.n))
+
+    after_test_iter = after_val_iter
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Close the second bar and print the metric."""
+        self._close_evaluation()
+        if self._bar is None:
+            return
+        values = [f'loss {self._loss:.3f}']
+        for label, key in self.metrics.items():
+            if key in (metrics or {}):
+                values.append(f'{label} {100 * metrics[key]:.1f}')
+        _Screen().write(f'epoch {runner.epoch}/{runner.max_epochs}: {", ".join(values)}\n')
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Close the second bar."""
+        self._close_evaluation()
+
+    def after_train(self, runner: Runner) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _close_evaluation(self) -> None:
+        if self._evaluation is not None:
+            self._evaluation.close()
+            self._evaluation = None
+
+
+@HOOKS.register_module()
+class HistoryHook(Hook):
+    """Keeps loss, speed and metrics of every epoch in a JSON file, also across resumed runs.
+
+    A record has ``epoch``, ``loss`` (mean over the epoch), ``lr`` (of its last step), ``images``,
+    ``seconds``, and after a validation ``val_seconds`` and ``metrics``.
+
+    Args:
+        name: Of the file in the work dir.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, name: str = 'history.json') -> None:
+        self.name = name
+        self.records: list[dict[str, Any]] = []
+        self._losses: list[float] = []
+        self._images = 0
+        self._started = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the epochs that a resumed run has behind it."""
+        self.records = []
+        path = Path(runner.work_dir) / self.name
+        if runner.epoch > 0 and path.is_file():
+            # A record is missing or too much where the run stopped between two writes.
+            with contextlib.suppress(ValueError):
+                records = json.loads(path.read_text())
+                self.records = [record for record in records if record['epoch'] <= runner.epoch]
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._losses, self._images = [], 0
+        self._started = time.perf_counter()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Note the loss."""
+        self._losses.append(float(outputs['loss']))
+        self._images += len(data_batch['inputs']) * get_world_size()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Write a record."""
+        self.records.append(
+            {
+                'epoch': runner.epoch + 1,
+                'loss': sum(self._losses) / len(self._losses),
+                'lr': next(iter(runner.optim_wrapper.get_lr().values()))[0],
+                'images': self._images,
+                'seconds': time.perf_counter() - self._started,
+            }
+        )
+        self._write(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Add the metrics to the record of the epoch."""
+        if self.records and self.records[-1]['epoch'] == runner.epoch:
+            self.records[-1]['val_seconds'] = time.perf_counter() - self._started
+            self.records[-1]['metrics'] = {
+                key: None if math.isnan(value) else float(value)
+                for key, value in (metrics or {}).items()
+            }
+            self._write(runner)
+
+    def _write(self, runner: Runner) -> None:
+        if is_main_process():
+            text = json.dumps(self.records, indent=1) + '\n'
+            AtomicBackend().put(text.encode(), Path(runner.work_dir) / self.name)
+
+
+def _bar(title: str, total: int, initial: int = 0, leave: bool = True) -> tqdm | None:
+    """Open a progress bar over images; None on all but the first process."""
+    if not is_main_process():
+        return None
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=initial,
+        leave=leave,
+        file=sys.stderr,
+        bar_format=BAR,
+        # The mean over the whole run, which has the validations in it, foretells its end best.
+        smoothing=0,
+        # Into a file, a line now and then.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        dynamic_ncols=True,
+    )

@@ -1,0 +1,143 @@
+"""Loading pretrained weights into a backbone: strictly, and with a report."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmshuffle.errors import UserError
+
+from .families import recognise
+from .reader import read_tensors
+
+
+@dataclass
+class LoadReport:
+    """What became of each tensor of a checkpoint and of the network.
+
+    Attributes:
+        source: The checkpoint.
+        family: Name of its naming scheme.
+        matched: Names loaded.
+        missing: Names that the network needs and the checkpoint lacks.
+        unexpected: Names that the network has no use for, such as a classifier.
+        misshapen: Name, shape in the checkpoint, shape in the network.
+    """
+
+    source: str
+    family: str
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        shapes = [f'{name} {found} for {needed}' for name, found, needed in self.misshapen]
+        return (
+            f'{self.source} ({self.family}): {len(self.matched)} matched, '
+            f'{_count(self.missing, "missing")}, {_count(self.unexpected, "unexpected")}, '
+            f'{_count(shapes, "of another shape")}'
+        )
+
+
+def load_state(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    source: str,
+    family: str,
+    allow_missing: Sequence[str] = (),
+) -> LoadReport:
+    """Load ``state`` into ``module`` if it holds all that ``module`` needs; else change nothing.
+
+    Args:
+        module: Network to fill.
+        state: Tensors by the names of ``module``.
+        source: Where they come from, for the report.
+        family: Their naming scheme, for the report.
+        allow_missing: Name prefixes that may be missing or of another shape.
+
+    Returns:
+        The report, also when nothing was loaded: then ``matched`` is what would have fitted.
+    """
+    report = LoadReport(source, family)
+    own = module.state_dict()
+    for name, value in own.items():
+        excused = any(name.startswith(prefix) for prefix in allow_missing)
+        if name not in state:
+            # The counter matters only to BatchNorm without momentum, and converters lack it.
+            if not excused and not name.endswith('num_batches_tracked'):
+                report.missing.append(name)
+        elif state[name].shape != value.shape:
+            if not excused:
+                report.misshapen.append((name, tuple(state[name].shape), tuple(value.shape)))
+        else:
+            report.matched.append(name)
+    report.unexpected = sorted(state.keys() - own.keys())
+    if not report.missing and not report.misshapen:
+        module.load_state_dict({name: state[name] for name in report.matched}, strict=False)
+    return report
+
+
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str,
+    prefix: str | None = None,
+    allow_missing: Sequence[str] = (),
+) -> LoadReport:
+    """Load a checkpoint of any known family into a backbone, or into one of its stages.
+
+    Args:
+        module: Network to fill.
+        checkpoint: Path or http(s) address, see :func:`mmshuffle.weights.read_tensors`.
+        prefix: Only tensors below this name, such as ``'backbone'`` of a detector's checkpoint.
+        allow_missing: Name prefixes that may be missing or of another shape.
+
+    Returns:
+        The report, which is also logged.
+
+    Raises:
+        UserError: The file cannot be read, or something that ``module`` needs is missing or of
+            another shape; ``module`` is then unchanged.
+    """
+    tensors = read_tensors(checkpoint)
+    if prefix is not None:
+        stem = prefix.rstrip('.') + '.'
+        tensors = {n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)}
+        if not tensors:
+            raise UserError(f'{checkpoint} has no tensors below prefix={prefix!r}; mend the prefix')
+    family, state = recognise(module, tensors)
+    report = load_state(module, state, checkpoint, family, allow_missing)
+    if report.missing or report.misshapen:
+        raise UserError(
+            f'weights do not fit {describe(module)}: {report}; give a checkpoint of this network '
+            'and width, or name the exceptions in allow_missing'
+        )
+    print_log(f'loaded {report}', logger='current', level=logging.INFO)
+    return report
+
+
+def describe(module: nn.Module) -> str:
+    """Name a network with the arguments that decide its shape."""
+    names = ('widen_factor', 'groups', 'layout', 'shuffle', 'padding')
+    given = [f'{name}={getattr(module, name)!r}' for name in names if hasattr(module, name)]
+    return f'{type(module).__name__}({", ".join(given)})'
+
+
+def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list[dict]]:
+    """Part mmengine's ``init_cfg`` into arguments of :func:`load_pretrained` and the rest."""
+    cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+    pretrained = [
+        {key: value for key, value in cfg.items() if key not in ('type', 'map_location')}
+        for cfg in cfgs
+        if cfg['type'] == 'Pretrained'
+    ]
+    return pretrained, [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+
+
+def _count(names: list[str], what: str) -> str:
+    if not names:
+        return f'0 {what}'
+    more = ', ...' if len(names) > 3 else ''
+    return f'{len(names)} {what} ({", ".join(names[:3])}{more})'

@@ -1,0 +1,31 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+import mmshuffle  # noqa: F401  (registers everything)
+
+REPO = Path(__file__).resolve().parents[1]
+FACTS = Path(os.environ.get('MMSHUFFLE_TEST_DATA', REPO.parent / 'shared'))
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    init_default_scope('mmdet')
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def facts(relative: str) -> Path:
+    """A file of real data or weights outside the project; skips the test where it is absent."""
+    path = FACTS / relative
+    if not path.exists():
+        pytest.skip(f'{relative} is absent: set MMSHUFFLE_TEST_DATA to a folder that has it')
+    return path

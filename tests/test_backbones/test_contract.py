@@ -1,0 +1,208 @@
+"""The contract that every backbone and variant keeps."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import nn
+
+from mmshuffle.errors import UserError
+from tests.variants import KINDS, VARIANTS, build
+
+every_variant = pytest.mark.parametrize('name', VARIANTS)
+every_kind = pytest.mark.parametrize('name', KINDS)
+
+
+def statistics(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in module.named_buffers()}
+
+
+def train_step(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A loss with which no output and no channel has the same gradient as another."""
+    loss = sum((y * torch.linspace(0.5, 1.5, y.numel()).view_as(y)).square().mean() for y in net(x))
+    loss.backward()
+    return loss.detach()
+
+
+@every_variant
+def test_outputs_have_the_declared_channels_and_strides(name):
+    net = build(name).eval()
+    assert net.out_strides == (4, 8, 16, 32)
+    # A size that no stride divides: maps are rounded up, as FPN's and the anchors' are.
+    with torch.no_grad():
+        outputs = net(torch.rand(1, 3, 70, 101))
+    for output, channels, stride in zip(outputs, net.out_channels, net.out_strides, strict=True):
+        assert output.shape == (1, channels, -(-70 // stride), -(-101 // stride))
+
+
+@every_variant
+def test_every_parameter_gets_a_gradient(name):
+    net = build(name)
+    net.init_weights()
+    train_step(net, torch.rand(2, 3, 64, 64))
+    unused = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert unused == []
+
+
+@every_kind
+@pytest.mark.parametrize('out_indices', [(0,), (2,), (1, 3)])
+def test_builds_nothing_above_the_last_output(name, out_indices):
+    net = build(name, out_indices=out_indices)
+    assert len(net.stages) == out_indices[-1] + 1
+    # Stage 0 of a network that ends there, and every stage below the last output, is in use.
+    train_step(net, torch.rand(2, 3, 64, 64))
+    assert all(p.grad is not None for p in net.parameters())
+    assert [y.shape[1] for y in net(torch.rand(1, 3, 64, 64))] == list(net.out_channels)
+
+
+@every_kind
+@pytest.mark.parametrize('frozen', [-1, 0, 2])
+def test_frozen_stages_keep_parameters_and_statistics(name, frozen):
+    net = build(name, frozen_stages=frozen)
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    train_step(net, torch.rand(2, 3, 64, 64))
+    optimizer.step()
+    after = net.state_dict()
+    changed = {int(k.split('.')[1]) for k in before if not torch.equal(before[k], after[k])}
+    assert changed == set(range(frozen + 1, 4))
+
+
+@every_kind
+@pytest.mark.parametrize('norm', ['BN', 'SyncBN', 'BN2d'])
+def test_norm_eval_holds_for_every_kind_of_batch_norm(name, norm):
+    net = build(name, norm_eval=True, norm_cfg=dict(type=norm))
+    net.train()
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+    assert norms and not any(m.training for m in norms)
+    assert net.stages[0].training
+
+
+@every_kind
+def test_checkpointing_changes_neither_loss_nor_gradients_nor_statistics(name):
+    plain = build(name)
+    plain.init_weights()
+    # The counter of batches decides the statistics where momentum is None.
+    for norm in plain.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.momentum = None
+    checkpointed = build(name, with_cp=True)
+    checkpointed.load_state_dict(plain.state_dict())
+    for norm in checkpointed.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.momentum = None
+    x = torch.rand(2, 3, 64, 64)
+    for _ in range(2):
+        assert torch.equal(train_step(plain, x), train_step(checkpointed, x))
+    for (n, a), b in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-5, atol=1e-7), n
+    a, b = statistics(plain), statistics(checkpointed)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_checkpointing_recomputes_the_units():
+    net = build('shufflenetv2-x0.5-megvii', with_cp=True)
+    calls = []
+    unit = net.stages[1].branches[1]
+    unit.register_forward_pre_hook(lambda *_: calls.append(1))
+    train_step(net, torch.rand(2, 3, 64, 64))
+    assert len(calls) == 2
+
+
+@every_kind
+def test_initial_weights_are_reproducible_and_batch_norm_bias_is_set(name):
+    a, b = build(name), build(name)
+    for net in (a, b):
+        torch.manual_seed(7)
+        net.init_weights()
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    expected = 0.0 if name.startswith('mobilenet') else 1e-4
+    norms = [m for m in a.modules() if isinstance(m, _BatchNorm)]
+    assert norms and all((m.weight == 1).all() for m in norms)
+    assert all(torch.allclose(m.bias, torch.tensor(expected)) for m in norms)
+
+
+@every_kind
+def test_user_init_cfg_replaces_the_published_one(name):
+    net = build(name, init_cfg=dict(type='Constant', layer='Conv2d', val=0.25))
+    net.init_weights()
+    assert all((m.weight == 0.25).all() for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+@every_kind
+def test_channels_last_gives_the_same_outputs(name):
+    net = build(name).eval()
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = net(x)
+        net.to(memory_format=torch.channels_last)
+        found = net(x.contiguous(memory_format=torch.channels_last))
+    for a, b in zip(expected, found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@every_kind
+def test_activation_and_norm_of_the_config_are_used(name):
+    net = build(name, act_cfg=dict(type='HSwish'), norm_cfg=dict(type='GN', num_groups=1))
+    kinds = {type(m).__name__ for m in net.modules()}
+    assert 'GroupNorm' in kinds and not kinds & {'BatchNorm2d', 'ReLU', 'ReLU6'}
+
+
+def test_arguments_are_not_shared_between_instances():
+    norm_cfg = dict(type='BN', eps=1e-3)
+    build('shufflenetv2-x0.5-megvii', norm_cfg=norm_cfg)
+    assert norm_cfg == dict(type='BN', eps=1e-3)
+    assert build('shufflenetv2-x0.5-megvii').stages[0][0].norm.eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'parts'),
+    [
+        (dict(type='ShuffleNetV2', widen_factor=0.7), ('widen_factor=0.7', '0.5, 1.0, 1.5, 2.0')),
+        (dict(type='ShuffleNetV2', layout='timm'), ("layout='timm'", "'megvii', 'torchvision'")),
+        (dict(type='ShuffleNetV1', groups=5), ('groups=5', '1, 2, 3, 4, 8')),
+        (dict(type='ShuffleNetV1', groups=True), ('groups=True', '1, 2, 3, 4, 8')),
+        (dict(type='ShuffleNetV1', widen_factor=3), ('widen_factor=3', '0.25, 0.5')),
+        (dict(type='ShuffleNetV1', shuffle='random'), ("'paper', 'inverse', 'none'",)),
+        (dict(type='MobileNetV1', widen_factor=0), ('widen_factor=0', 'above 0')),
+        (dict(type='MobileNetV1', padding='valid'), ("'symmetric', 'same'",)),
+        (dict(type='ShuffleNetV1', out_indices=(0, 4)), ('out_indices=(0, 4)', 'from 0 to 3')),
+        (dict(type='ShuffleNetV2', out_indices=(5,)), ('out_indices=(5,)', 'from 0 to 4')),
+        (dict(type='ShuffleNetV2', out_indices=(2, 1)), ('strictly increasing',)),
+        (dict(type='ShuffleNetV2', out_indices=()), ('strictly increasing',)),
+        (dict(type='ShuffleNetV2', out_indices=(-1,)), ('strictly increasing',)),
+        (dict(type='ShuffleNetV2', frozen_stages=4), ('frozen_stages=4', '-1, 0, 1, 2, 3')),
+        (dict(type='MobileNetV1', frozen_stages=-2), ('frozen_stages=-2',)),
+    ],
+)
+def test_wrong_arguments_are_named_with_what_is_allowed(cfg, parts):
+    from mmdet.registry import MODELS
+
+    with pytest.raises(ValueError) as caught:
+        MODELS.build(cfg)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@every_kind
+def test_weights_of_another_network_are_refused(name, tmp_path):
+    other = 'mobilenetv1-x0.25' if name.startswith('shuffle') else 'shufflenetv2-x0.5-megvii'
+    path = tmp_path / 'other.pth'
+    torch.save(build(other).state_dict(), path)
+    net = build(name, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    with pytest.raises(UserError, match='weights do not fit'):
+        net.init_weights()
+
+
+@every_kind
+def test_own_weights_load_from_a_detectors_checkpoint(name, tmp_path):
+    donor = build(name)
+    donor.init_weights()
+    path = tmp_path / 'detector.pth'
+    state = {f'backbone.{k}': v for k, v in donor.state_dict().items()}
+    torch.save({'state_dict': {**state, 'neck.conv.weight': torch.ones(1)}, 'meta': {}}, path)
+    net = build(name, init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone'))
+    net.init_weights()
+    a, b = donor.state_dict(), net.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)

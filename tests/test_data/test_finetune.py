@@ -1,0 +1,247 @@
+"""Finding a COCO folder by its layout, naming what is wrong with it, and fitting a config to it."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmshuffle.data.finetune import apply_dataset, apply_epochs, find_dataset
+from mmshuffle.errors import UserError
+
+CONTENT = {
+    'images': [{'id': 1, 'file_name': 'a.jpg', 'width': 8, 'height': 8}],
+    'annotations': [
+        {'id': 1, 'image_id': 1, 'category_id': 5, 'bbox': [0, 0, 4, 4], 'area': 16, 'iscrowd': 0},
+        {'id': 2, 'image_id': 1, 'category_id': 3, 'bbox': [2, 2, 4, 4], 'area': 16, 'iscrowd': 0},
+    ],
+    'categories': [{'id': 0, 'name': 'all'}, {'id': 3, 'name': 'cat'}, {'id': 5, 'name': 'dog'}],
+}
+
+LAYOUTS = {
+    'drawn set': ('annotations/{}.json', '{}'),
+    'coco': ('annotations/instances_{}2017.json', '{}2017'),
+    'coco without year': ('annotations/instances_{}.json', '{}'),
+    'coco below images': ('annotations/instances_{}2017.json', 'images/{}2017'),
+    'one image folder': ('annotations/{}.json', 'images'),
+    'voc converted': ('instances_{}.json', 'JPEGImages'),
+    'roboflow': ('{}/_annotations.coco.json', '{}'),
+    'all in one folder': ('instances_{}.json', '.'),
+}
+
+
+def write(path: Path, content) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def make(root: Path, ann: str, images: str, val: str = 'val') -> None:
+    for split in ('train', val):
+        write(root / ann.format(split), CONTENT)
+        write(root / images.format(split) / 'a.jpg', 'an image')
+
+
+@pytest.fixture
+def root(tmp_path):
+    make(tmp_path, 'annotations/{}.json', '{}')
+    return tmp_path
+
+
+def changed(**settings) -> dict:
+    return {**copy.deepcopy(CONTENT), **settings}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_layouts(tmp_path, layout):
+    ann, images = LAYOUTS[layout]
+    make(tmp_path, ann, images)
+    found = find_dataset(tmp_path)
+    assert found.train_ann == tmp_path / ann.format('train')
+    assert found.val_ann == tmp_path / ann.format('val')
+    assert found.train_images == tmp_path / images.format('train')
+    assert found.val_images == tmp_path / images.format('val')
+    assert (found.train_count, found.val_count) == (1, 1)
+
+
+def test_roboflow_calls_validation_valid(tmp_path):
+    make(tmp_path, '{}/_annotations.coco.json', '{}', val='valid')
+    assert find_dataset(tmp_path).val_images == tmp_path / 'valid'
+
+
+def test_classes_are_those_in_use_in_the_order_of_the_file(root):
+    assert find_dataset(root).classes == ('cat', 'dog')
+
+
+def test_options_override_and_may_be_relative_to_the_folder(root):
+    write(root / 'other' / 'mine.json', CONTENT)
+    write(root / 'pictures' / 'a.jpg', 'an image')
+    found = find_dataset(root, train_ann='other/mine.json', train_images=root / 'pictures')
+    assert found.train_ann == root / 'other' / 'mine.json'
+    assert found.train_images == root / 'pictures'
+    assert found.val_images == root / 'val'
+
+
+def test_one_folder_by_two_names_is_not_ambiguous(root):
+    (root / 'images').mkdir()
+    (root / 'images' / 'train').symlink_to(root / 'train')
+    assert find_dataset(root).train_images == root / 'train'
+
+
+@pytest.mark.parametrize(
+    'spoil, options, message',
+    [
+        (lambda r: (r / 'annotations/val.json').unlink(), {}, 'no annotation file.*--val-ann'),
+        (
+            lambda r: write(r / 'instances_train.json', CONTENT),
+            {},
+            'several annotation files of the train images.*--train-ann',
+        ),
+        (lambda r: (r / 'val/a.jpg').unlink(), {}, r'val images \(a.jpg, ...\).*--val-images'),
+        (lambda r: write(r / 'images/a.jpg', ''), {}, 'could be those in.*--train-images'),
+        (lambda r: None, {'train_ann': 'none.json'}, '--train-ann: neither'),
+        (lambda r: None, {'val_images': 'annotations'}, 'a.jpg is not in.*mend --val-images'),
+        (lambda r: None, {'val_ann': 'annotations/train.json'}, 'training and validation'),
+        (lambda r: write(r / 'annotations/train.json', '{'), {}, 'no valid JSON'),
+        (
+            lambda r: write(r / 'annotations/train.json', changed(annotations=[])),
+            {},
+            'no images or no annotations',
+        ),
+        (
+            lambda r: write(r / 'annotations/val.json', changed(categories=[{'id': 3}, {'id': 5}])),
+            {},
+            'a category has no name',
+        ),
+        (
+            lambda r: write(
+                r / 'annotations/val.json', changed(categories=CONTENT['categories'][::-1])
+            ),
+            {},
+            'the same list in the same order',
+        ),
+        (
+            lambda r: [
+                write(
+                    r / 'annotations' / name,
+                    changed(categories=[{'id': 3, 'name': 'cat'}, {'id': 5, 'name': 'cat'}]),
+                )
+                for name in ('train.json', 'val.json')
+            ],
+            {},
+            'names a category twice',
+        ),
+        (
+            lambda r: write(
+                r / 'annotations/val.json',
+                changed(annotations=[{**CONTENT['annotations'][0], 'category_id': 9}]),
+            ),
+            {},
+            'unknown category_id',
+        ),
+        (
+            lambda r: write(
+                r / 'annotations/val.json',
+                changed(
+                    annotations=[
+                        {k: v for k, v in a.items() if k != 'iscrowd'}
+                        for a in CONTENT['annotations']
+                    ]
+                ),
+            ),
+            {},
+            "2 annotations without 'iscrowd'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(root, spoil, options, message):
+    spoil(root)
+    with pytest.raises(UserError, match=message) as error:
+        find_dataset(root, **options)
+    assert '\n' not in str(error.value)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match='does not exist'):
+        find_dataset(tmp_path / 'nowhere')
+
+
+def tiny_config(**settings) -> Config:
+    def loader():
+        return dict(batch_size=4, dataset=dict(type='CocoDataset', data_root='data/coco/'))
+
+    return Config(
+        dict(
+            model=dict(
+                rpn_head=dict(type='RPNHead'),
+                roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)),
+            ),
+            train_dataloader=loader(),
+            val_dataloader=loader(),
+            test_dataloader=loader(),
+            val_evaluator=dict(type='CocoMetric', ann_file='data/coco/val.json'),
+            test_evaluator=[dict(type='CocoMetric', ann_file='data/coco/val.json')],
+            train_cfg=dict(max_epochs=12),
+            **settings,
+        )
+    )
+
+
+def test_apply_dataset_sets_loaders_evaluators_and_heads(root):
+    data = find_dataset(root)
+    cfg = tiny_config()
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', dataset=cfg.train_dataloader.dataset)
+    apply_dataset(cfg, data)
+    train = cfg.train_dataloader.dataset.dataset
+    assert 'ann_file' not in cfg.train_dataloader.dataset
+    assert (train.ann_file, train.data_root) == (str(data.train_ann.resolve()), '')
+    assert train.data_prefix == dict(img=str(data.train_images.resolve()))
+    for inner in (cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
+        assert inner.ann_file == str(data.val_ann.resolve())
+        assert inner.metainfo == dict(classes=('cat', 'dog'))
+    for metric in (cfg.val_evaluator, cfg.test_evaluator[0]):
+        assert metric.ann_file == str(data.val_ann.resolve())
+        assert metric.classwise
+    assert cfg.model.roi_head.bbox_head.num_classes == 2
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert 'num_classes' not in cfg.model.rpn_head
+
+
+def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(root):
+    data = find_dataset(root)
+    cfg = tiny_config()
+    cfg.model.roi_head.bbox_head = [dict(num_classes=80) for _ in range(3)]
+    apply_dataset(cfg, data)
+    assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
+    cfg = tiny_config()
+    cfg.model = dict(bbox_head=dict(num_classes=80))
+    apply_dataset(cfg, data)
+    assert cfg.model.bbox_head.num_classes == 2
+
+
+def test_apply_epochs_stretches_the_schedule():
+    cfg = tiny_config(
+        param_scheduler=[
+            dict(type='LinearLR', by_epoch=False, begin=0, end=500),
+            dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11]),
+        ]
+    )
+    apply_epochs(cfg, 24, batch_size=8, train_count=100)
+    warm_up, steps = cfg.param_scheduler
+    assert cfg.train_cfg.max_epochs == 24
+    assert cfg.train_dataloader.batch_size == 8
+    assert (warm_up.end, steps.end, steps.milestones) == (24 * 13 // 5, 24, [16, 22])
+
+
+def test_apply_epochs_fits_a_schedule_of_iterations_to_the_data():
+    cfg = tiny_config(
+        param_scheduler=[
+            dict(type='LinearLR', by_epoch=False, begin=0, end=100),
+            dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=9000, T_max=8900),
+        ]
+    )
+    apply_epochs(cfg, None, None, train_count=401)
+    warm_up, cosine = cfg.param_scheduler
+    assert cfg.train_cfg.max_epochs == 12
+    assert (warm_up.end, cosine.begin, cosine.end, cosine.T_max) == (100, 100, 1212, 1112)

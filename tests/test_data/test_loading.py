@@ -1,0 +1,59 @@
+"""Unreadable images are counted, named and limited."""
+
+import copy
+import logging
+
+import pytest
+from mmengine.logging import MMLogger
+
+from mmshuffle.data import LoadImage
+from mmshuffle.errors import UserError
+from tests.tiny import write_coco
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = write_coco(tmp_path / 'data', images=4) / 'images'
+    for name in ('1.jpg', '2.jpg'):
+        (folder / name).write_bytes(b'\xff\xd8 cut off')
+    return folder
+
+
+def load(transform, folder, index):
+    return transform(dict(img_path=str(folder / f'{index}.jpg')))
+
+
+def test_skips_up_to_the_limit_and_names_each_image_once(images, caplog):
+    MMLogger.get_instance('loading', logger_name='loading')
+    transform = LoadImage(max_unreadable=2)
+    with caplog.at_level(logging.WARNING, logger='loading'):
+        assert load(transform, images, 0)['img'].shape == (64, 96, 3)
+        for _ in range(3):
+            assert load(transform, images, 1) is None
+        assert load(transform, images, 2) is None
+    assert int(transform._unreadable.sum()) == 2
+    (images / '3.jpg').unlink()
+    with pytest.raises(UserError, match=r'3\.jpg cannot be read .* 3 unreadable, allowed are 2'):
+        load(transform, images, 3)
+
+
+def test_stops_at_once_by_default(images):
+    with pytest.raises(UserError, match=r'1\.jpg cannot be read'):
+        load(LoadImage(), images, 1)
+
+
+def test_truncated_images_that_mmcv_passes_as_none_are_caught(images):
+    with pytest.raises(UserError, match=r'1\.jpg'):
+        load(LoadImage(ignore_empty=True), images, 1)
+
+
+def test_workers_share_the_count(images):
+    """A copy that another process would get counts into the same memory."""
+    import torch.multiprocessing as mp
+
+    transform = LoadImage(max_unreadable=2)
+    process = mp.get_context('fork').Process(target=load, args=(transform, images, 1))
+    process.start()
+    process.join()
+    assert int(transform._unreadable.sum()) == 1
+    copy.deepcopy(transform)

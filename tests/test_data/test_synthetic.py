@@ -1,0 +1,168 @@
+"""The drawn set: same bytes for the same seed, boxes that fit what is seen, whole or absent."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmshuffle.data import synthetic
+from mmshuffle.data.drawing import CLASSES, MIN_PIXELS, MIN_VISIBLE
+from mmshuffle.data.synthetic import describe_objects, draw_dataset, scenes
+from mmshuffle.errors import UserError
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope='module')
+def drawn():
+    """Forty scenes, enough for everything that chance decides to occur."""
+    return list(scenes('train', 40, seed=0, size=SIZE))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
+
+
+def draw(root: Path, **settings) -> None:
+    draw_dataset(root, **{'train': 3, 'val': 2, 'progress': False, **settings})
+
+
+def test_same_seed_same_bytes_and_other_seed_other_images(tmp_path):
+    for name, seed in (('a', 0), ('b', 0), ('c', 1)):
+        draw(tmp_path / name, seed=seed)
+    a, b, c = (contents(tmp_path / name) for name in 'abc')
+    assert a == b
+    assert a.keys() == c.keys()
+    assert all(a[name] != c[name] for name in a if name.endswith('.jpg'))
+
+
+def test_training_and_validation_images_all_differ(tmp_path):
+    draw(tmp_path / 'set')
+    images = [data for name, data in contents(tmp_path / 'set').items() if name.endswith('.jpg')]
+    assert len(images) == 5
+    assert len(set(images)) == 5
+
+
+def test_a_larger_set_begins_with_the_smaller_one(tmp_path):
+    draw(tmp_path / 'small')
+    draw(tmp_path / 'large', train=4)
+    small, large = contents(tmp_path / 'small'), contents(tmp_path / 'large')
+    assert all(large[name] == data for name, data in small.items() if name.endswith('.jpg'))
+
+
+def test_annotations_are_coco_and_agree_with_the_images(tmp_path):
+    draw(tmp_path / 'set', size=(200, 120))
+    for split, count in (('train', 3), ('val', 2)):
+        content = json.loads((tmp_path / 'set' / 'annotations' / f'{split}.json').read_text())
+        assert [image['id'] for image in content['images']] == list(range(1, count + 1))
+        assert [c['name'] for c in content['categories']] == list(CLASSES)
+        ids = [annotation['id'] for annotation in content['annotations']]
+        assert ids == list(range(1, len(ids) + 1))
+        for image in content['images']:
+            decoded = cv2.imread(str(tmp_path / 'set' / split / image['file_name']))
+            assert decoded.shape == (120, 200, 3) == (image['height'], image['width'], 3)
+        for annotation in content['annotations']:
+            assert annotation['iscrowd'] == 0
+            assert 1 <= annotation['category_id'] <= len(CLASSES)
+            assert 1 <= annotation['image_id'] <= count
+
+
+def test_boxes_enclose_exactly_what_is_seen(drawn):
+    for scene in drawn:
+        for entry, mask in zip(describe_objects(scene), scene.masks(), strict=True):
+            x, y, width, height = entry['bbox']
+            assert x >= 0 and y >= 0 and width > 0 and height > 0
+            assert x + width <= SIZE[0] and y + height <= SIZE[1]
+            inside = mask[y : y + height, x : x + width]
+            assert inside.sum() == mask.sum() == entry['area'] >= MIN_PIXELS
+            for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
+                assert edge.any()
+
+
+def test_a_seen_pixel_belongs_to_one_object_and_none_is_hidden_beyond_recognition(drawn):
+    for scene in drawn:
+        assert np.sum(scene.masks(), axis=0).max() <= 1
+        for mask, opacity in zip(scene.masks(), scene.opacities):
+            assert mask.sum() >= MIN_VISIBLE * np.count_nonzero(opacity >= 0.5)
+
+
+def test_the_border_of_a_mask_is_an_edge_in_the_picture(drawn):
+    for scene in drawn[:10]:
+        mask = scene.masks()[-1]
+        ring = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
+        grey = cv2.cvtColor(scene.image, cv2.COLOR_BGR2GRAY).astype(float)
+        edge = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+        gradient = np.hypot(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1))
+        assert gradient[edge > 0].mean() > 1.5 * gradient[ring & (edge == 0)].mean()
+
+
+def test_sizes_classes_occlusion_and_truncation_occur(drawn):
+    objects = [entry for scene in drawn for entry in describe_objects(scene)]
+    areas = np.array([entry['area'] for entry in objects])
+    assert {entry['category_id'] for entry in objects} == set(range(1, len(CLASSES) + 1))
+    assert (areas < 32**2).mean() > 0.2
+    assert (areas > 32**2).mean() > 0.2
+    assert (areas > 96**2).any()
+    truncated = np.mean([cut for scene in drawn for cut in scene.truncated])
+    assert 0.05 < truncated < 0.5
+    covered = [
+        mask.sum() < 0.9 * np.count_nonzero(opacity >= 0.5)
+        for scene in drawn
+        for mask, opacity in zip(scene.masks(), scene.opacities)
+    ]
+    assert 0.05 < np.mean(covered) < 0.5
+
+
+def test_an_existing_set_is_reused_and_a_damaged_or_different_one_replaced(tmp_path):
+    root = tmp_path / 'set'
+    draw(root)
+    before = contents(root)
+    stamp = (root / 'train' / '000001.jpg').stat().st_mtime_ns
+    draw(root)
+    assert (root / 'train' / '000001.jpg').stat().st_mtime_ns == stamp
+    (root / 'train' / '000002.jpg').unlink()
+    draw(root)
+    assert contents(root) == before
+    draw(root, train=1)
+    assert len(list((root / 'train').iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
+
+
+def test_an_interrupted_drawing_leaves_nothing_and_the_old_set_whole(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        yield next(scenes('train', 1, 0, SIZE))
+        raise KeyboardInterrupt
+
+    root = tmp_path / 'set'
+    monkeypatch.setattr(synthetic, 'scenes', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw(root)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    draw(root)
+    before = contents(root)
+    monkeypatch.setattr(synthetic, 'scenes', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw(root, seed=1)
+    assert contents(root) == before
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / 'thesis.txt').write_text('all of it')
+    with pytest.raises(UserError, match='something other than a drawn set'):
+        draw(tmp_path)
+    assert (tmp_path / 'thesis.txt').read_text() == 'all of it'
+
+
+@pytest.mark.parametrize('settings', [{'train': 0}, {'size': (10, 240)}, {'seed': -1}])
+def test_arguments_out_of_range(tmp_path, settings):
+    with pytest.raises(UserError, match='cannot draw'):
+        draw(tmp_path / 'set', **settings)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,160 @@
+"""Each mismatch that ends in AP 0 is one clear line."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from mmshuffle.detection.config_check import check_config, output_spec, raise_on
+from mmshuffle.errors import UserError
+from tests.conftest import REPO
+from tests.tiny import write_coco, write_config
+
+C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-600_1x_coco.py'
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Config:
+    return Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
+
+
+def messages(cfg: Config) -> list[str]:
+    return [str(problem) for problem in check_config(cfg)]
+
+
+def test_a_sound_config_has_no_problems(tiny):
+    assert messages(tiny) == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'setting', 'parts'),
+    [
+        (
+            {'model.backbone.widen_factor': 1.0},
+            'model.neck.in_channels',
+            ['[24, 48, 96, 192]', '[24, 116, 232, 464]'],
+        ),
+        (
+            {'model.backbone.out_indices': (1, 2, 3), 'model.neck.in_channels': [48, 96, 192]},
+            'model.rpn_head.anchor_generator.strides',
+            ['[4, 8, 16, 32, 64]', '[8, 16, 32, 64, 128]'],
+        ),
+        (
+            {'model.neck.num_outs': 4},
+            'model.rpn_head.anchor_generator.strides',
+            ['[4, 8, 16, 32]'],
+        ),
+        (
+            {'model.roi_head.bbox_roi_extractor.featmap_strides': [8, 16, 32]},
+            'model.roi_head.bbox_roi_extractor.featmap_strides',
+            ['[8, 16, 32]', '[4, 8, 16, 32, 64]'],
+        ),
+        ({'model.rpn_head.in_channels': 8}, 'model.rpn_head.in_channels', ['8', '[16]']),
+        (
+            {'model.roi_head.bbox_roi_extractor.out_channels': 8},
+            'model.roi_head.bbox_roi_extractor.out_channels',
+            ['8', '16'],
+        ),
+        ({'model.roi_head.bbox_head.in_channels': 8}, 'model.roi_head.bbox_head', ['8', '16']),
+        (
+            {'model.roi_head.bbox_head.num_classes': 80},
+            'model.roi_head.bbox_head.num_classes',
+            ['80', '2 classes'],
+        ),
+        (
+            {'model.backbone.out_indices': (0, 7)},
+            'model.backbone',
+            ['out_indices=(0, 7)', 'from 0 to 4'],
+        ),
+        (
+            {'model.backbone': dict(init_cfg=[dict(type='Pretrained', checkpoint='no.pth')])},
+            'model.backbone.init_cfg.checkpoint',
+            ['no.pth', 'does not exist'],
+        ),
+        ({'load_from': 'no.pth'}, 'load_from', ['no.pth']),
+        ({'model.backbone.norm_eval': True}, 'model.backbone', ['AP 0']),
+    ],
+)
+def test_mismatches_are_named_with_the_right_value(tiny, changes, setting, parts):
+    tiny.merge_from_dict(changes)
+    found = [m for m in messages(tiny) if m.startswith(setting)]
+    assert found, messages(tiny)
+    assert all(part in found[0] for part in parts), found
+    assert '\n' not in found[0]
+
+
+def test_class_names_that_the_file_lacks_are_named(tiny):
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        tiny[loader].dataset.metainfo = dict(classes=('box', 'Disc'))
+    (message,) = [m for m in messages(tiny) if 'train_dataloader' in m]
+    assert '[Disc]' in message and '[box, disc]' in message
+
+
+def test_cocos_own_names_are_taken_from_the_dataset_class(tiny):
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        del tiny[loader].dataset['metainfo']
+    assert any('person' in m and '[box, disc]' in m for m in messages(tiny))
+    assert any('num_classes: 2, but the data set has 80' in m for m in messages(tiny))
+
+
+@pytest.mark.parametrize(
+    ('change', 'part'),
+    [
+        (dict(bbox=[5, 5, -3, 4]), 'negative bbox (id 1: [5, 5, -3, 4])'),
+        (dict(bbox=[5, 5, 0, 4]), 'empty bbox (id 1: [5, 5, 0, 4])'),
+        (dict(bbox=[5, 5, 4]), 'malformed bbox'),
+        (dict(bbox=None), 'malformed bbox'),
+        (dict(bbox=[5, 5, float('nan'), 4]), 'malformed bbox'),
+        (dict(image_id=99), 'unknown image_id (id 1: 99)'),
+        (dict(category_id=99), 'unknown category_id (id 1: 99)'),
+    ],
+)
+def test_bad_annotations_are_named(tiny, tmp_path, change, part):
+    path = tmp_path / 'data' / 'annotations.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0].update(change)
+    path.write_text(json.dumps(content))
+    found = messages(tiny)
+    assert len(found) == 1 and part in found[0]
+    with pytest.raises(UserError, match=r'bbox|id'):
+        raise_on(check_config(tiny))
+
+
+def test_empty_boxes_may_be_allowed(tiny, tmp_path):
+    path = tmp_path / 'data' / 'annotations.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'] = [5, 5, 0, 4]
+    path.write_text(json.dumps(content))
+    tiny.allow_empty_boxes = True
+    assert messages(tiny) == []
+
+
+def test_missing_files_are_named(tiny, tmp_path):
+    (tmp_path / 'data' / 'images' / '3.jpg').unlink()
+    assert any('3.jpg' in m for m in messages(tiny))
+    (tmp_path / 'data' / 'annotations.json').write_text('{"images": [')
+    assert any('no valid JSON' in m for m in messages(tiny))
+    tiny.train_dataloader.dataset.data_root = 'nowhere'
+    assert any('folder nowhere does not exist' in m for m in messages(tiny))
+
+
+def test_wrapped_datasets_are_checked(tiny):
+    inner = tiny.train_dataloader.dataset
+    tiny.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[inner])
+    )
+    inner.ann_file = 'no.json'
+    tiny.train_dataloader.dataset.dataset.datasets[0].ann_file = 'no.json'
+    assert any(m.startswith('train_dataloader.dataset.dataset.datasets[0]') for m in messages(tiny))
+
+
+def test_a_shared_head_of_another_width_is_named():
+    cfg = Config.fromfile(C4)
+    cfg.model.roi_head.shared_head.backbone.widen_factor = 2.0
+    found = [m for m in messages(cfg) if m.startswith('model.roi_head.shared_head:')]
+    assert len(found) == 1 and 'takes 960 channels, but gets 480' in found[0]
+
+
+def test_strides_of_foreign_backbones_are_observed():
+    resnet = dict(type='ResNet', depth=18, out_indices=(1, 3))
+    assert output_spec(resnet) == ((128, 512), (8, 32))

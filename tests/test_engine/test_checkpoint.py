@@ -1,0 +1,82 @@
+"""Checkpoints are plain, whole or absent, and found again."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmshuffle.engine.checkpoint import AtomicBackend, find_resumable, from_plain, to_plain
+from mmshuffle.engine.hooks import get_rng_state, set_rng_state
+from mmshuffle.errors import UserError
+
+
+def test_plain_form_survives_the_weights_only_unpickler(tmp_path):
+    history = HistoryBuffer([1.0, 2.5], [1, 2], max_length=7)
+    content = {
+        'history': history,
+        'scalar': np.float64(0.5),
+        'array': np.arange(3, dtype=np.float32),
+        'nested': ({'a': [np.int64(3), None, 'x']},),
+        'weights': torch.ones(2),
+    }
+    path = tmp_path / 'a.pth'
+    torch.save(to_plain(content), path)
+    found = torch.load(path, weights_only=True)
+    assert found['scalar'] == 0.5 and type(found['scalar']) is float
+    assert found['array'].tolist() == [0, 1, 2]
+    assert found['nested'] == ({'a': [3, None, 'x']},)
+    back = from_plain(found['history'])
+    assert isinstance(back, HistoryBuffer) and back.max_length == 7
+    assert [x.tolist() for x in back.data] == [[1.0, 2.5], [1, 2]]
+    assert back.mean() == history.mean()
+
+
+def test_what_has_no_plain_form_is_refused():
+    with pytest.raises(TypeError, match='function'):
+        to_plain({'a': [lambda: None]})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'epoch_1.pth'
+    backend = AtomicBackend()
+    backend.put(b'old', path)
+    monkeypatch.setattr('os.fsync', lambda _: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError, match='disk full'):
+        backend.put(b'new', path)
+    assert path.read_bytes() == b'old'
+    assert [p.name for p in tmp_path.iterdir()] == ['epoch_1.pth']
+
+
+def save(path, **content):
+    torch.save({'meta': {}, 'state_dict': {}, 'message_hub': {}, **content}, path)
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path):
+    assert find_resumable(tmp_path) is None
+    for epoch in (9, 10, 11):
+        save(tmp_path / f'epoch_{epoch}.pth')
+    torch.save({'other': 1}, tmp_path / 'best_coco_bbox_mAP_epoch_9.pth')
+    cut = tmp_path / 'epoch_11.pth'
+    cut.write_bytes(cut.read_bytes()[:100])
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_12.pth'))
+    assert find_resumable(tmp_path) == tmp_path / 'epoch_10.pth'
+
+
+def test_no_readable_checkpoint_is_an_error_and_no_fresh_start(tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'')
+    with pytest.raises(UserError, match=r'epoch_1\.pth is damaged'):
+        find_resumable(tmp_path)
+
+
+def test_random_states_restore_every_generator():
+    state = to_plain(get_rng_state())
+
+    def draw():
+        return random.random(), random.gauss(0, 1), np.random.rand(), torch.rand(3).tolist()
+
+    first = draw()
+    assert draw() != first
+    set_rng_state(state)
+    assert draw() == first

@@ -1,0 +1,48 @@
+"""channels_last never reaches mmcv's RoI operators."""
+
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+from mmshuffle.engine import set_memory_format
+from tests.tiny import write_coco, write_config
+
+ROIS = torch.tensor([[0.0, 2.0, 3.0, 40.0, 50.0], [1.0, 5.0, 1.0, 30.0, 20.0]])
+
+
+def test_roi_align_gets_contiguous_features():
+    layer = RoIAlign(7, 0.25, 2)
+    x = torch.randn(2, 16, 16, 16)
+    expected = layer(x, ROIS)
+    strided = x.contiguous(memory_format=torch.channels_last)
+    model = nn.ModuleDict({'backbone': nn.Identity(), 'roi': layer})
+    set_memory_format(model, 'channels_last')
+    assert torch.equal(layer(strided, ROIS), expected)
+
+
+def test_a_detector_computes_the_same_in_both_layouts(tmp_path):
+    cfg = Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
+    torch.manual_seed(0)
+    detector = MODELS.build(cfg.model)
+    detector.init_weights()
+    detector.eval()
+    seen = []
+    detector.backbone.stages[1].register_forward_hook(
+        lambda _, __, y: seen.append(y.is_contiguous(memory_format=torch.channels_last))
+    )
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        extractor = detector.roi_head.bbox_roi_extractor
+        expected = extractor(detector.extract_feat(x)[:4], ROIS)
+        set_memory_format(detector, 'channels_last')
+        found = extractor(detector.extract_feat(x)[:4], ROIS)
+    assert seen == [False, True]
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_unknown_layouts_are_named():
+    with pytest.raises(ValueError, match='contiguous, channels_last'):
+        set_memory_format(nn.Identity(), 'nhwc')

@@ -1,0 +1,213 @@
+"""The command lines, run as a user runs them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmshuffle.weights import read_checkpoint
+from tests.conftest import REPO
+from tests.tiny import write_coco, write_config
+
+
+def run(*args: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-W', 'ignore', *launcher, *map(str, args)]
+    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO, timeout=300)
+
+
+def torchrun(processes: int) -> tuple[str, ...]:
+    return ('-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}')
+
+
+def assert_user_error(done: subprocess.CompletedProcess, *parts: str) -> None:
+    """One clear line on stderr, exit code 2, no traceback."""
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert 'Traceback' not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1, done.stderr[-2000:]
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> Path:
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp('trained')
+    config = write_config(folder, write_coco(folder / 'data'))
+    done = run('tools/train.py', config, '--work-dir', folder / 'work')
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_training_writes_plain_checkpoints_and_figures(trained):
+    content = read_checkpoint(trained / 'work' / 'epoch_2.pth')
+    assert content['meta']['epoch'] == 2 and 'optimizer' in content
+    log = next((trained / 'work').glob('*/*.log')).read_text()
+    assert len(re.findall(r'coco/bbox_mAP: ', log)) == 2
+
+
+def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
+    done = run(
+        'tools/test.py',
+        trained / 'tiny.py',
+        trained / 'work' / 'epoch_2.pth',
+        *('--work-dir', tmp_path, '--show-dir', 'pictures', '--out', tmp_path / 'out.pkl'),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+    assert (tmp_path / 'out.pkl').stat().st_size > 0
+    assert len(list(tmp_path.glob('*/pictures/*.jpg'))) == 4
+
+
+def test_a_resumed_run_is_bit_identical(trained, tmp_path):
+    """Train one epoch, resume for the second, and compare with the run that was not stopped."""
+    config = trained / 'tiny.py'
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / 'epoch_1.pth').write_bytes((trained / 'work' / 'epoch_1.pth').read_bytes())
+    # A newer checkpoint that was cut off, and mmengine's pointer to it, must not be trusted.
+    (work / 'epoch_2.pth').write_bytes((work / 'epoch_1.pth').read_bytes()[:5000])
+    (work / 'last_checkpoint').write_text(str(work / 'epoch_2.pth'))
+    done = run('tools/train.py', config, '--work-dir', work, '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole = read_checkpoint(trained / 'work' / 'epoch_2.pth')
+    resumed = read_checkpoint(work / 'epoch_2.pth')
+    for key, value in whole['state_dict'].items():
+        assert torch.equal(value, resumed['state_dict'][key]), key
+    for index, state in whole['optimizer']['state'].items():
+        assert torch.equal(
+            state['momentum_buffer'], resumed['optimizer']['state'][index]['momentum_buffer']
+        )
+
+
+# Losses are averaged over what was sampled in a process. Here every image gives as many samples as
+# any other (nothing is ignored, suppressed or left out), so that the mean over processes is the mean
+# over images, and nothing is drawn.
+EVEN = """
+everything = dict(num=100000, pos_fraction=1.0, add_gt_as_proposals=False)
+model = dict(
+    backbone=dict(norm_eval=True),
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5), sampler=everything
+        ),
+        rpn_proposal=dict(nms_pre=20, max_per_img=20, nms=dict(type='nms', iou_threshold=1.0)),
+        rcnn=dict(sampler=everything),
+    ),
+)
+train_dataloader = dict(sampler=dict(shuffle=False), batch_sampler=None)
+train_cfg = dict(val_interval=100)
+"""
+
+
+def test_two_processes_take_the_same_steps_as_one(tmp_path):
+    config = write_config(tmp_path, write_coco(tmp_path / 'data', images=4), EVEN)
+    options = ('--cfg-options', 'train_dataloader.dataset.pipeline.3.prob=0.0')
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'one', *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = run(
+        'tools/train.py',
+        config,
+        *('--work-dir', tmp_path / 'two', '--launcher', 'pytorch'),
+        *(*options, 'train_dataloader.batch_size=1'),
+        launcher=torchrun(2),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (read_checkpoint(tmp_path / d / 'epoch_2.pth') for d in ('one', 'two'))
+    assert len(two['rng_states']) == 2
+    moved = 0
+    for key, value in one['state_dict'].items():
+        assert torch.allclose(value, two['state_dict'][key], rtol=1e-4, atol=1e-6), key
+    for index, state in one['optimizer']['state'].items():
+        a, b = state['momentum_buffer'], two['optimizer']['state'][index]['momentum_buffer']
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5 * max(1.0, float(a.abs().max())))
+        moved += float(a.abs().sum()) > 0
+    assert moved > 50
+
+
+def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path):
+    config, work = trained / 'tiny.py', ('--work-dir', tmp_path / 'work')
+    options = (*work, '--cfg-options')
+    cases = [
+        (('tools/train.py', tmp_path / 'no.py', *work), ('no.py', 'does not exist')),
+        (
+            ('tools/train.py', config, *options, 'model.backbone.widen_factor=0.7'),
+            ('widen_factor=0.7', '0.5, 1.0, 1.5, 2.0'),
+        ),
+        (
+            ('tools/train.py', config, *options, 'model.backbone.out_indices=(0,1,2,9)'),
+            ('out_indices', 'from 0 to 4'),
+        ),
+        (
+            ('tools/train.py', config, *options, 'train_dataloader.dataset.data_root=nowhere'),
+            ('nowhere', 'does not exist'),
+        ),
+        (
+            ('tools/train.py', config, *options, 'train_dataloader.dataset.ann_file=no.json'),
+            ('no.json', 'does not exist'),
+        ),
+        (('tools/train.py', config, *work, '--resume', 'no.pth'), ('no.pth', 'does not exist')),
+        (('tools/test.py', config, 'no.pth', *work), ('no.pth', 'does not exist')),
+        (
+            ('tools/check_config.py', config, '--cfg-options', 'model.neck.in_channels=[1,2,3,4]'),
+            ('model.neck.in_channels', '[24, 48, 96, 192]'),
+        ),
+    ]
+    for command, parts in cases:
+        assert_user_error(run(*command), *parts)
+    assert not (tmp_path / 'work').exists()
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
+    done = run(
+        'tools/test.py',
+        trained / 'tiny.py',
+        trained / 'work' / 'epoch_2.pth',
+        *('--work-dir', tmp_path / 'work', '--cfg-options'),
+        *('model.backbone.widen_factor=1.0', 'model.neck.in_channels=[24,116,232,464]'),
+    )
+    assert_user_error(done, 'another network', 'backbone.stages.1')
+    assert not (tmp_path / 'work' / 'metrics.json').exists()
+
+
+def test_too_many_unreadable_images_stop_the_run(tmp_path):
+    data = write_coco(tmp_path / 'data', images=6)
+    for name in ('1.jpg', '3.jpg'):
+        (data / 'images' / name).write_bytes(b'\xff\xd8 cut off')
+    config = write_config(tmp_path, data)
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert_user_error(done, 'cannot be read', 'max_unreadable')
+    logged = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'is skipped: 1 of at most 1' in logged
+
+
+@pytest.mark.slow
+def test_the_launch_scripts_train_and_test(trained, tmp_path):
+    for script, extra in (
+        ('dist_train.sh', ()),
+        ('dist_test.sh', (str(tmp_path / 'work' / 'epoch_2.pth'),)),
+    ):
+        env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
+        env['PATH'] = f'{Path(sys.executable).parent}:{env["PATH"]}'
+        done = subprocess.run(
+            [
+                'bash',
+                f'tools/{script}',
+                trained / 'tiny.py',
+                *extra,
+                '2',
+                '--work-dir',
+                tmp_path / 'work',
+            ],
+            capture_output=True,
+            text=True,
+            env=env,
+            cwd=REPO,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]

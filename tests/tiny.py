@@ -1,0 +1,116 @@
+"""A detector and a data set small enough to train in seconds."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tests.conftest import REPO
+
+CLASSES = ('box', 'disc')
+
+
+def write_coco(root: Path, images: int = 4, size: tuple[int, int] = (96, 64)) -> Path:
+    """Write a COCO-format folder with two bright objects an image."""
+    rng = np.random.default_rng(0)
+    (root / 'images').mkdir(parents=True)
+    content = dict(
+        images=[],
+        annotations=[],
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
+    )
+    width, height = size
+    for index in range(images):
+        picture = rng.integers(0, 80, (height, width, 3), dtype=np.uint8)
+        name = f'{index}.jpg'
+        for k in range(2):
+            x, y = int(rng.integers(2, width // 2)), int(rng.integers(2, height // 2))
+            w, h = int(rng.integers(12, 40)), int(rng.integers(12, 28))
+            picture[y : y + h, x : x + w] = (200, 60 + 150 * k, 30)
+            content['annotations'].append(
+                dict(
+                    id=2 * index + k + 1,
+                    image_id=index + 1,
+                    category_id=k + 1,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                )
+            )
+        cv2.imwrite(str(root / 'images' / name), picture)
+        content['images'].append(dict(id=index + 1, file_name=name, width=width, height=height))
+    (root / 'annotations.json').write_text(json.dumps(content))
+    return root
+
+
+def write_config(folder: Path, data: Path, text: str = '', epochs: int = 2) -> Path:
+    """Write a config of a very small Faster R-CNN on ``data``, and one over it with ``text``."""
+    path = folder / 'tiny.py'
+    path.write_text(
+        f"""
+_base_ = [
+    '{REPO}/configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py',
+]
+data_root = '{data}/'
+dataset = dict(
+    data_root=data_root,
+    ann_file='annotations.json',
+    data_prefix=dict(img='images/'),
+    metainfo=dict(classes={CLASSES!r}),
+)
+train_pipeline = [
+    dict(type='LoadImage', max_unreadable=1),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(96, 64), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='Resize', scale=(96, 64), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(filter_cfg=None, pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline, **dataset)
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations.json')
+test_evaluator = val_evaluator
+model = dict(
+    backbone=dict(init_cfg=None, norm_eval=False, frozen_stages=-1),
+    neck=dict(out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16, roi_layer=dict(sampling_ratio=1)),
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=2),
+    ),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=32)),
+        rpn_proposal=dict(nms_pre=100, max_per_img=50),
+        rcnn=dict(sampler=dict(num=16)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=50)),
+)
+train_cfg = dict(max_epochs={epochs})
+optim_wrapper = dict(optimizer=dict(lr=0.005))
+randomness = dict(seed=1)
+default_hooks = dict(logger=dict(interval=1))
+visualizer = dict(vis_backends=[])
+"""
+    )
+    if not text:
+        return path
+    variant = folder / 'variant.py'
+    variant.write_text(f"_base_ = './tiny.py'\n{text}")
+    return variant

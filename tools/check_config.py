@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Check a detector config: channels, strides, classes, annotations and paths."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmshuffle.detection.config_check import check_config
+from mmshuffle.engine import cli
+from mmshuffle.engine.launch import read_config, register_config_imports
+
+EXAMPLE = """example:
+  python tools/check_config.py configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_fpn_1x_coco.py
+"""
+
+
+def main() -> int:
+    """Print one line a problem."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings that override the config'
+    )
+    args = parser.parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    register_config_imports(cfg)
+    problems = check_config(cfg)
+    for problem in problems:
+        print(f'{"error" if problem.fatal else "warning"}: {problem}', file=sys.stderr)
+    if any(problem.fatal for problem in problems):
+        return 2
+    print(f'{args.config}: sound')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

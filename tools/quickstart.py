@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Train and evaluate Faster R-CNN with ShuffleNetV2 0.5x, on the CPU too.
+
+Without --data a set of pictures is drawn first, so nothing is downloaded. With --data DIR the same
+detector is trained on a folder in COCO's format. Checkpoint, figures (result.json), curves
+(curve.png) and pictures with boxes (pictures/) go to the work dir.
+"""
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / 'configs' / 'finetune'
+DRAWN = CONFIGS / 'quickstart.py'
+FINETUNE = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_finetune.py'
+PACKAGES = ('mmshuffle', 'torch', 'mmdet', 'mmengine', 'mmcv', 'pycocotools', 'numpy')
+
+EXAMPLE = """examples:
+  python tools/quickstart.py
+  python tools/quickstart.py --data data/my_set --epochs 24 --work-dir work_dirs/my_set
+  python tools/quickstart.py --data data/my_set --checkpoint shufflenetv2_x0.5-f707e7126e.pth
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = parser.add_argument_group('your own data')
+    data.add_argument('--data', metavar='DIR', help="folder in COCO's format")
+    for split in ('train', 'val'):
+        data.add_argument(
+            f'--{split}-ann',
+            metavar='FILE',
+            help=f'annotations of the {split} images, where they are not found by themselves',
+        )
+        data.add_argument(
+            f'--{split}-images',
+            metavar='DIR',
+            help=f'folder of the {split} images, where it is not found by itself',
+        )
+    drawn = parser.add_argument_group('the drawn set')
+    drawn.add_argument('--draw-train', type=positive, default=400, metavar='N', help='images')
+    drawn.add_argument('--draw-val', type=positive, default=100, metavar='N', help='images')
+    drawn.add_argument(
+        '--draw-dir', default='data/drawn', metavar='DIR', help='where it is kept (%(default)s)'
+    )
+    training = parser.add_argument_group('training')
+    training.add_argument(
+        '--config', help=f'another config than {DRAWN.name}, or with --data {FINETUNE.name}'
+    )
+    training.add_argument(
+        '--checkpoint',
+        metavar='FILE',
+        help="pretrained weights of the backbone instead of the config's; 'none' for none",
+    )
+    training.add_argument('--epochs', type=positive, metavar='N', help="instead of the config's")
+    training.add_argument(
+        '--batch-size', type=positive, metavar='N', help="instead of the config's"
+    )
+    training.add_argument('--seed', type=int, default=0, metavar='N', help='default %(default)s')
+    training.add_argument(
+        '--work-dir', default='work_dirs/quickstart', metavar='DIR', help='default %(default)s'
+    )
+    training.add_argument(
+        '--resume', action='store_true', help='go on from the newest checkpoint of the work dir'
+    )
+    training.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='settings that override the config, such as optim_wrapper.optimizer.lr=0.01',
+    )
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value} is less than 1')
+    return value
+
+
+def prepare_data(args: argparse.Namespace) -> Any:
+    """Draw the set or find the user's; returns a ``DetectionData``."""
+    from mmshuffle.data.finetune import find_dataset
+    from mmshuffle.data.synthetic import draw_dataset
+    from mmshuffle.errors import UserError
+
+    overrides = {
+        name: getattr(args, name) for name in ('train_ann', 'val_ann', 'train_images', 'val_images')
+    }
+    if args.data is not None:
+        return find_dataset(args.data, **overrides)
+    for name, value in overrides.items():
+        if value is not None:
+            raise UserError(f'--{name.replace("_", "-")} needs --data')
+    # The name says what is in it, so that two runs of different sizes do not disturb each other.
+    root = Path(args.draw_dir) / f'{args.draw_train}-{args.draw_val}'
+    draw_dataset(root, args.draw_train, args.draw_val)
+    return find_dataset(root)
+
+
+def load_config(args: argparse.Namespace) -> Any:
+    """Read the config and apply ``--cfg-options``."""
+    from mmengine.config import DictAction
+
+    from mmshuffle.engine.launch import read_config
+    from mmshuffle.errors import UserError
+
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument('options', nargs='*', action=DictAction, default={})
+    try:
+        options = parser.parse_args(args.cfg_options).options if args.cfg_options else {}
+    except (ValueError, argparse.ArgumentError):
+        raise UserError(f'--cfg-options {" ".join(args.cfg_options)}: write KEY=VALUE') from None
+    return read_config(args.config or str(FINETUNE if args.data else DRAWN), options)
+
+
+def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
+    """Fit the config to the data and the command line."""
+    from mmshuffle.data.finetune import apply_dataset, apply_epochs
+    from mmshuffle.engine.checkpoint import find_resumable
+
+    apply_dataset(cfg, dataset)
+    apply_epochs(cfg, args.epochs, args.batch_size, dataset.train_count)
+    if args.checkpoint == 'none':
+        cfg.model.backbone.init_cfg = None
+    elif args.checkpoint is not None:
+        cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint)
+    cfg.work_dir = args.work_dir
+    cfg.randomness = dict(seed=args.seed)
+    cfg.launcher = 'none'
+    cfg.val_evaluator.outfile_prefix = str(Path(args.work_dir) / 'predictions')
+    # Every epoch can be resumed from, and no more than two fill the disk.
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=2)
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        dict(type='ProgressHook'),
+        dict(type='HistoryHook'),
+    ]
+    if args.resume:
+        found = find_resumable(args.work_dir)
+        cfg.resume, cfg.load_from = found is not None, found and str(found)
+
+
+def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
+    """Train and evaluate; returns the metrics, the history and the device."""
+    from mmshuffle.engine.launch import build_runner
+    from mmshuffle.engine.progress import HistoryHook, quiet_screen
+
+    with quiet_screen():
+        runner = build_runner(cfg)
+        history = next(hook for hook in runner.hooks if isinstance(hook, HistoryHook))
+        runner.train()
+        last = history.records[-1] if history.records else {}
+        metrics = last.get('metrics')
+        if metrics is None or last['epoch'] != runner.epoch or not predictions_of(cfg).is_file():
+            # Interrupted between the last epoch and the end of its evaluation.
+            metrics = runner.val()
+    return metrics, history.records, str(next(runner.model.parameters()).device)
+
+
+def predictions_of(cfg: Any) -> Path:
+    """Return where MMDetection puts the predictions of the last evaluation."""
+    return Path(f'{cfg.val_evaluator.outfile_prefix}.bbox.json')
+
+
+def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: str) -> None:
+    """Write the curves and the pictures into the work dir."""
+    from mmshuffle.data.coco_check import read_annotations
+    from mmshuffle.detection import report
+    from mmshuffle.engine.checkpoint import AtomicBackend
+
+    folder, backend = Path(cfg.work_dir), AtomicBackend()
+    backend.put(report.plot_history(history, title), folder / 'curve.png')
+    predictions = json.loads(predictions_of(cfg).read_text())
+    truth = read_annotations(dataset.val_ann)
+    # Those of an earlier run on other data.
+    for old in (folder / 'pictures').glob('*.jpg'):
+        old.unlink()
+    for name, jpeg in report.draw_predictions(truth, predictions, dataset.val_images):
+        backend.put(jpeg, folder / 'pictures' / f'{name}.jpg')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Draw or find the data, train, evaluate and report."""
+    started = time.perf_counter()
+    # mmengine imports it; nothing that a user of this tool can mend.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+    cfg = load_config(args)
+    dataset = prepare_data(args)
+    print(
+        f'{dataset.train_count} training and {dataset.val_count} validation images of '
+        f'{len(dataset.classes)} classes: {", ".join(dataset.classes)}',
+        flush=True,
+    )
+    fit_config(cfg, args, dataset)
+
+    from mmshuffle.detection.report import figures, figures_per_class, table
+    from mmshuffle.engine.checkpoint import AtomicBackend
+
+    metrics, history, device = train(cfg)
+    write_report(
+        cfg, dataset, history, f'Faster R-CNN, ShuffleNetV2 0.5x, {dataset.train_count} images'
+    )
+    overall, per_class = figures(metrics), figures_per_class(metrics, dataset.classes)
+    work_dir = Path(cfg.work_dir)
+    checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+    weights = cfg.model.backbone.get('init_cfg')
+    seconds = {
+        'training': sum(record['seconds'] for record in history),
+        'validation': sum(record.get('val_seconds', 0) for record in history),
+        'total': time.perf_counter() - started,
+    }
+    result = {
+        'figures': overall,
+        'ap_per_class': per_class,
+        'checkpoint': str(checkpoint),
+        'config': cfg.filename,
+        'command': shlex.join(['python', *sys.argv]),
+        'pretrained': weights.get('checkpoint') if weights else None,
+        'seed': args.seed,
+        'epochs': cfg.train_cfg.max_epochs,
+        'batch_size': cfg.train_dataloader.batch_size,
+        'train_images': dataset.train_count,
+        'val_images': dataset.val_count,
+        'train_annotations': str(dataset.train_ann),
+        'val_annotations': str(dataset.val_ann),
+        'seconds': seconds,
+        'images_per_second': sum(r['images'] for r in history) / max(seconds['training'], 1e-9),
+        'device': device,
+        'platform': platform.platform(),
+        'versions': {'python': platform.python_version(), **installed_versions()},
+        'history': history,
+    }
+    text = json.dumps(result, indent=2) + '\n'
+    AtomicBackend().put(text.encode(), work_dir / 'result.json')
+    print(f'\n{table(overall, per_class)}\n')
+    print(f'trained {cfg.train_cfg.max_epochs} epochs in {seconds["training"]:.0f} s on {device}')
+    print(f'checkpoint  {checkpoint}')
+    print(f'figures     {work_dir / "result.json"}')
+    print(f'curves      {work_dir / "curve.png"}')
+    print(f'pictures    {work_dir / "pictures"}')
+    return 0
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what decides the result."""
+    import importlib
+
+    found = {}
+    for name in PACKAGES:
+        module = importlib.import_module(name)
+        found[name] = getattr(module, '__version__', None) or version(name)
+    return found
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+
+    from mmshuffle.engine import cli
+
+    cli.run(lambda: main(arguments))

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Test as a slurm job (GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS).
+# Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of test.py]
+set -euo pipefail
+partition=$1 job=$2 config=$3 checkpoint=$4
+shift 4
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+read -r -a srun_args <<<"${SRUN_ARGS:-}"
+exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
+  --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+  ${srun_args[@]+"${srun_args[@]}"} \
+  python -u "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher slurm "$@"

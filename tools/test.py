@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Evaluate a trained detector and write its figures as JSON."""
+
+import argparse
+import sys
+
+from mmshuffle.engine import cli
+from mmshuffle.engine.launch import (
+    add_common_arguments,
+    add_test_options,
+    apply_test_options,
+    build_runner,
+    load_config,
+    run_checks,
+    write_metrics,
+)
+
+EXAMPLE = """example:
+  python tools/test.py configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py \\
+      work_dirs/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco/epoch_12.pth --show-dir pictures
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    add_test_options(parser)
+    add_common_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Check the config, then test."""
+    args = parse_args()
+    cfg = load_config(args)
+    apply_test_options(cfg, args)
+    run_checks(cfg, training=False)
+    metrics = build_runner(cfg).test()
+    write_metrics(cfg, args, metrics)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Train a detector from a config, on one device or many."""
+
+import argparse
+import sys
+
+from mmshuffle.engine import cli
+from mmshuffle.engine.launch import (
+    add_common_arguments,
+    apply_training_options,
+    build_runner,
+    load_config,
+    run_checks,
+)
+
+EXAMPLE = """example:
+  python tools/train.py configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py --amp
+  torchrun --nproc_per_node=8 tools/train.py CONFIG --launcher pytorch   (or tools/dist_train.sh)
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint: the one named, else the newest whole one of the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the total batch size against auto_scale_lr of the config',
+    )
+    parser.add_argument(
+        '--no-check', action='store_true', help='start without checking the config and the data'
+    )
+    add_common_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Check the config, then train."""
+    args = parse_args()
+    cfg = load_config(args)
+    apply_training_options(cfg, args)
+    if not args.no_check:
+        run_checks(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))
