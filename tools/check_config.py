@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(cli.run(main))
+    cli.run(main)

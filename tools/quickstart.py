@@ -157,9 +157,10 @@ def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
 
 def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
     """Train and evaluate; returns the metrics, the history and the device."""
-    from mmshuffle.engine.launch import build_runner
+    from mmshuffle.engine.launch import build_runner, run_checks
     from mmshuffle.engine.progress import HistoryHook, quiet_screen
 
+    run_checks(cfg)
     with quiet_screen():
         runner = build_runner(cfg)
         history = next(hook for hook in runner.hooks if isinstance(hook, HistoryHook))

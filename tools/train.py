@@ -2,7 +2,6 @@
 """Train a detector from a config, on one device or many."""
 
 import argparse
-import sys
 
 from mmshuffle.engine import cli
 from mmshuffle.engine.launch import (
@@ -37,9 +36,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the total batch size against auto_scale_lr of the config',
     )
-    parser.add_argument(
-        '--no-check', action='store_true', help='start without checking the config and the data'
-    )
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
@@ -55,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(cli.run(main))
+    cli.run(main)

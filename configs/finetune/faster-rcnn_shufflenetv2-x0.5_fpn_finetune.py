@@ -3,6 +3,7 @@
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     '../_base_/coco_detection_320.py',
+    '../_base_/schedule_finetune.py',
     '../_base_/runtime.py',
 ]
 
@@ -30,19 +31,6 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)),
 )
-
-epochs = 12
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 train_dataloader = dict(batch_size=4)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
-    clip_grad=dict(max_norm=35),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', begin=0, end=epochs, T_max=epochs, convert_to_iter_based=True),
-]
-auto_scale_lr = dict(base_batch_size=4)
+# On one's own data an empty box is more likely a mistake than on COCO.
+allow_empty_boxes = False

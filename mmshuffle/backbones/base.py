@@ -55,6 +55,10 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if not isinstance(out_indices, Sequence):
+            raise ValueError(
+                f'out_indices={out_indices!r} of {type(self).__name__}: give a sequence of integers'
+            )
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -84,7 +88,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         indices = self.out_indices
         if (
             not indices
-            or any(not isinstance(i, int) or not 0 <= i <= last for i in indices)
+            or any(type(i) is not int or not 0 <= i <= last for i in indices)
             or list(indices) != sorted(set(indices))
         ):
             raise ValueError(
@@ -153,6 +157,9 @@ def check_choice(owner: Any, name: str, value: Any, allowed: Sequence[Any]) -> N
     Raises:
         ValueError: The message names the class, the argument, the value and what is allowed.
     """
-    if isinstance(value, bool) or value not in allowed:
+    # 1 is in (True, False) and in (1.0, 2.0); a width may be written as 1, an index not as 1.0.
+    kinds = {type(choice) for choice in allowed}
+    kinds |= {int} if float in kinds else set()
+    if type(value) not in kinds or value not in allowed:
         choices = ', '.join(map(repr, allowed))
         raise ValueError(f'{name}={value!r} of {type(owner).__name__}: choose one of {choices}')

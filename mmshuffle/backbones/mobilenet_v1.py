@@ -62,7 +62,7 @@ class MobileNetV1(BaseBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
-        if not 0 < widen_factor <= 4:
+        if type(widen_factor) not in (int, float) or not 0 < widen_factor <= 4:
             raise ValueError(
                 f'widen_factor={widen_factor!r} of MobileNetV1: give a number above 0 and up to 4 '
                 '(the paper has 0.25, 0.5, 0.75 and 1.0)'

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import init_normal_fan_in, interleave, is_channels_last, run_unit
+from .layers import init_normal_fan_in, interleave, run_unit
 
 # Table 5: output channels of Stage2, Stage3, Stage4 and Conv5 at each width.
 STAGE_CHANNELS = {

@@ -11,11 +11,15 @@ from mmshuffle.errors import UserError
 EXAMPLES = 3
 
 
-def read_annotations(path: str | Path) -> dict[str, Any]:
+def read_annotations(path: str | Path, test_mode: bool = False) -> dict[str, Any]:
     """Read a COCO annotation file.
 
+    Args:
+        path: The file.
+        test_mode: Accept a file without annotations, as COCO's test-dev has.
+
     Raises:
-        UserError: It does not exist, is no JSON, or lacks one of COCO's three lists.
+        UserError: It does not exist, is no JSON, or lacks one of COCO's three lists of objects.
     """
     path = Path(path)
     if not path.is_file():
@@ -24,9 +28,14 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'annotation file {path} is no valid JSON: {error}') from None
+    if test_mode and isinstance(content, dict):
+        content.setdefault('annotations', [])
     for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise UserError(f'annotation file {path} has no list {key!r}; give a COCO file')
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(
+                f'annotation file {path} has no list {key!r} of objects; give a COCO file'
+            )
     return content
 
 
@@ -41,8 +50,8 @@ def check_annotations(content: dict[str, Any], allow_empty_boxes: bool = False) 
     Returns:
         One message a kind of problem, naming the first annotations that have it.
     """
-    images = {image.get('id') for image in content['images']}
-    categories = {category.get('id') for category in content['categories']}
+    images = _ids(content['images'])
+    categories = _ids(content['categories'])
     boxes: dict[str, list] = {'malformed': [], 'negative': [], 'empty': []}
     orphans, uncategorised = [], []
     for annotation in content['annotations']:
@@ -50,9 +59,9 @@ def check_annotations(content: dict[str, Any], allow_empty_boxes: bool = False) 
         kind = _box_problem(annotation.get('bbox'))
         if kind is not None:
             boxes[kind].append((name, annotation.get('bbox')))
-        if annotation.get('image_id') not in images:
+        if not _is_in(annotation.get('image_id'), images):
             orphans.append((name, annotation.get('image_id')))
-        if annotation.get('category_id') not in categories:
+        if not _is_in(annotation.get('category_id'), categories):
             uncategorised.append((name, annotation.get('category_id')))
     rules = {
         'malformed': 'a box is four finite numbers [x, y, width, height]',
@@ -75,11 +84,10 @@ def check_annotations(content: dict[str, Any], allow_empty_boxes: bool = False) 
     return messages
 
 
-def check_classes(content: dict[str, Any], classes: Sequence[str]) -> list[str]:
-    """Compare the class names of a config with the categories of an annotation file.
+def missing_classes(content: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """Find the class names of a config that an annotation file lacks.
 
-    MMDetection silently drops the classes that the file lacks, and every object of the categories
-    that the config lacks.
+    MMDetection drops them without a word.
     """
     names = [category.get('name') for category in content['categories']]
     missing = [name for name in classes if name not in names]
@@ -91,14 +99,22 @@ def check_classes(content: dict[str, Any], classes: Sequence[str]) -> list[str]:
     ]
 
 
+def extra_categories(content: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """Find the categories with annotations that a config leaves out; so does MMDetection."""
+    used = {str(annotation.get('category_id')) for annotation in content['annotations']}
+    extra = [c.get('name') for c in content['categories'] if str(c.get('id')) in used]
+    extra = [name for name in extra if name not in classes]
+    return [f'categories {_names(extra)} are not among the classes: left out'] if extra else []
+
+
 def missing_images(content: dict[str, Any], folder: str | Path) -> list[str]:
     """Look for the first, the middle and the last image of a file in its folder."""
     images = content['images']
     if not images:
         return ['the annotation file lists no images']
     picked = {0, len(images) // 2, len(images) - 1}
-    names = [images[i].get('file_name', '') for i in sorted(picked)]
-    absent = [name for name in names if not (Path(folder) / name).is_file()]
+    names = [images[i].get('file_name') for i in sorted(picked)]
+    absent = [name for name in names if name and not (Path(folder) / name).is_file()]
     if not absent:
         return []
     return [f'image {absent[0]} is not in {folder}: mend data_prefix']
@@ -112,6 +128,14 @@ def _box_problem(box: Any) -> str | None:
     if min(box[2:]) < 0:
         return 'negative'
     return 'empty' if min(box[2:]) == 0 else None
+
+
+def _ids(entries: Iterable[dict]) -> set:
+    return {entry['id'] for entry in entries if isinstance(entry.get('id'), (int, str))}
+
+
+def _is_in(value: Any, ids: set) -> bool:
+    return isinstance(value, (int, str)) and value in ids
 
 
 def _examples(found: Sequence[tuple[Any, Any]]) -> str:

@@ -3,6 +3,7 @@
 import logging
 import zlib
 
+import cv2
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
@@ -22,8 +23,9 @@ class LoadImage(LoadImageFromFile):
     unseen.
 
     Args:
-        max_unreadable: Distinct unreadable images to skip, over all workers and epochs, before the
-            run stops; 0, for evaluation, stops at the first.
+        max_unreadable: Distinct unreadable images that a process of the run, with its data loading
+            workers and over all epochs, skips before it stops; 0, for evaluation, stops at the
+            first.
         **kwargs: See ``mmcv.transforms.LoadImageFromFile``.
 
     Raises:
@@ -41,7 +43,7 @@ class LoadImage(LoadImageFromFile):
         path = results['img_path']
         try:
             loaded = super().transform(results)
-        except (OSError, AssertionError, ValueError) as error:
+        except (OSError, AssertionError, ValueError, cv2.error) as error:
             loaded, reason = None, (str(error).splitlines() or [type(error).__name__])[0]
         else:
             reason = 'it does not decode'

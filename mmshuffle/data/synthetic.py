@@ -18,7 +18,7 @@ from mmshuffle.errors import UserError
 from .drawing import CLASSES, Scene, draw_scene
 
 # Raise it with every change of what is drawn, so that no older set is taken for this one.
-VERSION = 1
+VERSION = 3
 DESCRIPTION = 'dataset.json'
 SPLITS = ('train', 'val')
 JPEG_QUALITY = 90

@@ -34,6 +34,8 @@ class BackboneStageHead(BaseModule):
         self, backbone: dict, stage: int = 3, init_cfg: dict | list[dict] | None = None
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if type(stage) is not int or stage < 1:
+            raise ValueError(f'stage={stage!r} of BackboneStageHead: give an integer from 1')
         self._settings = {**backbone, 'out_indices': (stage - 1, stage), 'frozen_stages': -1}
         donor = MODELS.build(self._settings)
         if not isinstance(donor, BaseBackbone):

@@ -2,15 +2,16 @@
 
 import os
 import re
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from mmshuffle.errors import UserError
@@ -19,44 +20,62 @@ from mmshuffle.weights import read_checkpoint
 HISTORY = '__history__'
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
     """Turn what a mmengine runner saves into tensors, numbers, strings and containers of these.
 
     PyTorch's weights-only unpickler reads nothing else, and needs nothing allow-listed for it.
 
     Args:
-        value: Arrays become tensors, numpy scalars become Python's, and a ``HistoryBuffer`` becomes
-            a mapping that :func:`from_plain` turns back.
+        value: Arrays become tensors, numpy scalars become Python's, other sequences and sets become
+            lists, and a ``HistoryBuffer`` becomes a mapping that :func:`from_plain` turns back.
+        path: Name of the value, for messages.
+        dropped: Collects the names of parts that have no plain form, such as functions; they become
+            None.
 
     Raises:
-        TypeError: A value has no plain form.
+        TypeError: A part has no plain form, and ``dropped`` is None.
     """
     # Before Python's numbers: numpy.float64 is a float, but not a plain one.
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, (bool, int, float, str, bytes, Tensor)):
+    if value is None or isinstance(value, (bool, int, float, str, bytes, Tensor, torch.dtype)):
         return value
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
+        return torch.from_numpy(value.copy()) if value.dtype.kind in 'biufc' else value.tolist()
     if isinstance(value, HistoryBuffer):
         log, count = value.data
-        return {HISTORY: [to_plain(log), to_plain(count), value.max_length]}
+        return {HISTORY: [to_plain(log, path), to_plain(count, path), value.max_length]}
     if isinstance(value, Mapping):
-        kind = OrderedDict if isinstance(value, OrderedDict) else dict
-        return kind((key, to_plain(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_plain(item) for item in value)
-    if isinstance(value, torch.dtype):
-        return value
-    raise TypeError(f'{type(value).__name__} has no plain form')
+        if all(isinstance(item, Tensor) for item in value.values()):
+            return value  # a state dict, whose version numbers a copy would lose
+        return {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        items = [to_plain(v, f'{path}[{i}]', dropped) for i, v in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, (PurePath, torch.device)):
+        return str(value)
+    if dropped is None:
+        raise TypeError(f'{path} is a {type(value).__name__}, which has no plain form')
+    dropped.append(path)
+    return None
 
 
 def from_plain(value: Any) -> Any:
     """Undo :func:`to_plain` for histories; everything else is returned as it is."""
     if isinstance(value, Mapping) and HISTORY in value:
         log, count, max_length = value[HISTORY]
-        return HistoryBuffer(log.numpy(), count.numpy(), max_length)
+        return HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), max_length)
     return value
+
+
+def read_tensors_only() -> None:
+    """Make mmengine read every checkpoint, local or from the web, as tensors and plain data.
+
+    Its own reader leaves that to PyTorch's default, and the one of the onedl line falls back to
+    running what it finds.
+    """
+    for prefix in ('', 'http://', 'https://'):
+        CheckpointLoader.register_scheme(prefix, read_checkpoint, force=True)
 
 
 class AtomicBackend(LocalBackend):
@@ -98,10 +117,19 @@ def find_resumable(work_dir: str | Path) -> Path | None:
     Raises:
         UserError: There are checkpoints, but none that can be read.
     """
-    candidates = sorted(Path(work_dir).glob('*.pth'), key=_progress, reverse=True)
-    candidates = [path for path in candidates if re.match(r'(epoch|iter)_\d+\.pth$', path.name)]
+    found = {
+        path
+        for path in Path(work_dir).glob('*.pth')
+        if re.match(r'(epoch|iter)_\d+\.pth$', path.name)
+    }
+    # It names the folder and the file where the config chose others.
+    pointer = Path(work_dir) / 'last_checkpoint'
+    if pointer.is_file():
+        path = Path(pointer.read_text().strip())
+        if path.is_file():
+            found.add(path)
     problems = []
-    for path in candidates:
+    for path in sorted(found, key=lambda path: (path.stat().st_mtime, path.name), reverse=True):
         try:
             content = read_checkpoint(path)
         except UserError as error:
@@ -113,7 +141,3 @@ def find_resumable(work_dir: str | Path) -> Path | None:
     if problems:
         raise UserError(f'no checkpoint of {work_dir} can be resumed: {"; ".join(problems)}')
     return None
-
-
-def _progress(path: Path) -> tuple[float, str]:
-    return path.stat().st_mtime, path.name

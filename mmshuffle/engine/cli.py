@@ -11,7 +11,9 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        # A dataloader's worker hands over its whole traceback, with the message at the end.
+        message = str(error).strip().rpartition(f'{UserError.__name__}: ')[2]
+        print(f'error: {message}', file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -35,21 +35,30 @@ class PlainCheckpointHook(Hook):
     fine-tuning, reports what does not fit, and fails when more than half of the model does not.
     """
 
-    priority = 'VERY_HIGH'
+    # Last, so that what other hooks put into a checkpoint is made plain too.
+    priority = 'LOWEST'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make the checkpoint plain."""
+        dropped: list[str] = []
         for key, value in checkpoint.items():
-            try:
-                checkpoint[key] = to_plain(value)
-            except TypeError as error:
-                raise TypeError(f'checkpoint[{key!r}] cannot be saved as data: {error}') from None
+            strict = key in ('state_dict', 'optimizer')
+            checkpoint[key] = to_plain(value, key, None if strict else dropped)
+        if dropped:
+            print_log(
+                f'not saved, because it is no data: {", ".join(dropped)}',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check that the checkpoint is of this model, and rebuild the log histories."""
         if not isinstance(checkpoint, Mapping):
+            raise UserError('the checkpoint has no names of tensors; give one of a model')
+        if runner._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
             raise UserError(
-                'the checkpoint is no mapping of names to tensors; give a model checkpoint'
+                'the checkpoint holds weights only, which cannot be resumed; start from it with '
+                '--cfg-options load_from=PATH'
             )
         meta = checkpoint.get('meta')
         if isinstance(meta, dict):
@@ -66,7 +75,8 @@ class PlainCheckpointHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = checkpoint.get('state_dict', checkpoint)
         state = {str(name).removeprefix('module.'): value for name, value in state.items()}
-        own = model.state_dict()
+        # Old checkpoints lack BatchNorm's counter, which only a BatchNorm without momentum uses.
+        own = {k: v for k, v in model.state_dict().items() if not k.endswith('num_batches_tracked')}
         missing = [name for name in own if name not in state]
         misshapen = [n for n in own if n in state and state[n].shape != own[n].shape]
         matched = len(own) - len(missing) - len(misshapen)
@@ -91,8 +101,9 @@ class ReproducibleResumeHook(Hook):
     """Stores the state of all random number generators, so that a resumed run goes on bit by bit.
 
     Every rank has its own state. Validation leaves the generators untouched, so that neither how
-    often nor whether one validates changes the training. Exact for checkpoints at the end of an
-    epoch, with ``num_workers=0`` or with transforms that draw nothing in the workers.
+    often nor whether one validates changes the training. Exact on the CPU for checkpoints at the
+    end of an epoch, with ``num_workers=0`` or with transforms that draw nothing in the workers; a
+    checkpoint within an epoch holds no states.
     """
 
     # Before CheckpointHook, which has VERY_LOW.
@@ -106,6 +117,12 @@ class ReproducibleResumeHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Collect the states of all ranks; only the first rank saves."""
         self._to_save = all_gather_object(get_rng_state())
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Drop the states of the last epoch: they are no longer those of the moment."""
+        self._to_save = []
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put them into the checkpoint."""
@@ -177,7 +194,7 @@ def set_rng_state(state: dict) -> None:
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
     kind, keys, position, has_gauss, cached = state['numpy']
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state['torch'].cpu())
     if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])

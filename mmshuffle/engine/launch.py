@@ -19,8 +19,9 @@ from mmengine.runner import Runner
 
 from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
 from mmshuffle.errors import UserError
+from mmshuffle.weights import read_checkpoint
 
-from .checkpoint import AtomicBackend, find_resumable
+from .checkpoint import AtomicBackend, find_resumable, read_tensors_only
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='what started the processes of a distributed run',
     )
+    parser.add_argument(
+        '--no-check', action='store_true', help='start without checking the config and the data'
+    )
     # torch.distributed.launch passes --local-rank; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -55,8 +59,9 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(path)
         if options:
             cfg.merge_from_dict(options)
-    except (OSError, SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from None
+    except Exception as error:  # a config is a program of the user's
+        reason = ' '.join(str(error).split())
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from None
     return cfg
 
 
@@ -80,12 +85,13 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     """Apply ``--amp``, ``--auto-scale-lr`` and ``--resume`` to a config.
 
     Raises:
-        UserError: An option does not go with the config, or there is nothing to resume from.
+        UserError: An option does not go with the config, or a checkpoint cannot be resumed from.
     """
     if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError('--amp needs a GPU, and PyTorch sees none here: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        # Gradients of bfloat16, the half precision of CPUs, need no scaling.
-        cfg.optim_wrapper.loss_scale = 'dynamic' if torch.cuda.is_available() else 1.0
+        cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
@@ -96,36 +102,80 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         return
     if args.resume == 'auto':
         found = find_resumable(cfg.work_dir)
-        cfg.resume = found is not None
-        cfg.load_from = str(found) if found else None
+        if found is None:
+            # The first start of a job that is always started with --resume.
+            print(f'no checkpoint in {cfg.work_dir}: training starts anew', file=sys.stderr)
+            return
     else:
-        if not Path(args.resume).is_file():
-            raise UserError(f'--resume: checkpoint {args.resume} does not exist')
-        cfg.resume, cfg.load_from = True, args.resume
+        found = args.resume
+        if not Path(found).is_file():
+            raise UserError(f'--resume: checkpoint {found} does not exist')
+    cfg.resume, cfg.load_from = True, str(found)
+    # The order of the data follows from the seed, and the data loader is built before mmengine
+    # reads the checkpoint.
+    content = read_checkpoint(found)
+    seed = content.get('meta', {}).get('seed') if isinstance(content, dict) else None
+    if seed is not None:
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner, on the CPU with gloo where there is no GPU.
 
     mmengine assumes a GPU in distributed runs; the two settings that it would get wrong without one
-    are made here.
+    are made here. Plain and atomic checkpoints are not left to the config: without them a run could
+    not be resumed.
 
     Raises:
         UserError: The model's arguments are wrong; the message names the argument.
     """
     setup_cache_size_limit_of_dynamo()
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+    read_tensors_only()
+    if cfg.launcher == 'pytorch':
         if 'RANK' not in os.environ:
             raise UserError('--launcher pytorch needs torchrun (see tools/dist_train.sh)')
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group('gloo')
-        given = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
-        cfg.model_wrapper_cfg = dict(device_ids=None) | given
+        if not torch.cuda.is_available():
+            _prepare_gloo(cfg)
+    _complete_hooks(cfg)
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except ValueError as error:
         # mmengine puts the class and the file of every enclosing module in front.
         raise UserError(re.sub(r'^(class `\w+` in [\w/.]+: )+', '', str(error))) from None
+
+
+def _prepare_gloo(cfg: Config) -> None:
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    # mmengine's defaults, but for the device.
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        device_ids=None,
+    )
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
+def _complete_hooks(cfg: Config) -> None:
+    """Add plain, atomic checkpoints to a config that does not inherit this project's runtime."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    names = {getattr(hook['type'], '__name__', hook['type']) for hook in hooks}
+    for name in ('PlainCheckpointHook', 'ReproducibleResumeHook'):
+        if name not in names:
+            hooks.append(dict(type=name))
+    cfg.custom_hooks = hooks
+    cfg.setdefault('default_hooks', {})
+    if cfg.default_hooks.get('checkpoint') is None:
+        cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    checkpoint = cfg.default_hooks.checkpoint
+    elsewhere = '://' in str(checkpoint.get('out_dir') or '')
+    if (
+        not elsewhere
+        and not checkpoint.get('backend_args')
+        and not checkpoint.get('file_client_args')
+    ):
+        checkpoint.backend_args = dict(backend='atomic')
 
 
 def register_config_imports(cfg: Config) -> None:

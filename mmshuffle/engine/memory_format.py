@@ -1,8 +1,7 @@
 """The channels_last memory layout, kept away from operators that misread it."""
 
 import torch
-from mmcv.ops import RoIAlign, RoIPool
-from torch import nn
+from torch import Tensor, nn
 
 FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
 
@@ -10,8 +9,9 @@ FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channel
 def set_memory_format(model: nn.Module, memory_format: str) -> None:
     """Give the 4-D weights and the backbone's input of a detector a memory layout.
 
-    mmcv's RoI operators read their features as NCHW whatever their strides, and on the CPU return
-    garbage for channels_last ones without a word. They get contiguous features from here on.
+    mmcv's operators (RoIAlign, deformable convolutions and others) read features and weights as
+    NCHW whatever their strides, and on the CPU return garbage for channels_last ones without a
+    word. They get contiguous ones from here on.
 
     Args:
         model: Detector or classifier, changed in place.
@@ -22,16 +22,26 @@ def set_memory_format(model: nn.Module, memory_format: str) -> None:
     """
     if memory_format not in FORMATS:
         raise ValueError(f'memory_format={memory_format!r}: choose one of {", ".join(FORMATS)}')
+    for handle in getattr(model, '_memory_format_hooks', ()):
+        handle.remove()
     layout = FORMATS[memory_format]
     model.to(memory_format=layout)
-
-    def convert_images(module: nn.Module, args: tuple) -> tuple:
-        return (args[0].contiguous(memory_format=layout), *args[1:])
-
-    def convert_features(module: nn.Module, args: tuple) -> tuple:
-        return (args[0].contiguous(), *args[1:])
-
-    getattr(model, 'backbone', model).register_forward_pre_hook(convert_images)
+    backbone = getattr(model, 'backbone', model)
+    handles = [backbone.register_forward_pre_hook(_convert(layout))]
     for module in model.modules():
-        if isinstance(module, (RoIAlign, RoIPool)):
-            module.register_forward_pre_hook(convert_features)
+        if type(module).__module__.startswith('mmcv.ops'):
+            module.to(memory_format=torch.contiguous_format)
+            handles.append(module.register_forward_pre_hook(_convert(torch.contiguous_format)))
+    model._memory_format_hooks = handles
+
+
+def _convert(layout: torch.memory_format):
+    """A hook that gives every 4-D tensor argument a layout."""
+
+    def hook(module: nn.Module, args: tuple) -> tuple:
+        return tuple(
+            a.contiguous(memory_format=layout) if isinstance(a, Tensor) and a.dim() == 4 else a
+            for a in args
+        )
+
+    return hook

@@ -126,8 +126,20 @@ def describe(module: nn.Module) -> str:
 
 
 def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list[dict]]:
-    """Part mmengine's ``init_cfg`` into arguments of :func:`load_pretrained` and the rest."""
+    """Part mmengine's ``init_cfg`` into arguments of :func:`load_pretrained` and the rest.
+
+    Raises:
+        UserError: An entry of type Pretrained has no checkpoint, or an unknown key.
+    """
     cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+    allowed = {'type', 'checkpoint', 'prefix', 'map_location', 'allow_missing'}
+    for cfg in cfgs:
+        unknown = cfg.keys() - allowed
+        if cfg['type'] == 'Pretrained' and (unknown or 'checkpoint' not in cfg):
+            raise UserError(
+                f'init_cfg of type Pretrained has {sorted(cfg)}: give checkpoint, and prefix and '
+                'allow_missing as you need them'
+            )
     pretrained = [
         {key: value for key, value in cfg.items() if key not in ('type', 'map_location')}
         for cfg in cfgs

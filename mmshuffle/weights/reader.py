@@ -19,11 +19,12 @@ from mmshuffle.errors import UserError
 FORMATS = ('.pth', '.pt', '.safetensors', '.npz')
 
 
-def read_checkpoint(source: str | Path) -> Any:
-    """Read a ``torch.save`` file with PyTorch's weights-only unpickler, on the CPU.
+def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
+    """Read a ``torch.save`` file with PyTorch's weights-only unpickler.
 
     Args:
-        source: Path of the file.
+        source: Path or http(s) address of the file.
+        map_location: Where to put the tensors, as in ``torch.load``.
 
     Returns:
         What was saved: tensors and plain containers.
@@ -33,7 +34,7 @@ def read_checkpoint(source: str | Path) -> Any:
     """
     path = _existing(source)
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         if found is None:
@@ -42,7 +43,7 @@ def read_checkpoint(source: str | Path) -> Any:
             f'{path} holds more than tensors and plain data ({found[1]}) and is not read, because '
             'that could run code; save its state_dict alone with torch.save'
         ) from None
-    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError) as error:
         raise UserError(f'{path} is damaged and cannot be read: {_first_line(error)}') from None
 
 

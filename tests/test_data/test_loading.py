@@ -47,6 +47,12 @@ def test_truncated_images_that_mmcv_passes_as_none_are_caught(images):
         load(LoadImage(ignore_empty=True), images, 1)
 
 
+def test_empty_files_are_caught(images):
+    (images / '0.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match=r'0\.jpg'):
+        load(LoadImage(), images, 0)
+
+
 def test_workers_share_the_count(images):
     """A copy that another process would get counts into the same memory."""
     import torch.multiprocessing as mp

@@ -1,7 +1,9 @@
 """Each mismatch that ends in AP 0 is one clear line."""
 
 import json
+from pathlib import Path
 
+import mmdet
 import pytest
 from mmengine.config import Config
 
@@ -15,7 +17,9 @@ C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-600_1x_coco
 
 @pytest.fixture
 def tiny(tmp_path) -> Config:
-    return Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
+    cfg = Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
+    cfg.allow_empty_boxes = False
+    return cfg
 
 
 def messages(cfg: Config) -> list[str]:
@@ -86,8 +90,9 @@ def test_mismatches_are_named_with_the_right_value(tiny, changes, setting, parts
 def test_class_names_that_the_file_lacks_are_named(tiny):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         tiny[loader].dataset.metainfo = dict(classes=('box', 'Disc'))
-    (message,) = [m for m in messages(tiny) if 'train_dataloader' in m]
-    assert '[Disc]' in message and '[box, disc]' in message
+    wrong, extra = [p for p in check_config(tiny) if p.where.startswith('train_dataloader')]
+    assert wrong.fatal and '[Disc]' in wrong.message and '[box, disc]' in wrong.message
+    assert not extra.fatal and '[disc]' in extra.message
 
 
 def test_cocos_own_names_are_taken_from_the_dataset_class(tiny):
@@ -153,6 +158,74 @@ def test_a_shared_head_of_another_width_is_named():
     cfg.model.roi_head.shared_head.backbone.widen_factor = 2.0
     found = [m for m in messages(cfg) if m.startswith('model.roi_head.shared_head:')]
     assert len(found) == 1 and 'takes 960 channels, but gets 480' in found[0]
+
+
+STOCK = [
+    'retinanet/retinanet_r50_fpn_1x_coco.py',
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'ssd/ssd300_coco.py',
+    'yolox/yolox_tiny_8xb8-300e_coco.py',
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    'libra_rcnn/libra-faster-rcnn_r50_fpn_1x_coco.py',
+    'htc/htc_r50_fpn_1x_coco.py',
+    'yolact/yolact_r50_1xb8-55e_coco.py',
+    'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
+    'detr/detr_r50_8xb2-150e_coco.py',
+    'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
+]
+
+
+@pytest.mark.parametrize('name', STOCK)
+def test_stock_configs_of_mmdetection_are_sound(name):
+    cfg = Config.fromfile(Path(mmdet.__file__).parent / '.mim' / 'configs' / name)
+    # Their data and pretrained weights are not on this machine.
+    found = [p for p in check_config(cfg) if 'does not exist' not in p.message]
+    assert [str(p) for p in found if p.fatal] == []
+
+
+@pytest.mark.parametrize(
+    ('name', 'changes', 'setting'),
+    [
+        (
+            'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+            {'model.roi_head.mask_roi_extractor.featmap_strides': [8, 16, 32, 64]},
+            'model.roi_head.mask_roi_extractor.featmap_strides',
+        ),
+        (
+            'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+            {'model.roi_head.bbox_roi_extractor.featmap_strides': [8, 16, 32, 64]},
+            'model.roi_head.bbox_roi_extractor.featmap_strides',
+        ),
+        (
+            'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+            {'model.neck.start_level': 0},
+            'model.bbox_head.strides',
+        ),
+        (
+            'pafpn/faster-rcnn_r50_pafpn_1x_coco.py',
+            {'model.neck.in_channels': [1, 2, 3, 4]},
+            'model.neck.in_channels',
+        ),
+        (
+            'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
+            {'model.roi_head.bbox_head.num_classes': 80},
+            'model.roi_head.bbox_head.num_classes',
+        ),
+    ],
+)
+def test_mistakes_in_other_detectors_are_named(name, changes, setting):
+    cfg = Config.fromfile(Path(mmdet.__file__).parent / '.mim' / 'configs' / name)
+    cfg.merge_from_dict(changes)
+    assert any(p.where == setting and p.fatal for p in check_config(cfg))
+
+
+def test_what_the_check_does_not_understand_is_only_a_warning(tiny):
+    tiny.model.neck.start_level = 'first'
+    (problem,) = [p for p in check_config(tiny) if 'not checked' in p.message]
+    assert not problem.fatal
+    tiny._cfg_dict.pop('model')
+    assert [p.where for p in check_config(tiny) if p.fatal] == ['model']
 
 
 def test_strides_of_foreign_backbones_are_observed():

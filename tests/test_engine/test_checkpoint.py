@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmshuffle.engine.checkpoint import AtomicBackend, find_resumable, from_plain, to_plain
+from mmshuffle.engine.checkpoint import (
+    AtomicBackend,
+    find_resumable,
+    from_plain,
+    read_tensors_only,
+    to_plain,
+)
 from mmshuffle.engine.hooks import get_rng_state, set_rng_state
 from mmshuffle.errors import UserError
 
@@ -22,7 +29,7 @@ def test_plain_form_survives_the_weights_only_unpickler(tmp_path):
         'weights': torch.ones(2),
     }
     path = tmp_path / 'a.pth'
-    torch.save(to_plain(content), path)
+    torch.save(to_plain(content, 'checkpoint'), path)
     found = torch.load(path, weights_only=True)
     assert found['scalar'] == 0.5 and type(found['scalar']) is float
     assert found['array'].tolist() == [0, 1, 2]
@@ -33,9 +40,36 @@ def test_plain_form_survives_the_weights_only_unpickler(tmp_path):
     assert back.mean() == history.mean()
 
 
-def test_what_has_no_plain_form_is_refused():
-    with pytest.raises(TypeError, match='function'):
-        to_plain({'a': [lambda: None]})
+def test_what_has_no_plain_form_is_refused_or_dropped_by_name():
+    content = {'a': [lambda: None, {1, 2}], 'b': 3}
+    with pytest.raises(TypeError, match=r'state\.a\[0\] is a function'):
+        to_plain(content, 'state')
+    dropped = []
+    assert to_plain(content, 'state', dropped) == {'a': [None, [1, 2]], 'b': 3}
+    assert dropped == ['state.a[0]']
+
+
+def test_state_dicts_keep_their_version_numbers():
+    state = torch.nn.BatchNorm2d(2).state_dict()
+    assert to_plain(state, 'state')._metadata == state._metadata
+
+
+class Payload:
+    def __reduce__(self):
+        return (exec, ('raise SystemExit("executed")',))
+
+
+def test_mmengine_reads_no_code_once_the_runner_is_built(tmp_path, monkeypatch):
+    """Also where PyTorch's own default would read everything."""
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save({'state_dict': {}, 'x': Payload()}, tmp_path / 'a.pth')
+    schemes = dict(CheckpointLoader._schemes)
+    try:
+        read_tensors_only()
+        with pytest.raises(UserError, match='exec'):
+            CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
+    finally:
+        CheckpointLoader._schemes = schemes
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -60,8 +94,15 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     torch.save({'other': 1}, tmp_path / 'best_coco_bbox_mAP_epoch_9.pth')
     cut = tmp_path / 'epoch_11.pth'
     cut.write_bytes(cut.read_bytes()[:100])
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_12.pth'))
+    pointer = tmp_path / 'last_checkpoint'
+    pointer.write_text(str(tmp_path / 'epoch_12.pth'))
     assert find_resumable(tmp_path) == tmp_path / 'epoch_10.pth'
+    # Where the config chose another folder and name, only the pointer tells.
+    elsewhere = tmp_path / 'elsewhere' / 'step11.pth'
+    elsewhere.parent.mkdir()
+    save(elsewhere)
+    pointer.write_text(str(elsewhere))
+    assert find_resumable(tmp_path) == elsewhere
 
 
 def test_no_readable_checkpoint_is_an_error_and_no_fresh_start(tmp_path):
@@ -71,7 +112,7 @@ def test_no_readable_checkpoint_is_an_error_and_no_fresh_start(tmp_path):
 
 
 def test_random_states_restore_every_generator():
-    state = to_plain(get_rng_state())
+    state = get_rng_state()
 
     def draw():
         return random.random(), random.gauss(0, 1), np.random.rand(), torch.rand(3).tolist()

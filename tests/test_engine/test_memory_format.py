@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mmcv.ops import RoIAlign
+from mmcv.ops import ModulatedDeformConv2dPack, RoIAlign
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
@@ -41,6 +41,20 @@ def test_a_detector_computes_the_same_in_both_layouts(tmp_path):
         found = extractor(detector.extract_feat(x)[:4], ROIS)
     assert seen == [False, True]
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_deformable_convolutions_get_contiguous_features_and_weights():
+    torch.manual_seed(0)
+    layer = ModulatedDeformConv2dPack(8, 8, 3, padding=1)
+    nn.init.normal_(layer.conv_offset.weight, std=0.1)
+    x = torch.randn(1, 8, 12, 12)
+    expected = layer(x)
+    model = nn.ModuleDict({'backbone': nn.Identity(), 'dcn': layer})
+    set_memory_format(model, 'channels_last')
+    set_memory_format(model, 'channels_last')
+    assert len(model._memory_format_hooks) == 2
+    found = layer(x.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_unknown_layouts_are_named():

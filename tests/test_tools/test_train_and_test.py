@@ -87,8 +87,8 @@ def test_a_resumed_run_is_bit_identical(trained, tmp_path):
 
 
 # Losses are averaged over what was sampled in a process. Here every image gives as many samples as
-# any other (nothing is ignored, suppressed or left out), so that the mean over processes is the mean
-# over images, and nothing is drawn.
+# any other (nothing is ignored, suppressed or left out), so that the mean over processes is the
+# mean over images, and nothing is drawn.
 EVEN = """
 everything = dict(num=100000, pos_fraction=1.0, add_gt_as_proposals=False)
 model = dict(
@@ -176,12 +176,14 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert not (tmp_path / 'work' / 'metrics.json').exists()
 
 
-def test_too_many_unreadable_images_stop_the_run(tmp_path):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_too_many_unreadable_images_stop_the_run(tmp_path, workers):
     data = write_coco(tmp_path / 'data', images=6)
     for name in ('1.jpg', '3.jpg'):
         (data / 'images' / name).write_bytes(b'\xff\xd8 cut off')
     config = write_config(tmp_path, data)
-    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    options = ('--cfg-options', f'train_dataloader.num_workers={workers}')
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work', *options)
     assert_user_error(done, 'cannot be read', 'max_unreadable')
     logged = next((tmp_path / 'work').glob('*/*.log')).read_text()
     assert 'is skipped: 1 of at most 1' in logged
@@ -189,25 +191,11 @@ def test_too_many_unreadable_images_stop_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_the_launch_scripts_train_and_test(trained, tmp_path):
-    for script, extra in (
-        ('dist_train.sh', ()),
-        ('dist_test.sh', (str(tmp_path / 'work' / 'epoch_2.pth'),)),
-    ):
-        env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
-        env['PATH'] = f'{Path(sys.executable).parent}:{env["PATH"]}'
-        done = subprocess.run(
-            [
-                'bash',
-                f'tools/{script}',
-                trained / 'tiny.py',
-                *extra,
-                '2',
-                '--work-dir',
-                tmp_path / 'work',
-            ],
-            capture_output=True,
-            text=True,
-            env=env,
-            cwd=REPO,
-        )
+    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
+    env['PATH'] = f'{Path(sys.executable).parent}:{env["PATH"]}'
+    work = tmp_path / 'work'
+    for script, extra in (('dist_train.sh', ()), ('dist_test.sh', (work / 'epoch_2.pth',))):
+        command = ['bash', f'tools/{script}', trained / 'tiny.py', *extra, '2', '--work-dir', work]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO)
         assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((work / 'metrics.json').read_text())['metrics']

@@ -1,0 +1,59 @@
+"""The quickstart, on a set of a few pictures."""
+
+import json
+
+import cv2
+import pytest
+
+from mmshuffle.weights import read_checkpoint
+from tests.test_tools.test_train_and_test import assert_user_error, run
+from tests.tiny import write_coco
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('quickstart')
+    small = ('--draw-train', '6', '--draw-val', '3', '--epochs', '2', '--batch-size', '2')
+    command = ('--draw-dir', folder / 'drawn', '--work-dir', folder / 'work', *small)
+    done = run('tools/quickstart.py', *command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, command, done
+
+
+def test_leaves_checkpoint_figures_curves_and_pictures(finished):
+    folder, _, done = finished
+    work = folder / 'work'
+    result = json.loads((work / 'result.json').read_text())
+    assert set(result['figures']) >= {'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'}
+    assert len(result['ap_per_class']) == 5 and result['seed'] == 0
+    assert [record['epoch'] for record in result['history']] == [1, 2]
+    assert read_checkpoint(work / 'epoch_2.pth')['meta']['epoch'] == 2
+    for picture in [work / 'curve.png', *(work / 'pictures').glob('*.jpg')]:
+        assert cv2.imread(str(picture)).std() > 5
+    assert len(list((work / 'pictures').glob('*.jpg'))) == 3
+    assert 'AP50' in done.stdout and 'epoch_2.pth' in done.stdout
+    assert 'epoch 2/2' in done.stderr
+
+
+def test_a_finished_run_resumes_to_the_same_figures(finished):
+    folder, command, _ = finished
+    before = json.loads((folder / 'work' / 'result.json').read_text())
+    done = run('tools/quickstart.py', *command, '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = json.loads((folder / 'work' / 'result.json').read_text())
+    assert after['figures'] == before['figures']
+
+
+def test_bad_input_is_one_line(tmp_path):
+    data = write_coco(tmp_path / 'data')
+    work = ('--work-dir', tmp_path / 'work')
+    assert_user_error(run('tools/quickstart.py', '--data', tmp_path / 'no', *work), 'no')
+    assert_user_error(run('tools/quickstart.py', '--data', data, *work), 'annotation')
+    content = json.loads((data / 'annotations.json').read_text())
+    (data / 'val.json').write_text(json.dumps(content))
+    content['annotations'][0]['bbox'][2] = -5
+    (data / 'train.json').write_text(json.dumps(content))
+    given = ('--train-ann', data / 'train.json', '--val-ann', data / 'val.json')
+    done = run('tools/quickstart.py', '--data', data, *given, *work, '--checkpoint', 'none')
+    assert_user_error(done, 'negative bbox', 'id 1')
+    assert not (tmp_path / 'work').exists()

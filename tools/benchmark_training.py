@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Time training steps side by side: the backbone, and Faster R-CNN of the fine-tuning config.
+
+Both sides of a comparison take turns in one process, so that a drift of the machine hits both. Run
+it with nothing else running: two busy processes on two cores slow each other many times over.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+EXAMPLE = """examples:
+  python tools/benchmark_training.py
+  python tools/benchmark_training.py --device cuda --variants --out training.json
+"""
+CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_finetune.py'
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (default %(default)s)')
+    parser.add_argument('--threads', type=int, help="CPU threads; PyTorch's choice by default")
+    parser.add_argument('--rounds', type=int, default=20, help='timed steps (default %(default)s)')
+    parser.add_argument('--batch-size', type=int, default=8, help='of the backbone')
+    parser.add_argument(
+        '--variants',
+        action='store_true',
+        help='time channels_last, mixed precision and torch.compile of the backbone too',
+    )
+    parser.add_argument('--skip-detector', action='store_true', help='time the backbone only')
+    parser.add_argument('--out', help='write the figures to this JSON file')
+    return parser.parse_args(argv)
+
+
+def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """Training steps of ShuffleNetV2 1x at 224x224, with its last convolution."""
+    import torch
+
+    from mmshuffle.analysis.textbook import TextbookShuffleNetV2
+    from mmshuffle.backbones import ShuffleNetV2
+
+    images = torch.randn(args.batch_size, 3, 224, 224, device=args.device)
+
+    def step(net: torch.nn.Module, channels_last: bool = False, amp: bool = False) -> Callable:
+        net.to(args.device).train()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        net.to(memory_format=layout)
+        x = images.contiguous(memory_format=layout)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+        dtype = torch.float16 if args.device.startswith('cuda') else torch.bfloat16
+        scaler = torch.amp.GradScaler(enabled=amp and dtype == torch.float16)
+
+        def run() -> None:
+            optimizer.zero_grad()
+            with torch.autocast(args.device.split(':')[0], dtype=dtype, enabled=amp):
+                loss = net(x)[-1].float().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+        return run
+
+    def ours(layout: str) -> ShuffleNetV2:
+        return ShuffleNetV2(1.0, layout, out_indices=(4,))
+
+    steps = {
+        'textbook': step(TextbookShuffleNetV2(1.0)),
+        'mmshuffle, torchvision layout': step(ours('torchvision')),
+        'mmshuffle, megvii layout': step(ours('megvii')),
+    }
+    if args.variants:
+        steps |= {
+            'channels_last': step(ours('torchvision'), channels_last=True),
+            'amp': step(ours('torchvision'), amp=True),
+            'amp, channels_last': step(ours('torchvision'), channels_last=True, amp=True),
+            'compile': step(torch.compile(ours('torchvision'))),
+            'compile, amp, channels_last': step(
+                torch.compile(ours('torchvision')), channels_last=True, amp=True
+            ),
+        }
+    return steps
+
+
+def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """Training steps of Faster R-CNN at 480x320, batch 4, with drawn images as input."""
+    import tempfile
+
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.runner import Runner
+
+    from mmshuffle.data.finetune import apply_dataset, find_dataset
+    from mmshuffle.data.synthetic import draw_dataset
+    from mmshuffle.engine.launch import read_config, register_config_imports
+
+    root = Path(__file__).resolve().parent.parent
+    folder = Path(tempfile.mkdtemp()) / 'drawn'
+    draw_dataset(folder, 16, 4, size=(480, 320))
+    dataset = find_dataset(folder)
+    # What the fine-tuning config changes in MMDetection's RoI part; the rest is the same detector.
+    defaults = {
+        'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
+        'model.train_cfg.rcnn.sampler.num': 512,
+        'model.train_cfg.rpn_proposal.nms_pre': 2000,
+        'model.train_cfg.rpn_proposal.max_per_img': 1000,
+    }
+
+    def step(changes: dict) -> Callable[[], None]:
+        cfg = read_config(str(root / CONFIG), changes)
+        register_config_imports(cfg)
+        apply_dataset(cfg, dataset)
+        cfg.model.backbone.init_cfg = None
+        cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
+        torch.manual_seed(0)
+        detector = MODELS.build(cfg.model)
+        detector.init_weights()
+        detector.to(args.device).train()
+        batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
+        optimizer = torch.optim.SGD(detector.parameters(), lr=0.005, momentum=0.9)
+        turn = iter(range(1 << 30))
+
+        def run() -> None:
+            batch = batches[next(turn) % len(batches)]
+            data = detector.data_preprocessor(batch, training=True)
+            loss, _ = detector.parse_losses(detector(**data, mode='loss'))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(detector.parameters(), 35)
+            optimizer.step()
+
+        return run
+
+    return {"MMDetection's RoI settings": step(defaults), 'fine-tuning config': step({})}
+
+
+def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
+    """Run every step in turn, ``rounds`` times over, after a warm-up."""
+    import torch
+    from tqdm import tqdm
+
+    cuda = args.device.startswith('cuda')
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in tqdm(range(args.rounds + 3), desc='rounds', file=sys.stderr):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if cuda:
+                torch.cuda.synchronize()
+            if number >= 3:
+                times[name].append(time.perf_counter() - start)
+    figures = {}
+    first = next(iter(times.values()))
+    for name, values in times.items():
+        # Pair by pair, so that a slow spell counts on both sides.
+        ratios = [a / b for a, b in zip(first, values, strict=True)]
+        figures[name] = dict(
+            median_ms=1e3 * statistics.median(values),
+            min_ms=1e3 * min(values),
+            max_ms=1e3 * max(values),
+            speedup=statistics.median(ratios),
+            peak_mib=peak_memory(steps[name], cuda),
+        )
+    return figures
+
+
+def peak_memory(step: Callable[[], None], cuda: bool) -> float:
+    """Peak of the memory that a step takes above what is held between steps, in MiB."""
+    import torch
+
+    if cuda:
+        torch.cuda.synchronize()
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        step()
+    total = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == '[memory]' and event.device_type() == torch.profiler.DeviceType.CPU:
+            total += event.nbytes()
+            peak = max(peak, total)
+    return peak / 2**20
+
+
+def table(title: str, figures: dict[str, dict]) -> str:
+    """Format figures as Markdown."""
+    lines = [
+        f'\n{title}\n',
+        '| step | median ms | min | max | speed-up | peak MiB |',
+        '|---|---|---|---|---|---|',
+    ]
+    lines += [
+        f'| {name} | {f["median_ms"]:.1f} | {f["min_ms"]:.1f} | {f["max_ms"]:.1f} '
+        f'| {f["speedup"]:.2f} | {f["peak_mib"]:.0f} |'
+        for name, f in figures.items()
+    ]
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    args = parse_args()
+    import torch
+    from mmengine.logging import MMLogger
+
+    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.errors import UserError
+
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(f'--device {args.device}: PyTorch sees no GPU here; use --device cpu')
+    if args.rounds < 1:
+        raise UserError(f'--rounds {args.rounds}: give a number of at least 1')
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(
+            f'warning: the load is {load:.1f}; figures of a busy machine mislead', file=sys.stderr
+        )
+    result = dict(
+        torch=torch.__version__,
+        device=torch.cuda.get_device_name() if args.device.startswith('cuda') else 'cpu',
+        threads=torch.get_num_threads(),
+        load=load,
+        backbone=measure(backbone_steps(args), args),
+    )
+    print(
+        table(
+            f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads',
+            result['backbone'],
+        )
+    )
+    if not args.skip_detector:
+        result['detector'] = measure(detector_steps(args), args)
+        print(table('Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4', result['detector']))
+    if args.out:
+        AtomicBackend().put(json.dumps(result, indent=2).encode(), args.out)
+
+
+if __name__ == '__main__':
+    from mmshuffle.engine import cli
+
+    cli.run(main)
