@@ -6,6 +6,8 @@ it with nothing else running: two busy processes on two cores slow each other ma
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import statistics
@@ -99,12 +101,9 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
     from mmshuffle.data.finetune import apply_dataset, find_dataset
     from mmshuffle.data.synthetic import draw_dataset
+    from mmshuffle.engine import set_memory_format
     from mmshuffle.engine.launch import read_config, register_config_imports
 
-    root = Path(__file__).resolve().parent.parent
-    folder = Path(tempfile.mkdtemp()) / 'drawn'
-    draw_dataset(folder, 16, 4, size=(480, 320))
-    dataset = find_dataset(folder)
     # What the fine-tuning config changes in MMDetection's RoI part; the rest is the same detector.
     defaults = {
         'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
@@ -113,17 +112,19 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         'model.train_cfg.rpn_proposal.max_per_img': 1000,
     }
 
-    def step(changes: dict) -> Callable[[], None]:
-        cfg = read_config(str(root / CONFIG), changes)
+    def step(data: str, changes: dict, memory_format: str = 'contiguous') -> Callable[[], None]:
+        cfg = read_config(str(Path(__file__).resolve().parent.parent / CONFIG), changes)
         register_config_imports(cfg)
-        apply_dataset(cfg, dataset)
+        apply_dataset(cfg, find_dataset(data))
         cfg.model.backbone.init_cfg = None
         cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
         torch.manual_seed(0)
         detector = MODELS.build(cfg.model)
         detector.init_weights()
         detector.to(args.device).train()
-        batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
+        set_memory_format(detector, memory_format)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools
+            batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
         optimizer = torch.optim.SGD(detector.parameters(), lr=0.005, momentum=0.9)
         turn = iter(range(1 << 30))
 
@@ -138,7 +139,15 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
         return run
 
-    return {"MMDetection's RoI settings": step(defaults), 'fine-tuning config': step({})}
+    # The batches are read here: the pictures are not needed any more afterwards.
+    with tempfile.TemporaryDirectory() as folder:
+        data = f'{folder}/drawn'
+        draw_dataset(data, 16, 4, size=(480, 320), progress=False)
+        return {
+            "MMDetection's RoI settings": step(data, defaults),
+            'fine-tuning config': step(data, {}),
+            'fine-tuning config, channels_last': step(data, {}, 'channels_last'),
+        }
 
 
 def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
