@@ -80,6 +80,15 @@ def test_config_is_sound_and_takes_a_step(path):
     assert changed > 0.8 * len(trained)
 
 
+def test_the_config_of_the_readme_is_sound(tmp_path):
+    code = (REPO / 'README.md').read_text().split('```python\n')[1].split('```')[0]
+    path = tmp_path / 'my_config.py'
+    path.write_text(code)
+    cfg = Config.fromfile(path)
+    assert [str(problem) for problem in check_model(cfg.model)] == []
+    assert MODELS.build({**cfg.model.backbone, 'init_cfg': None}).out_channels[-1] == 464
+
+
 def test_every_config_is_in_a_metafile():
     index = yaml.safe_load((REPO / 'model-index.yml').read_text())
     listed = set()

@@ -22,6 +22,7 @@ from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
 from .checkpoint import AtomicBackend, find_resumable, read_tensors_only
+from .memory_format import FORMATS
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='what started the processes of a distributed run',
+    )
+    parser.add_argument(
+        '--memory-format',
+        choices=list(FORMATS),
+        help='memory layout of the model (default: contiguous, which is NCHW)',
     )
     parser.add_argument(
         '--no-check', action='store_true', help='start without checking the config and the data'
@@ -74,6 +80,9 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
+    if args.memory_format is not None:
+        hook = dict(type='MemoryFormatHook', memory_format=args.memory_format)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

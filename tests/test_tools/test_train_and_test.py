@@ -63,6 +63,13 @@ def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
     assert (tmp_path / 'out.pkl').stat().st_size > 0
     assert len(list(tmp_path.glob('*/pictures/*.jpg'))) == 4
+    # In the other memory layout the figures are the same.
+    arguments = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path)
+    done = run('tools/test.py', *arguments, '--memory-format', 'channels_last')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / 'metrics.json').read_text())['metrics'] == pytest.approx(
+        metrics, abs=1e-3
+    )
 
 
 def test_a_resumed_run_is_bit_identical(trained, tmp_path):
@@ -187,6 +194,33 @@ def test_too_many_unreadable_images_stop_the_run(tmp_path, workers):
     assert_user_error(done, 'cannot be read', 'max_unreadable')
     logged = next((tmp_path / 'work').glob('*/*.log')).read_text()
     assert 'is skipped: 1 of at most 1' in logged
+
+
+@pytest.mark.parametrize(
+    ('script', 'given', 'tool'),
+    [
+        ('slurm_train.sh', ('part', 'job', 'a b.py', '--amp'), 'train.py'),
+        ('slurm_test.sh', ('part', 'job', 'a b.py', 'x.pth', '--show-dir', 'p q'), 'test.py'),
+    ],
+)
+def test_the_slurm_scripts_start_one_task_a_gpu(tmp_path, script, given, tool):
+    """Against a recorded srun: there is no cluster in a test."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
+    srun.chmod(0o755)
+    env = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'GPUS': '16', 'SRUN_ARGS': '--time=1 -x n1'}
+    done = subprocess.run(
+        ['bash', REPO / 'tools' / script, *given], capture_output=True, text=True, env=env
+    )
+    words = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    for option in ('--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--time=1', '-x', 'n1'):
+        assert option in words
+    start = words.index('python')
+    assert words[start + 1] == '-u' and words[start + 2].endswith(f'tools/{tool}')
+    rest = words[start + 3 :]
+    assert rest[0] == 'a b.py' and rest[rest.index('--launcher') + 1] == 'slurm'
+    assert all(word in words for word in given[2:])
 
 
 @pytest.mark.slow
