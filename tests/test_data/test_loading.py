@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from mmengine.logging import MMLogger
+from torch.utils.data import DataLoader, Dataset
 
 from mmshuffle.data import LoadImage
 from mmshuffle.errors import UserError
@@ -53,13 +54,24 @@ def test_empty_files_are_caught(images):
         load(LoadImage(), images, 0)
 
 
-def test_workers_share_the_count(images):
-    """A copy that another process would get counts into the same memory."""
-    import torch.multiprocessing as mp
+class Pictures(Dataset):
+    """Returns whether an image could be read."""
 
+    def __init__(self, transform, folder):
+        self.transform, self.folder = transform, folder
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return load(self.transform, self.folder, index) is not None
+
+
+def test_workers_share_the_count(images):
     transform = LoadImage(max_unreadable=2)
-    process = mp.get_context('fork').Process(target=load, args=(transform, images, 1))
-    process.start()
-    process.join()
-    assert int(transform._unreadable.sum()) == 1
-    copy.deepcopy(transform)
+    for _ in range(2):  # the workers of each epoch are new processes
+        found = [bool(x) for x in DataLoader(Pictures(transform, images), num_workers=2)]
+        assert found == [True, False, False]
+    assert int(transform._unreadable.sum()) == 2
+    # A pipeline is copied when a data set is built from it.
+    assert int(copy.deepcopy(transform)._unreadable.sum()) == 2
