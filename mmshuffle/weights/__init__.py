@@ -1,6 +1,17 @@
 """Weight files: read as tensors only, recognised, converted and loaded strictly."""
 
+from .families import Family, Normalisation
+from .initializer import PretrainedStrict
 from .loader import LoadReport, load_pretrained, split_init_cfg
 from .reader import read_checkpoint, read_tensors
 
-__all__ = ['LoadReport', 'load_pretrained', 'read_checkpoint', 'read_tensors', 'split_init_cfg']
+__all__ = [
+    'Family',
+    'LoadReport',
+    'Normalisation',
+    'PretrainedStrict',
+    'load_pretrained',
+    'read_checkpoint',
+    'read_tensors',
+    'split_init_cfg',
+]

@@ -1,53 +1,221 @@
 """Naming schemes of published weight files: which is it, and how it maps onto our names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
-from . import torchvision_shufflenet_v2
+from . import (
+    megvii_shufflenet_v1,
+    megvii_shufflenet_v2,
+    mmpretrain_shufflenet_v1,
+    mmpretrain_shufflenet_v2,
+    tf_slim_mobilenet_v1,
+    timm_mobilenet_v1,
+    torchvision_mobilenet_v2,
+    torchvision_shufflenet_v2,
+)
 
 Tensors = dict[str, Tensor]
+Triple = tuple[float, float, float]
+NANODET_PREFIX = 'model.backbone.'
+# Where a whole detector or classifier keeps its backbone.
+PREFIXES = ('', 'backbone.', NANODET_PREFIX)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The input that weights were trained with: ``(pixel - mean) / std``, pixels from 0 to 255.
+
+    Attributes:
+        channel_order: ``'RGB'`` or ``'BGR'``; ``mean`` and ``std`` are in this order.
+        mean: Subtracted from the pixels.
+        std: Divides the difference.
+        source: Who says so.
+    """
+
+    channel_order: str
+    mean: Triple
+    std: Triple
+    source: str
+
+    def __str__(self) -> str:
+        return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}'
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+MEGVII_INPUT = Normalisation('BGR', (0.0,) * 3, (1.0,) * 3, 'train.py of the release')
 
 
 @dataclass(frozen=True)
 class Family:
-    """A naming scheme.
+    """A naming scheme, and how the networks published under it were trained.
 
     Attributes:
         name: What the report calls it.
-        matches: Whether a set of names is of this scheme.
+        markers: Tensor names that together tell the scheme.
         convert: Renames tensors; raises :class:`~mmshuffle.errors.UserError` where the network was
             built in a way that the weights cannot fit.
+        normalisation: The input of the training.
+        eps: The BatchNorm's epsilon.
+        activation: Class name of the activation.
+        prefix: The only prefix under which the scheme is looked for; any of :data:`PREFIXES` where
+            None.
     """
 
     name: str
-    matches: Callable[[set[str]], bool]
+    markers: frozenset[str]
     convert: Callable[[nn.Module, Tensors], Tensors]
+    normalisation: Normalisation
+    eps: float = 1e-5
+    activation: str = 'ReLU'
+    prefix: str | None = None
 
 
 FAMILIES = (
     Family(
-        'torchvision ShuffleNetV2',
-        torchvision_shufflenet_v2.matches,
+        'NanoDet ShuffleNetV2',
+        torchvision_shufflenet_v2.MARKERS,
         torchvision_shufflenet_v2.convert,
+        Normalisation('BGR', IMAGENET_MEAN[::-1], IMAGENET_STD[::-1], 'config/*.yml'),
+        activation='LeakyReLU',
+        prefix=NANODET_PREFIX,
+    ),
+    Family(
+        'torchvision ShuffleNetV2',
+        torchvision_shufflenet_v2.MARKERS,
+        torchvision_shufflenet_v2.convert,
+        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of ShuffleNet_V2_*_Weights'),
+    ),
+    Family(
+        'MMPretrain ShuffleNetV2',
+        mmpretrain_shufflenet_v2.MARKERS,
+        mmpretrain_shufflenet_v2.convert,
+        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
+    ),
+    Family(
+        'MMPretrain ShuffleNetV1',
+        mmpretrain_shufflenet_v1.MARKERS,
+        mmpretrain_shufflenet_v1.convert,
+        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
+    ),
+    Family(
+        'megvii ShuffleNetV1',
+        megvii_shufflenet_v1.MARKERS,
+        megvii_shufflenet_v1.convert,
+        MEGVII_INPUT,
+    ),
+    Family(
+        'megvii ShuffleNetV2',
+        megvii_shufflenet_v2.MARKERS,
+        megvii_shufflenet_v2.convert,
+        MEGVII_INPUT,
+    ),
+    Family(
+        'Yolo-FastestV2 ShuffleNetV2',
+        megvii_shufflenet_v2.MARKERS_BY_STAGE,
+        megvii_shufflenet_v2.convert,
+        Normalisation('BGR', (0.0,) * 3, (255.0,) * 3, "the detector's train.py"),
+    ),
+    Family(
+        'TF-slim MobileNetV1',
+        tf_slim_mobilenet_v1.MARKERS,
+        tf_slim_mobilenet_v1.convert,
+        Normalisation('RGB', (127.5,) * 3, (127.5,) * 3, 'inception_preprocessing.py'),
+        eps=1e-3,
+        activation='ReLU6',
+    ),
+    Family(
+        'timm MobileNetV1',
+        timm_mobilenet_v1.MARKERS,
+        timm_mobilenet_v1.convert,
+        Normalisation(
+            'RGB', (127.5,) * 3, (127.5,) * 3, 'cfg of mobilenetv1_*.ra4_e3600_r224_in1k'
+        ),
+        activation='ReLU6',
+    ),
+    *(
+        Family(
+            f'torchvision MobileNetV2{note}',
+            markers,
+            torchvision_mobilenet_v2.convert,
+            Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of MobileNet_V2_Weights'),
+            activation='ReLU6',
+        )
+        for note, markers in (
+            ('', torchvision_mobilenet_v2.MARKERS),
+            (' with flat names', torchvision_mobilenet_v2.MARKERS_FLAT),
+        )
     ),
 )
 
 
-def recognise(module: nn.Module, tensors: Tensors) -> tuple[str, Tensors]:
+def recognise(
+    module: nn.Module, tensors: Tensors, prefix: str | None = None
+) -> tuple[Family | None, Tensors]:
     """Find the family of ``tensors`` and rename them for ``module``.
 
     Args:
         module: The network that they are for.
         tensors: Tensors by published names.
+        prefix: Name below which the network's tensors are; the others are then dropped. Where None,
+            a leading ``backbone.`` or ``model.backbone.`` is found and removed.
 
     Returns:
-        The family's name, ``'mmshuffle'`` where no published scheme matches, and the tensors by the
-        names of ``module``.
+        The family, None where no published scheme matches, and the tensors by the names of
+        ``module``; names without a counterpart are kept.
     """
-    names = set(tensors)
-    for family in FAMILIES:
-        if family.matches(names):
-            return family.name, family.convert(module, tensors)
-    return 'mmshuffle', tensors
+    if prefix is None:
+        views = [(start, *_split(tensors, start)) for start in PREFIXES]
+    else:
+        start = prefix.rstrip('.') + '.'
+        views = [(start, _split(tensors, start)[0], {})]
+    for start, inner, others in views:
+        for family in FAMILIES:
+            if family.markers <= inner.keys() and family.prefix in (None, start):
+                return family, family.convert(module, {**others, **inner})
+    own = module.state_dict().keys()
+    for _, inner, others in views:
+        if not own.isdisjoint(inner):
+            return None, {**others, **inner}
+    return None, views[0][1]
+
+
+def hints(module: nn.Module, family: Family) -> Iterator[str]:
+    """Say in which settings, that no tensor shows, ``module`` differs from the published network.
+
+    Args:
+        module: Network that was filled.
+        family: Where its weights come from.
+
+    Yields:
+        One phrase a setting, with the argument that mends it.
+    """
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and layer.eps != family.eps:
+            yield (
+                f'trained with BatchNorm eps {family.eps:g}, not {layer.eps:g}: '
+                f"give norm_cfg=dict(type='BN', eps={family.eps:g})"
+            )
+            break
+    for layer in module.modules():
+        found = type(getattr(layer, 'activate', None)).__name__
+        if found not in ('NoneType', family.activation):
+            yield (
+                f'trained with {family.activation}, not {found}: '
+                f'give act_cfg=dict(type={family.activation!r})'
+            )
+            break
+
+
+def _split(tensors: Tensors, prefix: str) -> tuple[Tensors, Tensors]:
+    """Part tensors into those below ``prefix``, without it, and the others."""
+    inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    return inner, {n: t for n, t in tensors.items() if not n.startswith(prefix)}
+
+
+def _show(values: Triple) -> str:
+    shown = [f'{value:g}' for value in values]
+    return shown[0] if len(set(shown)) == 1 else f'({", ".join(shown)})'

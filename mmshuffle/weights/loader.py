@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .families import recognise
+from .families import Normalisation, hints, recognise
 from .reader import read_tensors
+
+# To this package's backbones both mean the same.
+PRETRAINED_TYPES = ('Pretrained', 'PretrainedStrict')
 
 
 @dataclass
@@ -24,6 +27,8 @@ class LoadReport:
         missing: Names that the network needs and the checkpoint lacks.
         unexpected: Names that the network has no use for, such as a classifier.
         misshapen: Name, shape in the checkpoint, shape in the network.
+        normalisation: The input that the weights were trained with, where the family tells.
+        hints: Settings in which the network differs from the one that was trained.
     """
 
     source: str
@@ -32,14 +37,18 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    normalisation: Normalisation | None = None
+    hints: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         shapes = [f'{name} {found} for {needed}' for name, found, needed in self.misshapen]
-        return (
+        counts = (
             f'{self.source} ({self.family}): {len(self.matched)} matched, '
             f'{_count(self.missing, "missing")}, {_count(self.unexpected, "unexpected")}, '
             f'{_count(shapes, "of another shape")}'
         )
+        trained = [] if self.normalisation is None else [f'trained on {self.normalisation}']
+        return '; '.join([counts, *trained, *self.hints])
 
 
 def load_state(
@@ -86,35 +95,39 @@ def load_pretrained(
     prefix: str | None = None,
     allow_missing: Sequence[str] = (),
 ) -> LoadReport:
-    """Load a checkpoint of any known family into a backbone, or into one of its stages.
+    """Load a checkpoint of any known family into a network.
 
     Args:
-        module: Network to fill.
+        module: One of this package's backbones, MMDetection's MobileNetV2, or any module whose own
+            names the checkpoint has.
         checkpoint: Path or http(s) address, see :func:`mmshuffle.weights.read_tensors`.
         prefix: Only tensors below this name, such as ``'backbone'`` of a detector's checkpoint.
+            Where None, a leading ``backbone.`` or ``model.backbone.`` is found and removed.
         allow_missing: Name prefixes that may be missing or of another shape.
 
     Returns:
-        The report, which is also logged.
+        The report, which is also logged: as a warning where the network's BatchNorm eps or
+        activation is not the one that the weights were trained with.
 
     Raises:
         UserError: The file cannot be read, or something that ``module`` needs is missing or of
             another shape; ``module`` is then unchanged.
     """
-    tensors = read_tensors(checkpoint)
-    if prefix is not None:
-        stem = prefix.rstrip('.') + '.'
-        tensors = {n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)}
-        if not tensors:
-            raise UserError(f'{checkpoint} has no tensors below prefix={prefix!r}; mend the prefix')
-    family, state = recognise(module, tensors)
-    report = load_state(module, state, checkpoint, family, allow_missing)
+    family, state = recognise(module, read_tensors(checkpoint), prefix)
+    if not state:
+        raise UserError(f'{checkpoint} has no tensors below prefix={prefix!r}; mend the prefix')
+    name = 'own names' if family is None else family.name
+    report = load_state(module, state, checkpoint, name, allow_missing)
     if report.missing or report.misshapen:
         raise UserError(
             f'weights do not fit {describe(module)}: {report}; give a checkpoint of this network '
             'and width, or name the exceptions in allow_missing'
         )
-    print_log(f'loaded {report}', logger='current', level=logging.INFO)
+    if family is not None:
+        report.normalisation = family.normalisation
+        report.hints = list(hints(module, family))
+    level = logging.WARNING if report.hints else logging.INFO
+    print_log(f'loaded {report}', logger='current', level=level)
     return report
 
 
@@ -129,23 +142,23 @@ def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list
     """Part mmengine's ``init_cfg`` into arguments of :func:`load_pretrained` and the rest.
 
     Raises:
-        UserError: An entry of type Pretrained has no checkpoint, or an unknown key.
+        UserError: An entry of a pretrained type has no checkpoint, or an unknown key.
     """
     cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
     allowed = {'type', 'checkpoint', 'prefix', 'map_location', 'allow_missing'}
     for cfg in cfgs:
         unknown = cfg.keys() - allowed
-        if cfg['type'] == 'Pretrained' and (unknown or 'checkpoint' not in cfg):
+        if cfg['type'] in PRETRAINED_TYPES and (unknown or 'checkpoint' not in cfg):
             raise UserError(
-                f'init_cfg of type Pretrained has {sorted(cfg)}: give checkpoint, and prefix and '
-                'allow_missing as you need them'
+                f'init_cfg of type {cfg["type"]} has {sorted(cfg)}: give checkpoint, and prefix '
+                'and allow_missing as you need them'
             )
     pretrained = [
         {key: value for key, value in cfg.items() if key not in ('type', 'map_location')}
         for cfg in cfgs
-        if cfg['type'] == 'Pretrained'
+        if cfg['type'] in PRETRAINED_TYPES
     ]
-    return pretrained, [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+    return pretrained, [cfg for cfg in cfgs if cfg['type'] not in PRETRAINED_TYPES]
 
 
 def _count(names: list[str], what: str) -> str:

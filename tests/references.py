@@ -1,0 +1,433 @@
+"""The published networks, written from their descriptions and by their publishers' tensor names.
+
+Each function runs a network on images and returns its outputs at strides 4, 8, 16 and 32 (and of
+Conv5). Tensors come from a :class:`Tensors`, which draws those that it lacks: the first run makes a
+state dict with the published names and shapes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+V1_STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
+V2_STAGES = {
+    0.5: (48, 96, 192, 1024),
+    1.0: (116, 232, 464, 1024),
+    1.5: (176, 352, 704, 1024),
+    2.0: (244, 488, 976, 2048),
+}
+UNITS = (4, 8, 4)
+Activation = Callable[[Tensor], Tensor]
+
+
+class Tensors:
+    """Named tensors and the layers that use them.
+
+    Args:
+        state: Tensors to use; those that it lacks are drawn at random.
+        eps: BatchNorm's epsilon.
+        act: Activation.
+    """
+
+    def __init__(
+        self, state: dict[str, Tensor] | None = None, eps: float = 1e-5, act: Activation = F.relu
+    ) -> None:
+        self.state = {} if state is None else dict(state)
+        self.eps = eps
+        self.act = act
+
+    def get(self, name: str, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+        """The tensor ``name``, drawn uniformly from [low, high) where it is new."""
+        if name not in self.state:
+            drawn = torch.rand(shape, dtype=torch.float64) * (high - low) + low
+            self.state[name] = drawn
+        assert self.state[name].shape == shape, name
+        return self.state[name]
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        """BatchNorm in evaluation, PyTorch's names."""
+        shape = (x.shape[1],)
+        self.state.setdefault(f'{name}.num_batches_tracked', torch.tensor(1))
+        return self._normalise(
+            x,
+            mean=self.get(f'{name}.running_mean', shape, -0.5, 0.5),
+            var=self.get(f'{name}.running_var', shape, 0.5, 1.5),
+            gain=self.get(f'{name}.weight', shape, 0.5, 1.5),
+            bias=self.get(f'{name}.bias', shape, -0.3, 0.3),
+        )
+
+    def _normalise(
+        self, x: Tensor, mean: Tensor, var: Tensor, gain: Tensor, bias: Tensor
+    ) -> Tensor:
+        scale = gain / (var + self.eps).sqrt()
+        return x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
+
+    def layer(
+        self,
+        x: Tensor,
+        names: tuple[str, str],
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> Tensor:
+        """Convolution and BatchNorm by their two names, and the activation."""
+        shape = (channels, x.shape[1] // groups, kernel, kernel)
+        bound = (6 / (shape[1] * kernel * kernel)) ** 0.5
+        weight = self.get(f'{names[0]}.weight', shape, -bound, bound)
+        y = F.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=groups)
+        y = self.norm(y, names[1])
+        return self.act(y) if act else y
+
+
+def pairs(*names: str) -> list[tuple[str, str]]:
+    """(convolution, BatchNorm) of a list in which they alternate."""
+    return list(zip(names[::2], names[1::2], strict=True))
+
+
+def shufflenet_v1(
+    tensors: Tensors,
+    x: Tensor,
+    stem: tuple[str, str, int],
+    stages: tuple[int, int, int],
+    unit: Callable[[int, int], str],
+    layers: list[tuple[str, str]],
+    groups: int,
+    shuffle: Callable[[Tensor, int], Tensor],
+) -> list[Tensor]:
+    """ShuffleNet V1 as released: the shuffle is behind the depthwise convolution."""
+    x = F.max_pool2d(tensors.layer(x, stem[:2], stem[2], 3, 2), 3, 2, 1)
+    outputs = [x]
+    for stage, (width, units) in enumerate(zip(stages, UNITS, strict=True)):
+        for i in range(units):
+            first, depthwise, last = (
+                tuple(f'{unit(stage, i)}.{name}' for name in pair) for pair in layers
+            )
+            middle, stride = width // 4, 1 if i else 2
+            y = tensors.layer(x, first, middle, groups=1 if stage == i == 0 else groups)
+            y = tensors.layer(y, depthwise, middle, 3, stride, middle, act=False)
+            if groups > 1:
+                y = shuffle(y, groups)
+            out = width if i else width - x.shape[1]
+            y = tensors.layer(y, last, out, groups=groups, act=False)
+            x = F.relu(x + y) if i else torch.cat((F.avg_pool2d(x, 3, 2, 1), F.relu(y)), 1)
+        outputs.append(x)
+    return outputs
+
+
+def shuffle_of_the_paper(x: Tensor, groups: int) -> Tensor:
+    """Output channel j * groups + i is channel j of group i."""
+    size = x.shape[1] // groups
+    return x[:, [i * size + j for j in range(size) for i in range(groups)]]
+
+
+def shuffle_of_megvii(x: Tensor, groups: int) -> Tensor:
+    """The inverse: output group i has the channels i, i + groups, i + 2 * groups, ..."""
+    return torch.cat([x[:, i::groups] for i in range(groups)], 1)
+
+
+def megvii_v1(tensors: Tensors, x: Tensor, width: float, groups: int) -> list[Tensor]:
+    """The authors' release of ShuffleNet V1."""
+    stem = {0.5: 16 if groups == 8 else 12, 1.0: 24, 1.5: 24, 2.0: 48}[width]
+    stage2 = int(V1_STAGE2[groups] * width)
+    return shufflenet_v1(
+        tensors,
+        x,
+        ('first_conv.0', 'first_conv.1', stem),
+        (stage2, 2 * stage2, 4 * stage2),
+        lambda stage, i: f'features.{sum(UNITS[:stage]) + i}',
+        pairs(
+            *(f'branch_main_1.{i}' for i in (0, 1, 3, 4)), *(f'branch_main_2.{i}' for i in (0, 1))
+        ),
+        groups,
+        shuffle_of_megvii,
+    )
+
+
+def mmpretrain_v1(tensors: Tensors, x: Tensor, width: float, groups: int) -> list[Tensor]:
+    """MMPretrain's ShuffleNet V1, of widths that need no rounding to multiples of 8."""
+    stage2 = int(V1_STAGE2[groups] * width)
+    assert stage2 % 8 == 0
+    return shufflenet_v1(
+        tensors,
+        x,
+        ('conv1.conv', 'conv1.bn', int(24 * width)),
+        (stage2, 2 * stage2, 4 * stage2),
+        lambda stage, i: f'layers.{stage}.{i}',
+        pairs(
+            'g_conv_1x1_compress.conv',
+            'g_conv_1x1_compress.bn',
+            'depthwise_conv3x3_bn.conv',
+            'depthwise_conv3x3_bn.bn',
+            'g_conv_1x1_expand.conv',
+            'g_conv_1x1_expand.bn',
+        ),
+        groups,
+        shuffle_of_the_paper,
+    )
+
+
+def shufflenet_v2(
+    tensors: Tensors,
+    x: Tensor,
+    width: float,
+    stem: tuple[str, str],
+    unit: Callable[[int, int], str],
+    left: list[tuple[str, str]],
+    right: list[tuple[str, str]],
+    last: tuple[str, str] | None,
+    megvii: bool,
+) -> list[Tensor]:
+    """ShuffleNet V2 in either layout, one unit after another."""
+    *stages, conv5 = V2_STAGES[width]
+    x = F.max_pool2d(tensors.layer(x, stem, 24, 3, 2), 3, 2, 1)
+    outputs = [x]
+    for stage, (channels, units) in enumerate(zip(stages, UNITS, strict=True)):
+        half = channels // 2
+        for i in range(units):
+            a, b = (
+                [tuple(f'{unit(stage, i)}.{name}' for name in pair) for pair in branch]
+                for branch in (left, right)
+            )
+            if i == 0:
+                width_in = x.shape[1]
+                kept = tensors.layer(x, a[0], width_in, 3, 2, width_in, act=False)
+                kept = tensors.layer(kept, a[1], width_in if megvii else half)
+                y = x
+            elif megvii:
+                kept, y = x[:, 0::2], x[:, 1::2]
+            else:
+                kept, y = x[:, :half], x[:, half:]
+            y = tensors.layer(y, b[0], half)
+            y = tensors.layer(y, b[1], half, 3, 1 if i else 2, half, act=False)
+            y = tensors.layer(y, b[2], channels - kept.shape[1])
+            x = torch.cat((kept, y), 1)
+            if not megvii:
+                x = shuffle_of_the_paper(x, 2)
+        outputs.append(x)
+    if last is not None:
+        outputs.append(tensors.layer(x, last, conv5))
+    return outputs
+
+
+def torchvision_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """torchvision's ShuffleNet V2."""
+    return shufflenet_v2(
+        tensors,
+        x,
+        width,
+        ('conv1.0', 'conv1.1'),
+        lambda stage, i: f'stage{stage + 2}.{i}',
+        pairs(*(f'branch1.{i}' for i in (0, 1, 2, 3))),
+        pairs(*(f'branch2.{i}' for i in (0, 1, 3, 4, 5, 6))),
+        ('conv5.0', 'conv5.1'),
+        megvii=False,
+    )
+
+
+def mmpretrain_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """MMPretrain's ShuffleNet V2."""
+    return shufflenet_v2(
+        tensors,
+        x,
+        width,
+        ('conv1.conv', 'conv1.bn'),
+        lambda stage, i: f'layers.{stage}.{i}',
+        pairs('branch1.0.conv', 'branch1.0.bn', 'branch1.1.conv', 'branch1.1.bn'),
+        [(f'branch2.{i}.conv', f'branch2.{i}.bn') for i in range(3)],
+        ('layers.3.conv', 'layers.3.bn'),
+        megvii=False,
+    )
+
+
+def megvii_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """The authors' release of ShuffleNet V2."""
+    return _megvii_v2(
+        tensors,
+        x,
+        width,
+        lambda stage, i: f'features.{sum(UNITS[:stage]) + i}',
+        ('conv_last.0', 'conv_last.1'),
+    )
+
+
+def yolo_fastest_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """The backbone of Yolo-FastestV2: units named by stage, no Conv5."""
+    return _megvii_v2(tensors, x, width, lambda stage, i: f'stage{stage + 2}.{i}', None)
+
+
+def _megvii_v2(
+    tensors: Tensors,
+    x: Tensor,
+    width: float,
+    unit: Callable[[int, int], str],
+    last: tuple[str, str] | None,
+) -> list[Tensor]:
+    return shufflenet_v2(
+        tensors,
+        x,
+        width,
+        ('first_conv.0', 'first_conv.1'),
+        unit,
+        pairs(*(f'branch_proj.{i}' for i in (0, 1, 2, 3))),
+        pairs(*(f'branch_main.{i}' for i in (0, 1, 3, 4, 5, 6))),
+        last,
+        megvii=True,
+    )
+
+
+def layout_permutation(channels: int, units: int) -> list[int]:
+    """Which channel of a megvii-layout stage output each torchvision-layout channel is.
+
+    A stage's unit ``u`` convolves, of what the units before it gave, the second half (torchvision)
+    or the odd channels (megvii). So a channel's position tells how many units pass it on before one
+    convolves it, and only channels of the same unit and the same such life can correspond. Among
+    those, ascending order does.
+
+    Args:
+        channels: Output channels of the stage.
+        units: Its units, the stride-2 one included.
+    """
+    half = channels // 2
+
+    def torchvision_life(position: int) -> float:
+        if position == 0:
+            return float('inf')
+        return 0 if position >= half else 1 + torchvision_life(2 * position)
+
+    def megvii_life(position: int) -> float:
+        if position == 0:
+            return float('inf')
+        return 0 if position % 2 else 1 + megvii_life(position // 2)
+
+    def match(theirs: range, ours: range) -> dict[int, int]:
+        theirs = sorted(theirs, key=lambda p: (torchvision_life(p), p))
+        ours = sorted(ours, key=lambda p: (megvii_life(p), p))
+        assert [torchvision_life(p) for p in theirs] == [megvii_life(p) for p in ours]
+        return dict(zip(theirs, ours, strict=True))
+
+    fresh = match(range(1, channels, 2), range(half, channels))
+    place = {**match(range(0, channels, 2), range(half)), **fresh}
+    for _ in range(units - 1):
+        place = {2 * p: q // 2 for p, q in place.items() if p < half} | fresh
+    return [place[p] for p in range(channels)]
+
+
+class TensorFlowTensors(Tensors):
+    """TF-slim's names, axes and SAME padding, by multiplication of explicit patches."""
+
+    def layer(
+        self,
+        x: Tensor,
+        names: tuple[str, str],
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> Tensor:
+        """Convolution and BatchNorm by the layer's name (the second is unused)."""
+        padding = []
+        for size in (x.shape[3], x.shape[2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            padding += [total // 2, total - total // 2]
+        patches = F.pad(x, padding).unfold(2, kernel, stride).unfold(3, kernel, stride)
+        bound = (6 / (x.shape[1] // groups * kernel * kernel)) ** 0.5
+        if groups == 1:
+            shape = (kernel, kernel, x.shape[1], channels)
+            weight = self.get(f'{names[0]}/weights', shape, -bound, bound)
+            y = torch.einsum('nchwij,ijco->nohw', patches, weight)
+        else:
+            shape = (kernel, kernel, channels, 1)
+            weight = self.get(f'{names[0]}/depthwise_weights', shape, -bound, bound)
+            y = torch.einsum('nchwij,ijcm->nchw', patches, weight)
+        norm, size = f'{names[0]}/BatchNorm', (channels,)
+        y = self._normalise(
+            y,
+            mean=self.get(f'{norm}/moving_mean', size, -0.5, 0.5),
+            var=self.get(f'{norm}/moving_variance', size, 0.5, 1.5),
+            gain=self.get(f'{norm}/gamma', size, 0.5, 1.5),
+            bias=self.get(f'{norm}/beta', size, -0.3, 0.3),
+        )
+        return self.act(y)
+
+
+def mobilenet_v1(
+    tensors: Tensors,
+    x: Tensor,
+    width: float,
+    stem: tuple[str, str],
+    layer: Callable[[int], tuple[tuple[str, str], tuple[str, str]]],
+) -> list[Tensor]:
+    """MobileNet V1: 13 separable layers, numbered from 1 in ``layer``."""
+    x = tensors.layer(x, stem, int(32 * width), 3, 2)
+    outputs = []
+    for number in range(1, 14):
+        depthwise, pointwise = layer(number)
+        stride = 2 if number in (2, 4, 6, 12) else 1
+        if stride == 2 and number > 2:
+            outputs.append(x)
+        x = tensors.layer(x, depthwise, x.shape[1], 3, stride, x.shape[1])
+        doublings = sum(number >= start for start in (1, 2, 4, 6, 12))
+        x = tensors.layer(x, pointwise, int(32 * 2**doublings * width))
+    return [*outputs, x]
+
+
+def tf_slim_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """TensorFlow's MobileNet V1."""
+    return mobilenet_v1(
+        tensors,
+        x,
+        width,
+        ('MobilenetV1/Conv2d_0', ''),
+        lambda number: (
+            (f'MobilenetV1/Conv2d_{number}_depthwise', ''),
+            (f'MobilenetV1/Conv2d_{number}_pointwise', ''),
+        ),
+    )
+
+
+def timm_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """timm's MobileNet V1."""
+    blocks = [(0, 0), *((b, i) for b, n in ((1, 2), (2, 2), (3, 6), (4, 2)) for i in range(n))]
+
+    def layer(number: int) -> tuple[tuple[str, str], tuple[str, str]]:
+        block = 'blocks.{}.{}'.format(*blocks[number - 1])
+        return (f'{block}.conv_dw', f'{block}.bn1'), (f'{block}.conv_pw', f'{block}.bn2')
+
+    return mobilenet_v1(tensors, x, width, ('conv_stem', 'bn1'), layer)
+
+
+def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) -> list[Tensor]:
+    """MobileNet V2: the outputs of every group of blocks, and of the last 1x1 convolution."""
+    outputs, number = [], 0
+    x = tensors.layer(x, ('features.0.0', 'features.0.1'), 32, 3, 2)
+    for channels, blocks, stride in (
+        (16, 1, 1),
+        (24, 2, 2),
+        (32, 3, 2),
+        (64, 4, 2),
+        (96, 3, 1),
+        (160, 3, 2),
+        (320, 1, 1),
+    ):
+        for i in range(blocks):
+            number += 1
+            block, expand = f'features.{number}.conv', 1 if number == 1 else 6
+            names = pairs(*(('0', '1', '3', '4') if flat else ('0.0', '0.1', '1', '2')))
+            if expand > 1:
+                flat_names = ('0', '1', '3', '4', '6', '7')
+                names = pairs(*(flat_names if flat else ('0.0', '0.1', '1.0', '1.1', '2', '3')))
+            *first, depthwise, linear = ((f'{block}.{a}', f'{block}.{b}') for a, b in names)
+            y, middle = x, x.shape[1] * expand
+            for name in first:
+                y = tensors.layer(y, name, middle)
+            y = tensors.layer(y, depthwise, middle, 3, stride if i == 0 else 1, middle)
+            y = tensors.layer(y, linear, channels, act=False)
+            x = x + y if y.shape == x.shape else y
+        outputs.append(x)
+    outputs.append(tensors.layer(x, ('features.18.0', 'features.18.1'), 1280))
+    return outputs
