@@ -340,7 +340,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description=description, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument('command', choices=('quickstart', 'test', 'env'))
-    parser.add_argument('--line', choices=tuple(PINS), default='openmmlab', help='see docs')
+    parser.add_argument(
+        '--line', choices=tuple(PINS), default='openmmlab', help='see docs/install.md'
+    )
     torch_help = f'PyTorch to install (default: what is there, else {TORCH})'
     parser.add_argument('--torch', type=torch_requirement, help=torch_help)
     args = parser.parse_args(argv[:split])

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Check a detector config: channels, strides, classes, annotations and paths."""
+"""Check a detector config: channels, strides, classes, annotations and paths.
+
+Exit code 0: sound, or warnings only. 2: errors.
+"""
 
 import argparse
 import sys
-
-from mmengine.config import DictAction
 
 from mmshuffle.detection.config_check import check_config
 from mmshuffle.engine import cli
@@ -21,9 +22,7 @@ def main() -> int:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='settings that override the config'
-    )
+    cli.add_config_options(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
     register_config_imports(cfg)

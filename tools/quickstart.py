@@ -12,7 +12,6 @@ import platform
 import shlex
 import sys
 import time
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     training.add_argument('--seed', type=int, default=0, metavar='N', help='default %(default)s')
     training.add_argument(
-        '--work-dir', default='work_dirs/quickstart', metavar='DIR', help='default %(default)s'
+        '--work-dir', metavar='DIR', help='default work_dirs/quickstart, or of --data its name'
     )
     training.add_argument(
         '--resume', action='store_true', help='go on from the newest checkpoint of the work dir'
@@ -81,7 +80,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='settings that override the config, such as optim_wrapper.optimizer.lr=0.01',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.work_dir is None:
+        args.work_dir = f'work_dirs/{Path(args.data).resolve().name if args.data else "quickstart"}'
+    return args
 
 
 def positive(text: str) -> int:
@@ -198,8 +200,6 @@ def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: s
 def main(args: argparse.Namespace) -> int:
     """Draw or find the data, train, evaluate and report."""
     started = time.perf_counter()
-    # mmengine imports it; nothing that a user of this tool can mend.
-    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     cfg = load_config(args)
     dataset = prepare_data(args)
     print(

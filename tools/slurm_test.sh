@@ -2,6 +2,7 @@
 # Test as a slurm job (GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS).
 # Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of test.py]
 set -euo pipefail
+[ $# -ge 4 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 partition=$1 job=$2 config=$3 checkpoint=$4
 shift 4
 gpus=${GPUS:-8}

@@ -2,6 +2,7 @@
 # Train as a slurm job (GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS).
 # Usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]
 set -euo pipefail
+[ $# -ge 3 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 partition=$1 job=$2 config=$3
 shift 3
 gpus=${GPUS:-8}

@@ -48,6 +48,7 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
     starts_trained = bool(cfg.get('load_from'))
     problems = _guarded('model', lambda: list(check_model(model, starts_trained)))
     problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
+    problems += list(_check_numbers(cfg))
     checked = []
     for loader in loaders:
         if not isinstance(cfg.get(loader), Mapping):
@@ -94,11 +95,11 @@ def check_model(model: Mapping[str, Any], starts_trained: bool = False) -> Itera
     neck = model.get('neck')
     if isinstance(neck, Mapping):
         wanted = neck.get('in_channels')
-        known = isinstance(wanted, (list, tuple)) and features.channels
-        if known and list(wanted) != list(features.channels):
+        known = features.channels and (type_name(neck) in PYRAMIDS or isinstance(wanted, list))
+        if known and wanted not in (list(features.channels), tuple(features.channels)):
             yield Problem(
                 'model.neck.in_channels',
-                f'{list(wanted)}, but the backbone gives {list(features.channels)}: set it to that',
+                f'{wanted}, but the backbone gives {list(features.channels)}: set it to that',
             )
         features = _neck_features(neck, features)
     elif neck:
@@ -235,6 +236,21 @@ def _check_untrained_norm(
         )
 
 
+def _check_numbers(cfg: Config) -> Iterator[Problem]:
+    """Numbers that a slip on the command line turns into text."""
+    for where, kinds in (
+        ('train_cfg.max_epochs', int),
+        ('train_cfg.max_iters', int),
+        ('train_dataloader.batch_size', int),
+        ('optim_wrapper.optimizer.lr', (int, float)),
+    ):
+        node: Any = cfg
+        for key in where.split('.'):
+            node = node.get(key) if isinstance(node, (Config, Mapping)) else None
+        if node is not None and (not isinstance(node, kinds) or node <= 0):
+            yield Problem(where, f'{node!r}: give a number above 0')
+
+
 def _check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> Iterator[Problem]:
     classes = class_names(dataset)
     if classes is None:
@@ -245,7 +261,7 @@ def _check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) ->
     for where, head in heads:
         for part in _as_list(head):
             number = part.get('num_classes')
-            if isinstance(number, int) and number != len(classes):
+            if number is not None and number != len(classes):
                 yield Problem(
                     f'{where}.num_classes',
                     f'{number}, but the data set has {len(classes)} classes: set it to that',

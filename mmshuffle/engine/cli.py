@@ -1,9 +1,46 @@
 """What all command lines share."""
 
+import argparse
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import DictAction
 
 from mmshuffle.errors import UserError
+
+# mmengine imports it whenever it looks for a package; nothing that a user can mend.
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+
+class ConfigOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...``, with one line where that form is not kept."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Parse the values into a dictionary."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError):
+            raise UserError(f'{option_string} {" ".join(values)}: write KEY=VALUE') from None
+
+
+def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:
+    """Add ``--cfg-options`` to a command line."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=ConfigOptions,
+        help='settings that override the config, as key=value, such as train_cfg.max_epochs=2; a '
+        'list is key="[a,b]" or key=a,b',
+        **kwargs,
+    )
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -1,6 +1,7 @@
 """From a config file and command-line options to a mmengine runner."""
 
 import argparse
+import difflib
 import importlib
 import json
 import os
@@ -12,7 +13,7 @@ from urllib.parse import urlparse
 
 import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
@@ -22,19 +23,14 @@ from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
 from .checkpoint import AtomicBackend, find_resumable, read_tensors_only
+from .cli import add_config_options
 from .memory_format import FORMATS
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing share; they are MMDetection's."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings that override the config, as key=value, such as train_cfg.max_epochs=2; a '
-        'list is key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -59,16 +55,43 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     Raises:
         UserError: The file does not exist or cannot be read as a config.
     """
-    if not Path(path).is_file():
-        raise UserError(f'config {path} does not exist; give the path of a config file')
+    require_file(path, 'config')
     try:
         cfg = Config.fromfile(path)
+        for name in options or {}:
+            _warn_of_slip(cfg, name)
         if options:
             cfg.merge_from_dict(options)
     except Exception as error:  # a config is a program of the user's
         reason = ' '.join(str(error).split())
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from None
     return cfg
+
+
+def require_file(path: str, what: str) -> None:
+    """Refuse a path that is no file.
+
+    Raises:
+        UserError: It does not exist, or is a folder.
+    """
+    if Path(path).is_dir():
+        raise UserError(f'{what} {path} is a folder; give the path of a file')
+    if not Path(path).is_file():
+        raise UserError(f'{what} {path} does not exist; give the path of a file')
+
+
+def _warn_of_slip(cfg: Config, name: str) -> None:
+    """Say when an override makes a new key that is nearly one of the config's."""
+    node: Any = cfg
+    for key in name.split('.'):
+        if not isinstance(node, (Config, dict)):
+            return
+        if key not in node:
+            close = difflib.get_close_matches(key, list(node.keys()), n=1, cutoff=0.75)
+            if close:
+                print(f'warning: {name}: {key} is new; meant {close[0]}?', file=sys.stderr)
+            return
+        node = node[key]
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -117,8 +140,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             return
     else:
         found = args.resume
-        if not Path(found).is_file():
-            raise UserError(f'--resume: checkpoint {found} does not exist')
+        require_file(found, 'checkpoint')
     cfg.resume, cfg.load_from = True, str(found)
     # The order of the data follows from the seed, and the data loader is built before mmengine
     # reads the checkpoint.
@@ -224,10 +246,8 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: The checkpoint does not exist, or ``--out`` is no .pkl file.
     """
-    if not urlparse(args.checkpoint).scheme and not Path(args.checkpoint).is_file():
-        raise UserError(
-            f'checkpoint {args.checkpoint} does not exist; give the path of a .pth file'
-        )
+    if not urlparse(args.checkpoint).scheme:
+        require_file(args.checkpoint, 'checkpoint')
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a file that ends in .pkl')
     cfg.load_from, cfg.resume = args.checkpoint, False

@@ -38,13 +38,14 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         if found is None:
-            raise UserError(f'{path} is damaged, or was not written by torch.save') from None
+            raise UserError(f'{path} is damaged, or not written by torch.save') from None
         raise UserError(
             f'{path} holds more than tensors and plain data ({found[1]}) and is not read, because '
             'that could run code; save its state_dict alone with torch.save'
         ) from None
     except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError) as error:
-        raise UserError(f'{path} is damaged and cannot be read: {_first_line(error)}') from None
+        reason = f'{type(error).__name__}: {_first_line(error)}'
+        raise UserError(f'{path} is damaged, or not written by torch.save ({reason})') from None
 
 
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
@@ -96,6 +97,8 @@ def _existing(source: str | Path) -> Path:
     if urlparse(str(source)).scheme in ('http', 'https'):
         return _download(str(source))
     path = Path(source).expanduser()
+    if path.is_dir():
+        raise UserError(f'weight file {path} is a folder; give the path of a file')
     if not path.is_file():
         raise UserError(f'weight file {path} does not exist; give the path of an existing file')
     return path

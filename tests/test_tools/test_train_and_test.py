@@ -159,6 +159,12 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path):
             ('tools/train.py', config, *options, 'train_dataloader.dataset.ann_file=no.json'),
             ('no.json', 'does not exist'),
         ),
+        (('tools/check_config.py', config, '--cfg-options', 'foo'), ('foo', 'KEY=VALUE')),
+        (('tools/test.py', config, trained, *work), ('is a folder',)),
+        (
+            ('tools/train.py', config, *options, 'train_cfg.max_epochs=abc'),
+            ('train_cfg.max_epochs', "'abc'"),
+        ),
         (('tools/train.py', config, *work, '--resume', 'no.pth'), ('no.pth', 'does not exist')),
         (('tools/test.py', config, 'no.pth', *work), ('no.pth', 'does not exist')),
         (
