@@ -9,7 +9,6 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -19,6 +18,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
+from mmshuffle.detection.data_check import is_local
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
@@ -246,7 +246,7 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: The checkpoint does not exist, or ``--out`` is no .pkl file.
     """
-    if not urlparse(args.checkpoint).scheme:
+    if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a file that ends in .pkl')
