@@ -13,6 +13,14 @@ REPO = Path(__file__).resolve().parents[1]
 FACTS = Path(os.environ.get('MMSHUFFLE_TEST_DATA', REPO.parent / 'shared'))
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        '--accept-golden',
+        action='store_true',
+        help='write the outputs of the selected variants to tests/golden/ instead of comparing',
+    )
+
+
 @pytest.fixture(autouse=True)
 def _mmdet_scope():
     init_default_scope('mmdet')

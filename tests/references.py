@@ -431,3 +431,81 @@ def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) ->
         outputs.append(x)
     outputs.append(tensors.layer(x, ('features.18.0', 'features.18.1'), 1280))
     return outputs
+
+
+def biased_layer(
+    tensors: Tensors,
+    x: Tensor,
+    name: str,
+    channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: int = 0,
+) -> Tensor:
+    """Convolution with bias and the activation."""
+    bound = (6 / (x.shape[1] * kernel * kernel)) ** 0.5
+    weight = tensors.get(f'{name}.weight', (channels, x.shape[1], kernel, kernel), -bound, bound)
+    bias = tensors.get(f'{name}.bias', (channels,), -0.3, 0.3)
+    return tensors.act(F.conv2d(x, weight, bias, stride, padding))
+
+
+def torchvision_squeezenet(tensors: Tensors, x: Tensor, version: str) -> list[Tensor]:
+    """SqueezeNet, its fire modules from the paper's metaparameters (section 5.1).
+
+    ``base_e`` 128 and ``incr_e`` 128 at ``freq`` 2 give the channels of the expand layer;
+    ``pct_3x3`` 0.5 is the share of 3x3 among them, ``SR`` 0.125 the ratio of the squeeze layer.
+    """
+    # One letter a layer: convolution, its ReLU (which is in the convolution here), pooling, fire.
+    layers = {'1.0': 'crpfffpffffpf', '1.1': 'crpffpffpffff'}[version]
+    outputs, fires = [], 0
+    for position, layer in enumerate(layers):
+        name = f'features.{position}'
+        if layer == 'c':
+            channels, kernel = {'1.0': (96, 7), '1.1': (64, 3)}[version]
+            x = biased_layer(tensors, x, name, channels, kernel, 2)
+        elif layer == 'p':
+            if fires:
+                outputs.append(x)
+            x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        elif layer == 'f':
+            expand = 128 + 128 * (fires // 2)
+            squeezed = biased_layer(tensors, x, f'{name}.squeeze', expand // 8)
+            narrow = biased_layer(tensors, squeezed, f'{name}.expand1x1', expand // 2)
+            wide = biased_layer(tensors, squeezed, f'{name}.expand3x3', expand // 2, 3, padding=1)
+            x = torch.cat((narrow, wide), 1)
+            fires += 1
+    return [*outputs, x]
+
+
+def torchvision_alexnet(tensors: Tensors, x: Tensor) -> list[Tensor]:
+    """AlexNet of 2014 with torchvision's padding."""
+    first = biased_layer(tensors, x, 'features.0', 64, 11, 4, 2)
+    second = biased_layer(tensors, F.max_pool2d(first, 3, 2), 'features.3', 192, 5, padding=2)
+    x = F.max_pool2d(second, 3, 2)
+    for position, channels in ((6, 384), (8, 256), (10, 256)):
+        x = biased_layer(tensors, x, f'features.{position}', channels, 3, padding=1)
+    return [first, second, x, F.max_pool2d(x, 3, 2)]
+
+
+def caffe_alexnet(tensors: Tensors, x: Tensor) -> list[Tensor]:
+    """AlexNet of 2012 in Caffe's names: two towers that meet in conv3, and LRN by its formula."""
+
+    def towers(x: Tensor, name: str, channels: int, kernel: int) -> Tensor:
+        halves = x.chunk(2, 1)
+        bound = (6 / (halves[0].shape[1] * kernel * kernel)) ** 0.5
+        shape = (channels, halves[0].shape[1], kernel, kernel)
+        weights = tensors.get(f'{name}.weight', shape, -bound, bound).chunk(2)
+        biases = tensors.get(f'{name}.bias', (channels,), -0.3, 0.3).chunk(2)
+        parts = zip(halves, weights, biases, strict=True)
+        return F.relu(torch.cat([F.conv2d(*part, padding=kernel // 2) for part in parts], 1))
+
+    def normalise(x: Tensor) -> Tensor:
+        squares = [(x[:, max(c - 2, 0) : c + 3] ** 2).sum(1) for c in range(x.shape[1])]
+        return x / (1 + 1e-4 / 5 * torch.stack(squares, 1)) ** 0.75
+
+    first = normalise(biased_layer(tensors, x, 'conv1', 96, 11, 4))
+    second = normalise(towers(F.max_pool2d(first, 3, 2, ceil_mode=True), 'conv2', 256, 5))
+    x = F.max_pool2d(second, 3, 2, ceil_mode=True)
+    x = biased_layer(tensors, x, 'conv3', 384, 3, padding=1)
+    x = towers(towers(x, 'conv4', 384, 3), 'conv5', 256, 3)
+    return [first, second, x, F.max_pool2d(x, 3, 2, ceil_mode=True)]

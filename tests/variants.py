@@ -1,11 +1,10 @@
 """Every registered backbone and variant: a new one is tested by adding a line here."""
 
+from typing import NamedTuple
+
 from mmdet.registry import MODELS
 from torch import nn
 
-# (config, multiply-adds in M at 224x224 with the 1000-way classifier, parameters in M or None). The
-# figures are the papers' where they print one for the variant, and else those of the authors'
-# release or counted by hand.
 VARIANTS = {
     **{
         f'shufflenetv2-x{width}-{layout}': dict(
@@ -15,6 +14,20 @@ VARIANTS = {
         for layout in ('megvii', 'torchvision')
     },
     **{
+        f'shufflenetv2star-x{width}': dict(
+            type='ShuffleNetV2', widen_factor=width, extra_depthwise=True
+        )
+        for width in (0.5, 1.0, 1.5, 2.0)
+    },
+    'shufflenetv2-x0.5-torchvision-se-residual': dict(
+        type='ShuffleNetV2', widen_factor=0.5, layout='torchvision', se_ratio=0.5, residual=True
+    ),
+    'shufflenetv2-x2.0-se': dict(type='ShuffleNetV2', widen_factor=2.0, se_ratio=1.0),
+    'shufflenetv2-50': dict(type='ShuffleNetV2', arch='50'),
+    'shufflenetv2-164-se-residual': dict(
+        type='ShuffleNetV2', arch='164', se_ratio=0.5, residual=True
+    ),
+    **{
         f'shufflenetv1-x{width}-g{groups}': dict(
             type='ShuffleNetV1', groups=groups, widen_factor=width
         )
@@ -23,12 +36,124 @@ VARIANTS = {
     },
     'shufflenetv1-x1.0-g3-inverse': dict(type='ShuffleNetV1', groups=3, shuffle='inverse'),
     'shufflenetv1-x1.0-g3-none': dict(type='ShuffleNetV1', groups=3, shuffle='none'),
+    'shufflenetv1-x0.5-g8-se': dict(
+        type='ShuffleNetV1', groups=8, widen_factor=0.5, se_ratio=1 / 16
+    ),
+    'shufflenetv1-x2.0-g3-se': dict(
+        type='ShuffleNetV1', groups=3, widen_factor=2.0, se_ratio=1 / 16
+    ),
+    'shufflenetv1-shallow-x0.5-g3': dict(
+        type='ShuffleNetV1', arch='shallow', groups=3, widen_factor=0.5
+    ),
+    'shufflenetv1-50-g3': dict(type='ShuffleNetV1', arch='50', groups=3),
+    **{
+        f'rival-{unit}-{mflops}M': dict(type='ShuffleNetV1Rival', unit=unit, mflops=mflops)
+        for unit in ('vgg', 'resnet', 'resnext')
+        for mflops in (140, 38, 13)
+    },
+    **{
+        f'xceptionlike-x{width}': dict(type='XceptionLike', widen_factor=width)
+        for width in (0.5, 1.0, 1.5, 2.0)
+    },
     **{
         f'mobilenetv1-x{width}': dict(type='MobileNetV1', widen_factor=width)
         for width in (0.25, 0.5, 0.75, 1.0)
     },
     'mobilenetv1-x0.5-relu6-same': dict(
         type='MobileNetV1', widen_factor=0.5, padding='same', act_cfg=dict(type='ReLU6')
+    ),
+    'mobilenetv1-shallow': dict(type='MobileNetV1', shallow=True),
+    'mobilenetv1-x0.25-full': dict(type='MobileNetV1', widen_factor=0.25, separable=False),
+    'mobilenetv1-full': dict(type='MobileNetV1', separable=False),
+    'squeezenet-1.0': dict(type='SqueezeNet'),
+    'squeezenet-1.0-simple': dict(type='SqueezeNet', bypass='simple'),
+    'squeezenet-1.0-complex': dict(type='SqueezeNet', bypass='complex'),
+    'squeezenet-1.1': dict(type='SqueezeNet', version='1.1'),
+    'alexnet-caffe': dict(type='AlexNet'),
+    'alexnet-torchvision': dict(type='AlexNet', version='torchvision'),
+}
+
+
+class Printed(NamedTuple):
+    """What a paper or the authors' release prints for a variant.
+
+    Attributes:
+        multiply_adds: In millions, at 224x224, with the 1000-way classifier.
+        source: Where.
+        parameters: In millions, with the classifier, to one decimal.
+        classifier: Whether the figure includes the classifier.
+    """
+
+    multiply_adds: float
+    source: str
+    parameters: float | None = None
+    classifier: bool = True
+
+
+V1, V2, MOBILENET = 'ShuffleNet', 'ShuffleNet V2', 'MobileNet'
+PRINTED = {
+    **{
+        f'shufflenetv1-x1.0-g{groups}': Printed(macs, f'{V1} Table 1', parameters, classifier=False)
+        for groups, macs, parameters in (
+            (1, 143, None),
+            (2, 140, None),
+            (3, 137, 1.9),
+            (4, 133, None),
+            (8, 137, 2.4),
+        )
+    },
+    **{
+        f'shufflenetv1-x{width}-g{groups}': Printed(macs, f'{V1} Table 2')
+        for width, macs in {0.5: 38, 0.25: 13}.items()
+        for groups in (1, 2, 3, 4, 8)
+    },
+    'shufflenetv1-x0.5-g3': Printed(38, f'{V1} Table 2, release', 0.7),
+    'shufflenetv1-x1.5-g3': Printed(292, f'{V1} Table 5, release', 3.4),
+    'shufflenetv1-x2.0-g3': Printed(524, f'{V1} Table 5, release', 5.4),
+    'shufflenetv1-x0.5-g8': Printed(40, f'{V1} release', 1.0),
+    'shufflenetv1-x1.5-g8': Printed(290, f'{V1} release', 4.3),
+    'shufflenetv1-x2.0-g8': Printed(522, f'{V1} release', 6.5),
+    'shufflenetv1-x2.0-g3-se': Printed(527, f'{V1} Table 5'),
+    'shufflenetv1-shallow-x0.5-g3': Printed(40, f'{V1} Table 5'),
+    'shufflenetv1-50-g3': Printed(2300, f'{V2} appendix Table 2'),
+    **{
+        f'rival-{unit}-{mflops}M': Printed(mflops, f'{V1} Table 4')
+        for unit in ('vgg', 'resnet', 'resnext')
+        for mflops in (140, 38, 13)
+    },
+    **{
+        f'shufflenetv2-x{width}-megvii': Printed(macs, f'{V2} Table 5', parameters)
+        for width, macs, parameters in (
+            (0.5, 41, 1.4),
+            (1.0, 146, 2.3),
+            (1.5, 299, 3.5),
+            (2.0, 591, 7.4),
+        )
+    },
+    'shufflenetv2-x2.0-se': Printed(597, f'{V2} Table 8'),
+    'shufflenetv2-50': Printed(2300, f'{V2} appendix Table 2'),
+    'shufflenetv2-164-se-residual': Printed(12700, f'{V2} appendix Table 2'),
+    **{
+        f'xceptionlike-x{width}': Printed(macs, f'{V2} Table 8')
+        for width, macs in {0.5: 40, 1.0: 145, 1.5: 305, 2.0: 525}.items()
+    },
+    **{
+        f'mobilenetv1-x{width}': Printed(macs, f'{MOBILENET} Table 6', parameters)
+        for width, macs, parameters in (
+            (0.25, 41, 0.5),
+            (0.5, 149, 1.3),
+            (0.75, 325, 2.6),
+            (1.0, 569, 4.2),
+        )
+    },
+    'mobilenetv1-shallow': Printed(307, f'{MOBILENET} Table 5', 2.9),
+    'mobilenetv1-full': Printed(4866, f'{MOBILENET} Table 4', 29.3),
+}
+# Printed figures that no variant can have: what the variant has, and why.
+CONTRADICTIONS = {
+    'shufflenetv1-x0.25-g8': (
+        12.4,
+        'the stem must be a multiple of the groups: 8 makes it 12.4 M, 16 would make it 15.7 M',
     ),
 }
 # One of each kind of block, for tests whose cost or subject does not depend on the width.
@@ -41,6 +166,25 @@ KINDS = (
     'shufflenetv1-x0.25-g8',
     'mobilenetv1-x0.25',
     'mobilenetv1-x0.5-relu6-same',
+    'mobilenetv1-shallow',
+    'mobilenetv1-x0.25-full',
+    'shufflenetv2star-x0.5',
+    'shufflenetv2-x0.5-torchvision-se-residual',
+    'shufflenetv2-50',
+    'shufflenetv1-x0.5-g8-se',
+    'shufflenetv1-50-g3',
+    'rival-vgg-13M',
+    'rival-resnet-13M',
+    'rival-resnext-13M',
+    'xceptionlike-x0.5',
+)
+# The same of networks without a layer to train between strides 16 and 32: no head of a C4 detector
+# can be made of them.
+KINDS_WITHOUT_C5 = (
+    'squeezenet-1.0-complex',
+    'squeezenet-1.1',
+    'alexnet-caffe',
+    'alexnet-torchvision',
 )
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
+from mmcv.cnn import build_activation_layer
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
@@ -46,6 +49,43 @@ def is_channels_last(x: Tensor) -> bool:
     Where both layouts are the same memory (H = W = 1) either answer is right.
     """
     return x.stride(1) == 1
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excitation: every channel is scaled by a gate (arXiv 1709.01507, section 3).
+
+    Args:
+        channels: Channels of the input.
+        ratio: Neurons of the hidden layer as a share of ``of``.
+        of: The channels that ``ratio`` refers to.
+        act_cfg: Activation of the hidden layer.
+    """
+
+    def __init__(self, channels: int, ratio: float, of: int, act_cfg: dict) -> None:
+        super().__init__()
+        neurons = max(int(of * ratio), 1)
+        # Fully connected layers, as 1x1 convolutions: no exporter has to reshape.
+        self.squeeze = nn.Conv2d(channels, neurons, 1)
+        self.act = build_activation_layer({'inplace': True, **act_cfg})
+        self.excite = nn.Conv2d(neurons, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale (N, channels, H, W)."""
+        hidden = self.act(self.squeeze(F.adaptive_avg_pool2d(x, 1)))
+        return x * self.excite(hidden).sigmoid()
+
+
+def check_se_ratio(owner: Any, ratio: Any) -> None:
+    """Refuse an ``se_ratio`` that is neither None nor a share.
+
+    Raises:
+        ValueError: The message names the class, the argument, the value and what is allowed.
+    """
+    if ratio is not None and (type(ratio) not in (int, float) or not 0 < ratio <= 1):
+        raise ValueError(
+            f'se_ratio={ratio!r} of {type(owner).__name__}: give None or a number above 0 and up '
+            'to 1'
+        )
 
 
 def run_unit(
@@ -114,3 +154,19 @@ def init_normal_fan_in(module: nn.Module, first: nn.Module) -> None:
             elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
                 nn.init.ones_(layer.weight)
                 nn.init.constant_(layer.bias, 1e-4)
+
+
+def init_he_normal(module: nn.Module) -> None:
+    """Initialise as ResNet is: convolutions normal of variance 2 / fan-out, BatchNorm 1 and 0.
+
+    Args:
+        module: Network to initialise in place.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

@@ -21,6 +21,8 @@ STAGE_LAYERS = (
     ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     ((1024, 2), (1024, 1)),
 )
+# Section 4.1: the shallow network lacks the five layers of 14x14x512.
+SHALLOW_STAGE_LAYERS = (*STAGE_LAYERS[:2], STAGE_LAYERS[2][:1], STAGE_LAYERS[3])
 STEM_CHANNELS = 32
 MIN_CHANNELS = 8
 
@@ -33,7 +35,8 @@ class MobileNetV1(BaseBackbone):
     the layers at strides 8, 16 and 32. Multiply-adds at 224x224 with a 1000-way classifier: 569,
     325, 149 and 41 M at widths 1, 0.75, 0.5 and 0.25 (Table 6).
 
-    ReLU6, as in TensorFlow's release, is ``act_cfg=dict(type='ReLU6')``, and its BatchNorm is
+    The paper's resolution multiplier rho is the size of the image. ReLU6, as in TensorFlow's
+    release, is ``act_cfg=dict(type='ReLU6')``, and its BatchNorm is
     ``norm_cfg=dict(type='BN', eps=1e-3)``.
 
     Args:
@@ -42,6 +45,9 @@ class MobileNetV1(BaseBackbone):
         padding: ``'symmetric'`` pads every 3x3 convolution by 1; ``'same'`` pads as TensorFlow
             does: at stride 2 and even input size only below and on the right.
         out_indices: Stages to return; FPN on P2-P5 takes the default.
+        shallow: Leave out the five layers of stage 2 with equal input and output (Table 5: 307 M).
+        separable: Whether the layers behind the first are depthwise separable; if not, they are 3x3
+            convolutions with one BatchNorm and activation ("Conv MobileNet" of Table 4: 4866 M).
         **kwargs: See :class:`BaseBackbone`.
 
     Raises:
@@ -59,6 +65,8 @@ class MobileNetV1(BaseBackbone):
         widen_factor: float = 1.0,
         padding: str = 'symmetric',
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        shallow: bool = False,
+        separable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
@@ -68,13 +76,17 @@ class MobileNetV1(BaseBackbone):
                 '(the paper has 0.25, 0.5, 0.75 and 1.0)'
             )
         check_choice(self, 'padding', padding, ('symmetric', 'same'))
+        check_choice(self, 'shallow', shallow, (False, True))
+        check_choice(self, 'separable', separable, (False, True))
         if padding == 'same' and self.layer_cfg['conv_cfg'] is not None:
             raise ValueError(
                 "padding='same' of MobileNetV1 brings its own conv_cfg: leave that out"
             )
         self.widen_factor = widen_factor
         self.padding = padding
-        self._build_stages([self._width(layers[-1][0]) for layers in STAGE_LAYERS], (4, 8, 16, 32))
+        self.separable = separable
+        self._layers = SHALLOW_STAGE_LAYERS if shallow else STAGE_LAYERS
+        self._build_stages([self._width(layers[-1][0]) for layers in self._layers], (4, 8, 16, 32))
 
     def _width(self, channels: int) -> int:
         return max(int(channels * self.widen_factor), MIN_CHANNELS)
@@ -85,18 +97,20 @@ class MobileNetV1(BaseBackbone):
             channels = self._width(STEM_CHANNELS)
             layers.append(self._conv3x3(3, channels, stride=2))
         else:
-            channels = self._width(STAGE_LAYERS[index - 1][-1][0])
-        for width, stride in STAGE_LAYERS[index]:
-            out_channels = self._width(width)
-            layers.append(
-                SeparableConv(
-                    self._conv3x3(channels, channels, stride, groups=channels),
-                    ConvModule(channels, out_channels, 1, **self.layer_cfg),
-                    self.with_cp,
-                )
-            )
-            channels = out_channels
+            channels = self._width(self._layers[index - 1][-1][0])
+        for width, stride in self._layers[index]:
+            layers.append(self._layer(channels, self._width(width), stride))
+            channels = self._width(width)
         return nn.Sequential(*layers)
+
+    def _layer(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        if not self.separable:
+            return FullConv(self._conv3x3(in_channels, out_channels, stride), self.with_cp)
+        return SeparableConv(
+            self._conv3x3(in_channels, in_channels, stride, groups=in_channels),
+            ConvModule(in_channels, out_channels, 1, **self.layer_cfg),
+            self.with_cp,
+        )
 
     def _conv3x3(
         self, in_channels: int, out_channels: int, stride: int, groups: int = 1
@@ -136,3 +150,21 @@ class SeparableConv(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
+
+
+class FullConv(nn.Module):
+    """3x3 convolution with BatchNorm and activation (Figure 3, left).
+
+    Args:
+        conv: The convolution.
+        with_cp: Recompute activations in the backward pass.
+    """
+
+    def __init__(self, conv: ConvModule, with_cp: bool) -> None:
+        super().__init__()
+        self.conv = conv
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        return run_unit(self.conv, self.conv, x, self.with_cp)

@@ -4,7 +4,7 @@ arXiv 1707.01083v2.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmcv.cnn import ConvModule, build_activation_layer
@@ -12,7 +12,13 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import channel_shuffle, init_normal_fan_in, run_unit
+from .layers import (
+    SqueezeExcite,
+    channel_shuffle,
+    check_se_ratio,
+    init_normal_fan_in,
+    run_unit,
+)
 
 # Table 1: output channels of Stage2 at width 1; Stage3 and Stage4 double them.
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -21,6 +27,29 @@ STAGE_UNITS = (4, 8, 4)
 # variant, and else the width with which the multiply-adds come out as printed.
 STEM_CHANNELS = {0.25: 12, 0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}
 STEM_CHANNELS_OF_GROUPS = {(4, 0.5): 16, (8, 0.25): 8, (8, 0.5): 16}
+
+
+class Layout(NamedTuple):
+    """Sizes of a network.
+
+    Attributes:
+        stem: Channels of Conv1.
+        channels: Output channels of stages 0 to 3.
+        units: Units of stages 0 to 3.
+        bottleneck: Bottleneck channels of a unit as a share of its output channels.
+    """
+
+    stem: int
+    channels: tuple[int, int, int, int]
+    units: tuple[int, int, int, int] = (0, *STAGE_UNITS)
+    bottleneck: float = 1 / 4
+
+
+# Networks outside Table 1: their groups and widen_factor, and their sizes.
+ARCHS = {
+    'shallow': ((3, 0.5), Layout(18, (18, 168, 336, 672), units=(0, 2, 4, 2))),
+    '50': ((3, 1.0), Layout(64, (360, 720, 1440, 2880), units=(3, 4, 6, 3), bottleneck=1 / 2)),
+}
 
 
 @MODELS.register_module()
@@ -39,6 +68,21 @@ class ShuffleNetV1(BaseBackbone):
             permutation, which the authors' released code and weights use; ``'none'`` omits the
             shuffle (Table 3). With one group there is nothing to shuffle.
         out_indices: Stages to return; FPN on P2-P5 takes the default.
+        arch: ``'mobile'`` is Table 1. Of two other networks the papers leave details open:
+
+            ``'shallow'``, for ``groups=3, widen_factor=0.5``, has half of the units of every stage
+            (Table 5: 26 layers, 40 M). The paper prints no width. With 168, 336 and 672 channels, a
+            quarter of which is a multiple of the groups, and a stem of 18 it takes 39.8 M.
+
+            ``'50'``, for ``groups=3, widen_factor=1``, is ShuffleNet v1-50 of the ShuffleNet V2
+            paper (appendix, Table 2: 2.3 G). Stage 0 ends with three units at stride 4. The
+            caption's bottleneck of a quarter would take 1.2 G; the printed cost, equal to that of
+            v2-50, comes with a half (2.30 G), which is built here. The first unit widens at stride
+            1, for which the paper has no unit: the input is added to the first channels.
+        se_ratio: Neurons of the squeeze-and-excitation at the end of every unit's branch, as a
+            share of the unit's output channels; no squeeze-and-excitation where None. The paper
+            prints no detail but the cost at width 2, 524 M without and 527 M with it (Table 5):
+            1/16, usual in its time, makes it 526.6 M.
         **kwargs: See :class:`BaseBackbone`.
 
     Raises:
@@ -57,44 +101,64 @@ class ShuffleNetV1(BaseBackbone):
         widen_factor: float = 1.0,
         shuffle: str = 'paper',
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        arch: str = 'mobile',
+        se_ratio: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
         check_choice(self, 'groups', groups, tuple(STAGE2_CHANNELS))
         check_choice(self, 'widen_factor', widen_factor, tuple(STEM_CHANNELS))
         check_choice(self, 'shuffle', shuffle, ('paper', 'inverse', 'none'))
+        check_choice(self, 'arch', arch, ('mobile', *ARCHS))
+        check_se_ratio(self, se_ratio)
         self.groups = groups
         self.widen_factor = widen_factor
         self.shuffle = shuffle
-        stem = STEM_CHANNELS_OF_GROUPS.get((groups, widen_factor), STEM_CHANNELS[widen_factor])
-        stage2 = int(STAGE2_CHANNELS[groups] * widen_factor)
-        self._channels = (stem, stage2, 2 * stage2, 4 * stage2)
-        self._build_stages(self._channels, (4, 8, 16, 32))
+        self.arch = arch
+        self.se_ratio = se_ratio
+        self._layout = self._find_layout()
+        self._build_stages(self._layout.channels, (4, 8, 16, 32))
+
+    def _find_layout(self) -> Layout:
+        sizes = (self.groups, self.widen_factor)
+        if self.arch == 'mobile':
+            stem = STEM_CHANNELS_OF_GROUPS.get(sizes, STEM_CHANNELS[self.widen_factor])
+            stage2 = int(STAGE2_CHANNELS[self.groups] * self.widen_factor)
+            return Layout(stem, (stem, stage2, 2 * stage2, 4 * stage2))
+        its_sizes, layout = ARCHS[self.arch]
+        if sizes != its_sizes:
+            raise ValueError(
+                'groups={}, widen_factor={} of ShuffleNetV1: '.format(*sizes)
+                + 'arch={!r} needs groups={} and widen_factor={}'.format(self.arch, *its_sizes)
+            )
+        return layout
 
     def _make_stage(self, index: int) -> nn.Module:
-        out_channels = self._channels[index]
+        stem, channels, units, bottleneck = self._layout
+        layers: list[nn.Module] = []
+        in_channels = stem if index == 0 else channels[index - 1]
         if index == 0:
-            return nn.Sequential(
-                ConvModule(3, out_channels, 3, stride=2, padding=1, **self.layer_cfg),
-                nn.MaxPool2d(3, stride=2, padding=1),
-            )
-        in_channels = self._channels[index - 1]
-        return nn.Sequential(
-            *(
+            layers.append(ConvModule(3, stem, 3, stride=2, padding=1, **self.layer_cfg))
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        for i in range(units[index]):
+            # The first unit's input has too few channels to be grouped (section 3.3).
+            first_of_all = i == 0 and sum(units[:index]) == 0
+            layers.append(
                 ShuffleUnit(
-                    in_channels if i == 0 else out_channels,
-                    out_channels,
-                    stride=2 if i == 0 else 1,
+                    in_channels,
+                    channels[index],
+                    stride=2 if i == 0 and index > 0 else 1,
                     groups=self.groups,
-                    # Stage2's first input has too few channels to be grouped (section 3.3).
-                    first_groups=1 if index == 1 and i == 0 else self.groups,
+                    first_groups=1 if first_of_all else self.groups,
                     shuffle=self.shuffle,
                     with_cp=self.with_cp,
                     layer_cfg=self.layer_cfg,
+                    bottleneck=bottleneck,
+                    se_ratio=self.se_ratio,
                 )
-                for i in range(STAGE_UNITS[index - 1])
             )
-        )
+            in_channels = channels[index]
+        return nn.Sequential(*layers)
 
     def reset_parameters(self) -> None:
         """Initialise as the authors' release does, BatchNorm bias 1e-4 included."""
@@ -104,8 +168,9 @@ class ShuffleNetV1(BaseBackbone):
 class ShuffleUnit(nn.Module):
     """1x1 group convolution, channel shuffle, 3x3 depthwise and 1x1 group convolution (Figure 2).
 
-    With stride 1 the input is added; with stride 2 the input's 3x3 average pool is put before the
-    branch, which then has ``out_channels - in_channels`` channels.
+    With stride 1 the input is added, to the first channels if it has fewer than the branch; with
+    stride 2 the input's 3x3 average pool is put before the branch, which then has
+    ``out_channels - in_channels`` channels.
 
     Args:
         in_channels: Input channels.
@@ -116,6 +181,9 @@ class ShuffleUnit(nn.Module):
         shuffle: See :class:`ShuffleNetV1`.
         with_cp: Recompute activations in the backward pass.
         layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
+        bottleneck: Bottleneck channels as a share of ``out_channels``, rounded down to a multiple
+            of ``groups``.
+        se_ratio: See :class:`ShuffleNetV1`.
     """
 
     def __init__(
@@ -128,22 +196,27 @@ class ShuffleUnit(nn.Module):
         shuffle: str,
         with_cp: bool,
         layer_cfg: dict,
+        bottleneck: float = 1 / 4,
+        se_ratio: float | None = None,
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        bottleneck = out_channels // 4 // groups * groups
+        middle = int(out_channels * bottleneck) // groups * groups
         branch_channels = out_channels if stride == 1 else out_channels - in_channels
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         self.shuffle_groups = {
             'paper': groups,
-            'inverse': bottleneck // groups,
+            'inverse': middle // groups,
             'none': 1,
         }[shuffle]
-        self.reduce = ConvModule(in_channels, bottleneck, 1, groups=first_groups, **layer_cfg)
+        self.reduce = ConvModule(in_channels, middle, 1, groups=first_groups, **layer_cfg)
         self.depthwise = ConvModule(
-            bottleneck, bottleneck, 3, stride=stride, padding=1, groups=bottleneck, **linear_cfg
+            middle, middle, 3, stride=stride, padding=1, groups=middle, **linear_cfg
         )
-        self.expand = ConvModule(bottleneck, branch_channels, 1, groups=groups, **linear_cfg)
+        self.expand = ConvModule(middle, branch_channels, 1, groups=groups, **linear_cfg)
+        self.se = None
+        if se_ratio is not None:
+            self.se = SqueezeExcite(branch_channels, se_ratio, out_channels, layer_cfg['act_cfg'])
         self.act = build_activation_layer({'inplace': True, **layer_cfg['act_cfg']})
         self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
 
@@ -154,7 +227,17 @@ class ShuffleUnit(nn.Module):
     def _forward(self, x: Tensor) -> Tensor:
         y = channel_shuffle(self.reduce(x), self.shuffle_groups)
         y = self.expand(self.depthwise(y))
+        if self.se is not None:
+            y = self.se(y)
         if self.pool is None:
-            return self.act(x + y)
+            return self.act(add_to_first(x, y))
         # The pooled input is an activation's output and non-negative: it needs no activation.
         return torch.cat((self.pool(x), self.act(y)), 1)
+
+
+def add_to_first(x: Tensor, y: Tensor) -> Tensor:
+    """Add ``x`` to the first channels of ``y``, which may have more."""
+    channels = x.shape[1]
+    if y.shape[1] == channels:
+        return x + y
+    return torch.cat((x + y[:, :channels], y[:, channels:]), 1)

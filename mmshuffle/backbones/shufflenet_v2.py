@@ -1,15 +1,17 @@
 """ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design (arXiv 1807.11164)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_activation_layer
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import init_normal_fan_in, interleave, run_unit
+from .layers import SqueezeExcite, check_se_ratio, init_normal_fan_in, interleave, run_unit
 
 # Table 5: output channels of Stage2, Stage3, Stage4 and Conv5 at each width.
 STAGE_CHANNELS = {
@@ -20,6 +22,12 @@ STAGE_CHANNELS = {
 }
 STAGE_UNITS = (4, 8, 4)
 STEM_CHANNELS = 24
+# Appendix, Table 2: channels of the first convolutions, of which the first has stride 2; channels
+# of conv2_x to conv5_x and conv6; units of conv2_x to conv5_x.
+LARGE = {
+    '50': ((64,), (244, 488, 976, 1952, 2048), (3, 4, 6, 3)),
+    '164': ((64, 64, 128), (340, 680, 1360, 2720, 2048), (10, 10, 23, 10)),
+}
 
 
 @MODELS.register_module()
@@ -44,6 +52,22 @@ class ShuffleNetV2(BaseBackbone):
         widen_factor: 0.5, 1.0, 1.5 or 2.0.
         layout: ``'megvii'`` or ``'torchvision'``.
         out_indices: Stages to return; FPN on P2-P5 takes the default.
+        arch: ``'mobile'`` is Table 5; ``'50'`` and ``'164'``, for ``widen_factor=1``, are v2-50
+            (2.3 G) and the network of SE-ShuffleNet v2-164 (12.7 G; with ``residual=True,
+            se_ratio=0.5``) of the appendix, Table 2. Their stage 0 ends with the units of conv2_x,
+            at stride 4; conv6 is stage 4. The unit that widens at stride 1 is the one for stride 2
+            with stride 1: none is printed.
+        extra_depthwise: Put a 3x3 depthwise convolution before the first 1x1 convolution of every
+            unit: v2* of Table 7. Unprinted and chosen here: BatchNorm without activation behind it,
+            as behind the other one, and a projection branch that stays as it is. That takes 42.9,
+            150.7, 306.0 and 600.3 M at widths 0.5 to 2.
+        se_ratio: Neurons of the squeeze-and-excitation at the end of every main branch, where the
+            authors' release of a large network has it, as a share of the unit's output channels; no
+            squeeze-and-excitation where None. The paper prints 597 M at width 2 (Table 8) without a
+            number of neurons: 1.0 makes it 596.8 M, 0.5 would make it 593.8 M. For SE-v2-164 it
+            prints a half, which makes it 12.60 G; 1.0 would make it 12.67 G.
+        residual: Add the input of the main branch to its output in units of stride 1, behind the
+            squeeze-and-excitation and before the last activation (appendix).
         **kwargs: See :class:`BaseBackbone`.
 
     Raises:
@@ -61,38 +85,74 @@ class ShuffleNetV2(BaseBackbone):
         widen_factor: float = 1.0,
         layout: str = 'megvii',
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        arch: str = 'mobile',
+        extra_depthwise: bool = False,
+        se_ratio: float | None = None,
+        residual: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
         check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))
         check_choice(self, 'layout', layout, ('megvii', 'torchvision'))
+        check_choice(self, 'arch', arch, ('mobile', *LARGE))
+        check_choice(self, 'extra_depthwise', extra_depthwise, (False, True))
+        check_choice(self, 'residual', residual, (False, True))
+        check_se_ratio(self, se_ratio)
         self.widen_factor = widen_factor
         self.layout = layout
-        self._channels = (STEM_CHANNELS, *STAGE_CHANNELS[widen_factor])
+        self.arch = arch
+        self.branch_cfg = BranchConfig(extra_depthwise, se_ratio, residual)
+        if arch == 'mobile':
+            self._stem, self._units = (STEM_CHANNELS,), (0, *STAGE_UNITS)
+            self._channels = (STEM_CHANNELS, *STAGE_CHANNELS[widen_factor])
+        else:
+            if widen_factor != 1:
+                raise ValueError(
+                    f'widen_factor={widen_factor!r} of ShuffleNetV2: arch={arch!r} has 1.0 only'
+                )
+            self._stem, self._channels, self._units = LARGE[arch]
         self._build_stages(self._channels, (4, 8, 16, 32, 32))
 
     def _make_stage(self, index: int) -> nn.Module:
-        out_channels = self._channels[index]
-        if index == 0:
-            return nn.Sequential(
-                ConvModule(3, out_channels, 3, stride=2, padding=1, **self.layer_cfg),
-                nn.MaxPool2d(3, stride=2, padding=1),
-            )
-        in_channels = self._channels[index - 1]
         if index == 4:
-            return ConvModule(in_channels, out_channels, 1, **self.layer_cfg)
+            return ConvModule(self._channels[3], self._channels[4], 1, **self.layer_cfg)
+        if index > 0:
+            return self._make_units(index, self._channels[index - 1], stride=2)
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in self._stem:
+            stride = 1 if layers else 2
+            layers.append(ConvModule(channels, width, 3, stride, padding=1, **self.layer_cfg))
+            channels = width
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        if self._units[0] > 0:
+            layers.append(self._make_units(0, channels, stride=1))
+        return nn.Sequential(*layers)
+
+    def _make_units(self, index: int, in_channels: int, stride: int) -> nn.Module:
         return ShuffleStage(
             in_channels,
-            out_channels,
-            STAGE_UNITS[index - 1],
+            self._channels[index],
+            self._units[index],
             self.layout,
             self.with_cp,
             self.layer_cfg,
+            stride,
+            self.branch_cfg,
         )
 
     def reset_parameters(self) -> None:
         """Initialise as the authors' release does, BatchNorm bias 1e-4 included."""
         init_normal_fan_in(self, first=self.stages[0][0].conv)
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """What the main branches have besides their three convolutions; see :class:`ShuffleNetV2`."""
+
+    extra_depthwise: bool = False
+    se_ratio: float | None = None
+    residual: bool = False
 
 
 class ShuffleStage(nn.Module):
@@ -109,6 +169,8 @@ class ShuffleStage(nn.Module):
         layout: See :class:`ShuffleNetV2`.
         with_cp: Recompute activations in the backward pass.
         layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
+        stride: Stride of the first unit.
+        branch_cfg: What the main branches have besides their three convolutions.
     """
 
     def __init__(
@@ -119,6 +181,8 @@ class ShuffleStage(nn.Module):
         layout: str,
         with_cp: bool,
         layer_cfg: dict,
+        stride: int = 2,
+        branch_cfg: BranchConfig = BranchConfig(),
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -126,7 +190,7 @@ class ShuffleStage(nn.Module):
         half = out_channels // 2
         kept = in_channels if layout == 'megvii' else half
         self.projection = nn.Sequential(
-            depthwise(in_channels, 2, layer_cfg),
+            depthwise(in_channels, stride, layer_cfg),
             ConvModule(in_channels, kept, 1, **layer_cfg),
         )
         self.branches = nn.ModuleList(
@@ -134,14 +198,15 @@ class ShuffleStage(nn.Module):
                 in_channels if i == 0 else half,
                 half,
                 out_channels - kept if i == 0 else half,
-                stride=2 if i == 0 else 1,
+                stride=stride if i == 0 else 1,
                 layer_cfg=layer_cfg,
+                branch_cfg=branch_cfg if i > 0 else replace(branch_cfg, residual=False),
             )
             for i in range(units)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         left = self._run(self.projection, x)
         right = self._run(self.branches[0], x)
         for branch in self.branches[1:]:
@@ -164,14 +229,45 @@ class ShuffleStage(nn.Module):
 
 
 def main_branch(
-    in_channels: int, mid_channels: int, out_channels: int, stride: int, layer_cfg: dict
+    in_channels: int,
+    mid_channels: int,
+    out_channels: int,
+    stride: int,
+    layer_cfg: dict,
+    branch_cfg: BranchConfig = BranchConfig(),
 ) -> nn.Sequential:
-    """1x1, 3x3 depthwise and 1x1 convolution; the two inner widths are alike (guideline G1)."""
-    return nn.Sequential(
-        ConvModule(in_channels, mid_channels, 1, **layer_cfg),
-        depthwise(mid_channels, stride, layer_cfg),
-        ConvModule(mid_channels, out_channels, 1, **layer_cfg),
-    )
+    """1x1, 3x3 depthwise and 1x1 convolution; the two inner widths are alike (guideline G1).
+
+    With squeeze-and-excitation or a residual path, the last activation is behind them. Layers that
+    not every network has are called by name, so that the three convolutions keep theirs.
+    """
+    layers: dict[str, nn.Module] = OrderedDict()
+    if branch_cfg.extra_depthwise:
+        layers['extra'] = depthwise(in_channels, 1, layer_cfg)
+    layers['0'] = ConvModule(in_channels, mid_channels, 1, **layer_cfg)
+    layers['1'] = depthwise(mid_channels, stride, layer_cfg)
+    if branch_cfg.se_ratio is None and not branch_cfg.residual:
+        layers['2'] = ConvModule(mid_channels, out_channels, 1, **layer_cfg)
+        return nn.Sequential(layers)
+    act_cfg = layer_cfg['act_cfg']
+    layers['2'] = ConvModule(mid_channels, out_channels, 1, **{**layer_cfg, 'act_cfg': None})
+    if branch_cfg.se_ratio is not None:
+        # A unit has twice the output channels of a main branch's first convolution.
+        layers['se'] = SqueezeExcite(out_channels, branch_cfg.se_ratio, 2 * mid_channels, act_cfg)
+    layers['act'] = build_activation_layer({'inplace': True, **act_cfg})
+    return (ResidualBranch if branch_cfg.residual else nn.Sequential)(layers)
+
+
+class ResidualBranch(nn.Sequential):
+    """Layers whose input is added to what the last of them, the activation, gets."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        *layers, act = self
+        y = x
+        for layer in layers:
+            y = layer(y)
+        return act(x + y)
 
 
 def depthwise(channels: int, stride: int, layer_cfg: dict) -> ConvModule:

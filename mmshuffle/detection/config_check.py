@@ -17,6 +17,7 @@ from mmshuffle.backbones import BaseBackbone
 from mmshuffle.errors import UserError
 
 from .data_check import check_checkpoints, check_dataset, class_names, type_name
+from .input_check import check_input
 from .problem import Problem
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -48,7 +49,7 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
     starts_trained = bool(cfg.get('load_from'))
     problems = _guarded('model', lambda: list(check_model(model, starts_trained)))
     problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
-    problems += list(_check_numbers(cfg))
+    problems += list(check_numbers(cfg))
     checked = []
     for loader in loaders:
         if not isinstance(cfg.get(loader), Mapping):
@@ -91,6 +92,7 @@ def check_model(model: Mapping[str, Any], starts_trained: bool = False) -> Itera
         return
     if not starts_trained:
         yield from _check_untrained_norm(model['backbone'], network)
+        yield from check_input(model)
     features = _observe(network)
     neck = model.get('neck')
     if isinstance(neck, Mapping):
@@ -236,7 +238,7 @@ def _check_untrained_norm(
         )
 
 
-def _check_numbers(cfg: Config) -> Iterator[Problem]:
+def check_numbers(cfg: Config) -> Iterator[Problem]:
     """Numbers that a slip on the command line turns into text."""
     for where, kinds in (
         ('train_cfg.max_epochs', int),

@@ -1,7 +1,7 @@
 """Naming schemes of published weight files: which is it, and how it maps onto our names."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
@@ -13,9 +13,12 @@ from . import (
     mmpretrain_shufflenet_v2,
     tf_slim_mobilenet_v1,
     timm_mobilenet_v1,
+    torchvision_alexnet,
     torchvision_mobilenet_v2,
     torchvision_shufflenet_v2,
+    torchvision_squeezenet,
 )
+from .classifier_head import is_classifier, place_in_classifier
 
 Tensors = dict[str, Tensor]
 Triple = tuple[float, float, float]
@@ -33,15 +36,18 @@ class Normalisation:
         mean: Subtracted from the pixels.
         std: Divides the difference.
         source: Who says so.
+        exception: Input of other files of the same names, which no tensor tells apart.
     """
 
     channel_order: str
     mean: Triple
     std: Triple
     source: str
+    exception: str = ''
 
     def __str__(self) -> str:
-        return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}'
+        exception = f' ({self.exception})' if self.exception else ''
+        return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}{exception}'
 
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -61,6 +67,9 @@ class Family:
         normalisation: The input of the training.
         eps: The BatchNorm's epsilon.
         activation: Class name of the activation.
+        head: The published classifier, after ``convert``: name of a layer to its name in the head
+            of :class:`~mmshuffle.classification.ImageClassifier`.
+        background: Whether class 0 of the published classifier is the background.
         prefix: The only prefix under which the scheme is looked for; any of :data:`PREFIXES` where
             None.
     """
@@ -71,6 +80,8 @@ class Family:
     normalisation: Normalisation
     eps: float = 1e-5
     activation: str = 'ReLU'
+    head: Mapping[str, str] = field(default_factory=lambda: {'fc': 'fc'})
+    background: bool = False
     prefix: str | None = None
 
 
@@ -94,24 +105,28 @@ FAMILIES = (
         mmpretrain_shufflenet_v2.MARKERS,
         mmpretrain_shufflenet_v2.convert,
         Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
+        head={'head.fc': 'fc'},
     ),
     Family(
         'MMPretrain ShuffleNetV1',
         mmpretrain_shufflenet_v1.MARKERS,
         mmpretrain_shufflenet_v1.convert,
         Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
+        head={'head.fc': 'fc'},
     ),
     Family(
         'megvii ShuffleNetV1',
         megvii_shufflenet_v1.MARKERS,
         megvii_shufflenet_v1.convert,
         MEGVII_INPUT,
+        head={'classifier.0': 'fc'},
     ),
     Family(
         'megvii ShuffleNetV2',
         megvii_shufflenet_v2.MARKERS,
         megvii_shufflenet_v2.convert,
         MEGVII_INPUT,
+        head={'classifier.0': 'fc'},
     ),
     Family(
         'Yolo-FastestV2 ShuffleNetV2',
@@ -126,6 +141,8 @@ FAMILIES = (
         Normalisation('RGB', (127.5,) * 3, (127.5,) * 3, 'inception_preprocessing.py'),
         eps=1e-3,
         activation='ReLU6',
+        head={'logits': 'fc'},
+        background=True,
     ),
     Family(
         'timm MobileNetV1',
@@ -135,6 +152,7 @@ FAMILIES = (
             'RGB', (127.5,) * 3, (127.5,) * 3, 'cfg of mobilenetv1_*.ra4_e3600_r224_in1k'
         ),
         activation='ReLU6',
+        head={'classifier': 'fc'},
     ),
     *(
         Family(
@@ -143,11 +161,35 @@ FAMILIES = (
             torchvision_mobilenet_v2.convert,
             Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of MobileNet_V2_Weights'),
             activation='ReLU6',
+            head={'classifier.1': 'fc'},
         )
         for note, markers in (
             ('', torchvision_mobilenet_v2.MARKERS),
             (' with flat names', torchvision_mobilenet_v2.MARKERS_FLAT),
         )
+    ),
+    *(
+        Family(
+            f'torchvision SqueezeNet {version}',
+            markers,
+            torchvision_squeezenet.convert,
+            Normalisation(
+                'RGB',
+                IMAGENET_MEAN,
+                IMAGENET_STD,
+                'transforms of SqueezeNet1_*_Weights',
+                'if the file was converted from Caffe: BGR, mean (104, 117, 123), std 1',
+            ),
+            head={'classifier.1': 'fc'},
+        )
+        for version, markers in torchvision_squeezenet.MARKERS.items()
+    ),
+    Family(
+        'torchvision AlexNet',
+        torchvision_alexnet.MARKERS,
+        torchvision_alexnet.convert,
+        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of AlexNet_Weights'),
+        head={'classifier.1': 'hidden.0', 'classifier.4': 'hidden.1', 'classifier.6': 'fc'},
     ),
 )
 
@@ -158,7 +200,7 @@ def recognise(
     """Find the family of ``tensors`` and rename them for ``module``.
 
     Args:
-        module: The network that they are for.
+        module: The network that they are for, or an image classifier around it.
         tensors: Tensors by published names.
         prefix: Name below which the network's tensors are; the others are then dropped. Where None,
             a leading ``backbone.`` or ``model.backbone.`` is found and removed.
@@ -172,10 +214,14 @@ def recognise(
     else:
         start = prefix.rstrip('.') + '.'
         views = [(start, _split(tensors, start)[0], {})]
+    network = module.backbone if is_classifier(module) else module
     for start, inner, others in views:
         for family in FAMILIES:
             if family.markers <= inner.keys() and family.prefix in (None, start):
-                return family, family.convert(module, {**others, **inner})
+                state = family.convert(network, {**others, **inner})
+                if network is not module:
+                    state = place_in_classifier(module, state, family.head, family.background)
+                return family, state
     own = module.state_dict().keys()
     for _, inner, others in views:
         if not own.isdisjoint(inner):

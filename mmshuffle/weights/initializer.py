@@ -18,7 +18,8 @@ class PretrainedStrict:
     of an ``init_cfg`` that is a list.
 
     Args:
-        checkpoint: Path or http(s) address, see :func:`mmshuffle.weights.load_pretrained`.
+        checkpoint: Path, http(s) address or zoo name, see
+            :func:`mmshuffle.weights.load_pretrained`.
         prefix: Only tensors below this name.
         allow_missing: Name prefixes that may be missing or of another shape.
 

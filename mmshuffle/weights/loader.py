@@ -100,7 +100,7 @@ def load_pretrained(
     Args:
         module: One of this package's backbones, MMDetection's MobileNetV2, or any module whose own
             names the checkpoint has.
-        checkpoint: Path or http(s) address, see :func:`mmshuffle.weights.read_tensors`.
+        checkpoint: Path, http(s) address or zoo name, see :func:`mmshuffle.weights.read_tensors`.
         prefix: Only tensors below this name, such as ``'backbone'`` of a detector's checkpoint.
             Where None, a leading ``backbone.`` or ``model.backbone.`` is found and removed.
         allow_missing: Name prefixes that may be missing or of another shape.
@@ -133,7 +133,7 @@ def load_pretrained(
 
 def describe(module: nn.Module) -> str:
     """Name a network with the arguments that decide its shape."""
-    names = ('widen_factor', 'groups', 'layout', 'shuffle', 'padding')
+    names = ('version', 'widen_factor', 'groups', 'layout', 'shuffle', 'bypass', 'padding')
     given = [f'{name}={getattr(module, name)!r}' for name in names if hasattr(module, name)]
     return f'{type(module).__name__}({", ".join(given)})'
 

@@ -5,16 +5,19 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mmshuffle.errors import UserError
+
+from .download import cache_path, fetch
+from .zoo import SCHEME, TORCHVISION, find_entry, find_remote
 
 FORMATS = ('.pth', '.pt', '.safetensors', '.npz')
 
@@ -23,7 +26,7 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
     """Read a ``torch.save`` file with PyTorch's weights-only unpickler.
 
     Args:
-        source: Path or http(s) address of the file.
+        source: Path, http(s) address or zoo name of the file.
         map_location: Where to put the tensors, as in ``torch.load``.
 
     Returns:
@@ -32,7 +35,7 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
     Raises:
         UserError: The file is missing, truncated, or holds more than tensors and plain data.
     """
-    path = _existing(source)
+    path = local_path(source)
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -55,7 +58,8 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
     data-parallel training is dropped.
 
     Args:
-        source: Path or http(s) address of a ``.pth``, ``.pt``, ``.safetensors`` or ``.npz`` file.
+        source: Path, http(s) address or zoo name of a ``.pth``, ``.pt``, ``.safetensors`` or
+            ``.npz`` file.
 
     Returns:
         Tensors on the CPU by name.
@@ -63,7 +67,7 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: The file is missing, damaged, of another format, or has no tensors.
     """
-    path = _existing(source)
+    path = local_path(source)
     if path.suffix == '.safetensors':
         try:
             return load_file(path)
@@ -93,9 +97,18 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _existing(source: str | Path) -> Path:
-    if urlparse(str(source)).scheme in ('http', 'https'):
-        return _download(str(source))
+def local_path(source: str | Path) -> Path:
+    """Path of a weight file on this machine; what is elsewhere is downloaded first.
+
+    Args:
+        source: Path, http(s) address, or a name of :mod:`mmshuffle.weights.zoo`.
+
+    Raises:
+        UserError: There is no such file, or it cannot be downloaded.
+    """
+    remote = find_remote(str(source))
+    if remote is not None:
+        return fetch(*remote)
     path = Path(source).expanduser()
     if path.is_dir():
         raise UserError(f'weight file {path} is a folder; give the path of a file')
@@ -104,20 +117,26 @@ def _existing(source: str | Path) -> Path:
     return path
 
 
-def _download(url: str) -> Path:
-    """Fetch into torch's hub cache, checking the hash that torch puts into file names."""
-    name = Path(urlparse(url).path).name
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found = re.search(r'-([a-f0-9]{8,})\.', name)
-        try:
-            torch.hub.download_url_to_file(url, path, hash_prefix=found[1] if found else None)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f'cannot download {url}: {_first_line(error)}; fetch it by hand and give its path'
-            ) from None
-    return path
+def path_if_here(source: str | Path) -> Path | None:
+    """Path of a weight file if nothing has to be downloaded for it, else None.
+
+    Raises:
+        UserError: ``source`` is no path, and no address or name that :func:`local_path` takes.
+    """
+    source = str(source)
+    if source.startswith(TORCHVISION) and find_entry(source) is None:
+        return None  # only torchvision, which takes seconds to import, knows its address
+    remote = find_remote(source)
+    path = Path(source).expanduser() if remote is None else cache_path(remote.url, remote.file_name)
+    return path if path.is_file() else None
+
+
+def _read_from_zoo(source: str, map_location: Any = None) -> dict[str, Tensor]:
+    return read_tensors(source)
+
+
+# For what mmengine itself reads, such as `load_from` or the weights of other networks.
+CheckpointLoader.register_scheme(SCHEME, _read_from_zoo, force=True)
 
 
 def _first_line(error: Exception) -> str:

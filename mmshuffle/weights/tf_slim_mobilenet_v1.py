@@ -1,6 +1,6 @@
 """MobileNet V1 as named by TensorFlow's TF-slim release (Apache-2.0), exported to ``.npz``.
 
-The classifier has 1001 classes, of which class 0 is the background; it keeps its names.
+The classifier has 1001 classes, of which class 0 is the background.
 """
 
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ NORM = {
     'moving_mean': 'running_mean',
     'moving_variance': 'running_var',
 }
+LOGITS = 'MobilenetV1/Logits/Conv2d_1c_1x1'
 # (height, width, in, out) and (height, width, channels, 1), both to (out, in of a group, h, w).
 AXES = {'weights': (3, 2, 0, 1), 'depthwise_weights': (2, 3, 0, 1)}
 
@@ -40,7 +41,11 @@ def convert(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]
             result[f'{LAYERS[layer]}.bn.{NORM[leaf]}'] = value
             continue
         layer, _, leaf = name.rpartition('/')
-        if layer in LAYERS and leaf in AXES and value.ndim == 4:
+        if layer == LOGITS and leaf == 'biases':
+            result['logits.bias'] = value
+        elif layer == LOGITS and leaf == 'weights' and value.ndim == 4:
+            result['logits.weight'] = value.permute(AXES[leaf]).contiguous()
+        elif layer in LAYERS and leaf in AXES and value.ndim == 4:
             result[f'{LAYERS[layer]}.conv.weight'] = value.permute(AXES[leaf]).contiguous()
         else:
             result[name] = value

@@ -1,21 +1,74 @@
 """Multiply-adds and parameters are the papers'."""
 
+import functools
+
 import pytest
+import torch
 from mmdet.registry import MODELS
 from torch import nn
 
 from mmshuffle.analysis import count_multiply_adds
+from tests.variants import CONTRADICTIONS, PRINTED, VARIANTS
 
 CLASSES = 1000
 
 
 def count(cfg: dict, classifier: bool = True, bias: bool = True) -> tuple[float, float]:
     """Multiply-adds and parameters in millions, at 224x224, with the ImageNet classifier."""
-    net = MODELS.build(cfg)
+    with torch.device('meta'):
+        net = MODELS.build(cfg)
     weights = net.out_channels[-1] * CLASSES
     parameters = sum(p.numel() for p in net.parameters()) + weights + (CLASSES if bias else 0)
     macs = count_multiply_adds(net, (1, 3, 224, 224))
     return (macs + (weights if classifier else 0)) / 1e6, parameters / 1e6
+
+
+@functools.cache
+def count_variant(name: str, classifier: bool = True) -> tuple[float, float]:
+    """:func:`count` of a variant up to its last stage."""
+    cfg = VARIANTS[name]
+    top = 4 if cfg['type'] == 'ShuffleNetV2' else 3
+    return count({**cfg, 'out_indices': (top,)}, classifier)
+
+
+@pytest.mark.parametrize('name', PRINTED)
+def test_cost_is_the_printed_one(name):
+    printed = PRINTED[name]
+    macs, parameters = count_variant(name, printed.classifier)
+    # 1 %, or what a figure of two digits leaves open.
+    as_printed = pytest.approx(printed.multiply_adds, rel=0.01, abs=0.55)
+    if name in CONTRADICTIONS:
+        assert macs != as_printed
+        assert macs == pytest.approx(CONTRADICTIONS[name][0], abs=0.05)
+    else:
+        assert macs == as_printed
+    if printed.parameters is not None:
+        # The releases of ShuffleNet have no bias in the classifier.
+        assert parameters == pytest.approx(printed.parameters, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ('name', 'exact'),
+    [
+        # Choices that the papers leave open, as their docstrings give them.
+        ('shufflenetv1-x2.0-g3-se', 526.6),
+        ('shufflenetv1-shallow-x0.5-g3', 39.8),
+        ('shufflenetv1-50-g3', 2297.1),
+        ('shufflenetv2star-x0.5', 42.9),
+        ('shufflenetv2star-x1.0', 150.7),
+        ('shufflenetv2star-x1.5', 306.0),
+        ('shufflenetv2star-x2.0', 600.3),
+        ('shufflenetv2-x2.0-se', 596.8),
+        ('shufflenetv2-50', 2314.7),
+        ('shufflenetv2-164-se-residual', 12604.3),
+        ('xceptionlike-x0.5', 39.5),
+        ('xceptionlike-x1.0', 144.8),
+        ('xceptionlike-x1.5', 304.6),
+        ('xceptionlike-x2.0', 525.4),
+    ],
+)
+def test_cost_is_the_documented_one(name, exact):
+    assert count_variant(name)[0] == pytest.approx(exact, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -59,36 +112,6 @@ def test_shufflenet_v1_table_1(groups, channels, macs):
 
 
 @pytest.mark.parametrize(
-    ('groups', 'width', 'macs', 'parameters'),
-    [
-        # Tables 5 and 8 of the paper; parameters of the authors' release.
-        (3, 2.0, 524, 5.4),
-        (3, 1.5, 292, 3.4),
-        (3, 0.5, 38, 0.7),
-        (4, 0.5, 38, None),
-        # The authors' release.
-        (8, 2.0, 522, 6.5),
-        (8, 1.5, 290, 4.3),
-        (8, 1.0, 138, 2.4),
-        (8, 0.5, 40, 1.0),
-        # Table 2: 13 and 38 M for every group count.
-        (1, 0.25, 13, None),
-        (2, 0.25, 13, None),
-        (3, 0.25, 13, None),
-        (4, 0.25, 13, None),
-        (1, 0.5, 38, None),
-        (2, 0.5, 38, None),
-    ],
-)
-def test_shufflenet_v1_at_other_widths(groups, width, macs, parameters):
-    found = count(dict(type='ShuffleNetV1', groups=groups, widen_factor=width))
-    assert found[0] == pytest.approx(macs, abs=0.55)
-    if parameters is not None:
-        # The release has no bias in its classifier and prints one decimal.
-        assert found[1] == pytest.approx(parameters, abs=0.06)
-
-
-@pytest.mark.parametrize(
     ('width', 'size', 'macs', 'parameters'),
     [
         (1.0, 224, 569, 4.2),
@@ -107,6 +130,70 @@ def test_mobilenet_v1_tables_6_and_7(width, size, macs, parameters):
     found = count_multiply_adds(net, (1, 3, size, size)) / 1e6 + head.weight.numel() / 1e6
     assert found == pytest.approx(macs, abs=1.0)
     assert round(total, 1) == parameters
+
+
+def count_classifier(net: dict, head: dict, size: int) -> tuple[int, int]:
+    """Multiply-adds and parameters of a network with its own, not linear, classifier."""
+    backbone = MODELS.build(net)
+    head = MODELS.build(dict(in_channels=backbone.out_channels[-1], num_classes=CLASSES, **head))
+    model = nn.Sequential(backbone, head)
+    parameters = sum(p.numel() for p in model.parameters())
+    return count_multiply_adds(model, (1, 3, size, size)), parameters
+
+
+@pytest.mark.parametrize(
+    ('version', 'bypass', 'size', 'macs', 'parameters'),
+    [
+        # The ShuffleNet paper (Table 6) prints 833.
+        ('1.0', None, 227, 832.7, 1248424),
+        # torchvision prints 0.82 and 0.35 G.
+        ('1.0', None, 224, 818.9, 1248424),
+        ('1.1', None, 224, 349.2, 1235496),
+        ('1.0', 'simple', 227, 832.7, 1248424),
+        # 341,248 more. Table 3 prints 7.7 MB, which would be some 2.02 M parameters where its 4.8
+        # MB are 1.25 M.
+        ('1.0', 'complex', 227, 1184.0, 1589672),
+    ],
+)
+def test_squeezenet(version, bypass, size, macs, parameters):
+    net = dict(
+        type='SqueezeNet', version=version, bypass=bypass, padding='published', out_indices=(2,)
+    )
+    found = count_classifier(net, dict(type='ConvHead'), size)
+    assert found[0] / 1e6 == pytest.approx(macs, abs=0.06)
+    assert found[1] == parameters
+
+
+def test_squeezenets_1700_million_are_operations_of_the_release():
+    """MobileNet's Table 9 prints 1700, twice the ShuffleNet paper's 833.
+
+    The Caffe release pads its last, 1x1, convolution by 1 for no gain. With a multiplication and an
+    addition counted as two, that is the 1.72 G operations that its page on version 1.1 stated.
+    """
+    net = dict(type='SqueezeNet', padding='published', out_indices=(2,))
+    last = nn.Conv2d(512, CLASSES, 1, padding=1)
+    macs = count_multiply_adds(MODELS.build(net), (1, 3, 227, 227)) + count_multiply_adds(
+        last, (1, 512, 13, 13)
+    )
+    assert 2 * macs / 1e6 == pytest.approx(1722.7, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ('version', 'size', 'macs', 'parameters'),
+    [
+        # The ShuffleNet (Table 6) and MobileNet papers (Table 9) print 720 and 60: at 224 the first
+        # convolution, which is not padded, has 54x54 outputs. Caffe trains at 227, for 55x55.
+        ('caffe', 224, 720.6, 60965224),
+        ('caffe', 227, 724.4, 60965224),
+        # torchvision prints 0.71 G and this number of parameters.
+        ('torchvision', 224, 714.2, 61100840),
+    ],
+)
+def test_alexnet(version, size, macs, parameters):
+    net = dict(type='AlexNet', version=version, padding='published')
+    found = count_classifier(net, dict(type='HiddenLayersHead'), size)
+    assert found[0] / 1e6 == pytest.approx(macs, abs=0.06)
+    assert found[1] == parameters
 
 
 def test_counter_agrees_with_a_net_counted_by_hand():

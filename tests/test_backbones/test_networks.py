@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmshuffle.analysis.textbook import TextbookShuffleNetV2
-from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
+from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
 from mmshuffle.backbones.layers import channel_shuffle
 from mmshuffle.weights.torchvision_shufflenet_v2 import convert
+from tests import references
 
 
 def randomise(net: nn.Module) -> nn.Module:
@@ -102,3 +103,95 @@ def test_mobilenet_v1_last_layer_has_stride_1():
     net = MobileNetV1(1.0)
     strides = [m.depthwise.conv.stride[0] for s in net.stages for m in s if hasattr(m, 'depthwise')]
     assert strides == [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
+
+
+@pytest.mark.parametrize('version', ['1.0', '1.1'])
+@pytest.mark.parametrize('bypass', [None, 'simple', 'complex'])
+def test_squeezenet_bypasses_follow_figure_2(version, bypass):
+    """Added around fire 3, 5, 7 and 9, and, through a convolution, around 2, 4, 6 and 8."""
+    net = SqueezeNet(version, bypass).double().eval()
+    net.init_weights()
+
+    def conv(x: torch.Tensor, layer: nn.Module, padding: int = 0) -> torch.Tensor:
+        return F.conv2d(x, layer.conv.weight, layer.conv.bias, padding=padding)
+
+    number = 1
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        for stage in net.stages:
+            y = x
+            for layer in stage:
+                if not hasattr(layer, 'squeeze'):
+                    y = layer(y)
+                    continue
+                number += 1
+                squeezed = F.relu(conv(y, layer.squeeze))
+                wide = conv(squeezed, layer.expand3x3, padding=1)
+                z = F.relu(torch.cat((conv(squeezed, layer.expand1x1), wide), 1))
+                if bypass is not None and number % 2:
+                    z = z + y
+                elif bypass == 'complex':
+                    z = z + conv(y, layer.bypass)
+                y = z
+            x = stage(x)
+            assert torch.allclose(x, y, rtol=1e-12, atol=1e-12)
+    assert number == 9
+
+
+@pytest.mark.parametrize(
+    ('network', 'version', 'padding', 'size', 'sides'),
+    [
+        # Caffe trained these at 227; the paper's Table 1 prints 55, 27 and 13.
+        (SqueezeNet, '1.0', 'published', 227, (55, 27, 13)),
+        (SqueezeNet, '1.1', 'published', 227, (56, 28, 14)),
+        (SqueezeNet, '1.0', 'published', 224, (54, 27, 13)),
+        (AlexNet, 'caffe', 'published', 227, (55, 27, 13, 6)),
+        (AlexNet, 'caffe', 'published', 224, (54, 27, 13, 6)),
+        (AlexNet, 'torchvision', 'published', 224, (55, 27, 13, 6)),
+        (SqueezeNet, '1.0', 'symmetric', 224, (56, 28, 14)),
+        (AlexNet, 'caffe', 'symmetric', 224, (56, 28, 14, 7)),
+    ],
+)
+def test_padding_decides_the_size_of_the_maps(network, version, padding, size, sides):
+    net = network(version, padding=padding).to('meta')
+    outputs = net(torch.empty(1, 3, size, size, device='meta'))
+    assert tuple(y.shape[2] for y in outputs) == tuple(y.shape[3] for y in outputs) == sides
+
+
+def test_alexnet_of_2012_equals_two_towers_with_local_response_normalisation():
+    tensors = references.Tensors()
+    # Pixels of Caffe's range: at 0 to 1 the normalisation is too close to 1 to be seen.
+    x = torch.rand(1, 3, 67, 67, dtype=torch.float64) * 255 - 127
+    expected = references.caffe_alexnet(tensors, x)
+    convs = ('stages.0.0', 'stages.1.1', 'stages.2.1', 'stages.2.2', 'stages.2.3')
+    state = {
+        f'{ours}.conv.{leaf}': tensors.state[f'conv{number}.{leaf}']
+        for number, ours in enumerate(convs, 1)
+        for leaf in ('weight', 'bias')
+    }
+    net = AlexNet('caffe', padding='published').double().eval()
+    net.load_state_dict(state)
+    with torch.no_grad():
+        for a, b in zip(net(x), expected, strict=True):
+            assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
+    plain = AlexNet('caffe', padding='published', norm_cfg=dict(type='BN'))
+    assert not [m for m in plain.modules() if isinstance(m, nn.LocalResponseNorm)]
+
+
+def test_alexnet_biases_start_as_in_the_release():
+    net = AlexNet('caffe')
+    net.init_weights()
+    biases = [m.bias for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert [set(bias.tolist()) for bias in biases] == [
+        {float(torch.tensor(value))} for value in (0.0, 0.1, 0.0, 0.1, 0.1)
+    ]
+    assert net.stages[2][1].conv.weight.std().item() == pytest.approx(0.01, rel=0.01)
+
+
+def test_squeezenet_starts_with_the_variance_of_the_release():
+    net = SqueezeNet('1.0')
+    net.init_weights()
+    for layer in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
+        bound = (3 / layer.weight[0].numel()) ** 0.5
+        assert 0.98 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()

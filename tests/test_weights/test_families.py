@@ -13,7 +13,7 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.nn import functional as F
 
-from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
+from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
 from mmshuffle.errors import UserError
 from mmshuffle.weights import load_pretrained, read_tensors
 from tests import references
@@ -119,6 +119,30 @@ FAMILIES = {
         ('classifier.1.weight', 'classifier.1.bias'),
         RGB,
     ),
+    **{
+        f'torchvision SqueezeNet {version}': (
+            references.torchvision_squeezenet,
+            relu_tensors,
+            lambda version: SqueezeNet(version, padding='published'),
+            [(version,)],
+            ('classifier.1.weight', 'classifier.1.bias'),
+            f'{RGB} (if the file was converted from Caffe: BGR, mean (104, 117, 123), std 1)',
+        )
+        for version in ('1.0', '1.1')
+    },
+    'torchvision AlexNet': (
+        references.torchvision_alexnet,
+        relu_tensors,
+        lambda: AlexNet('torchvision', padding='published'),
+        [()],
+        tuple(f'classifier.{i}.{leaf}' for i in (1, 4, 6) for leaf in ('weight', 'bias')),
+        RGB,
+    ),
+}
+# Classifiers that a converter renames for an image classifier's head.
+CONVERTED = {
+    'MobilenetV1/Logits/Conv2d_1c_1x1/weights': 'logits.weight',
+    'MobilenetV1/Logits/Conv2d_1c_1x1/biases': 'logits.bias',
 }
 VARIANTS = [
     pytest.param(name, variant, id='-'.join(map(str, (name, *variant))))
@@ -132,9 +156,11 @@ def publish(name: str, variant: tuple, folder: Path, prefix: str = '') -> Path:
     reference, tensors, _, _, classifier, _ = FAMILIES[name]
     drawn = tensors()
     with torch.no_grad():
-        reference(drawn, torch.rand(1, 3, 32, 32, dtype=torch.float64), *variant)
+        reference(drawn, torch.rand(1, 3, 64, 64, dtype=torch.float64), *variant)
     state = {prefix + key: value for key, value in drawn.state.items()}
-    state.update({key: torch.rand(4) for key in classifier})
+    state.update(
+        {key: torch.rand(1, 1, 4, 4) if '/weights' in key else torch.rand(4) for key in classifier}
+    )
     if name.startswith('TF-slim'):
         path = folder / 'published.npz'
         np.savez(path, **{key: value.numpy() for key, value in state.items()})
@@ -159,7 +185,7 @@ def test_the_backbone_computes_what_the_published_network_does(name, variant, tm
     report = load_pretrained(net, str(path))
     assert report.family == name
     assert not report.missing and not report.misshapen and not report.hints
-    assert report.unexpected == sorted(classifier)
+    assert report.unexpected == sorted(CONVERTED.get(key, key) for key in classifier)
     assert f'trained on {normalisation}' in str(report)
     assert all(torch.isfinite(v).all() for v in net.state_dict().values())
     published = tensors(read_tensors(path))
@@ -256,6 +282,37 @@ WRONG = {
         lambda: MobileNetV1(1.0),
         r'MobileNetV1.*0 matched.*missing \(stages.0.0.conv.weight',
     ),
+    'squeezenet-version': (
+        'torchvision SqueezeNet 1.0',
+        ('1.0',),
+        lambda: SqueezeNet('1.1'),
+        "version='1.0'",
+    ),
+    'squeezenet-simple-bypass': (
+        'torchvision SqueezeNet 1.1',
+        ('1.1',),
+        lambda: SqueezeNet('1.1', bypass='simple'),
+        'bypass=None',
+    ),
+    'squeezenet-norm': (
+        'torchvision SqueezeNet 1.1',
+        ('1.1',),
+        lambda: SqueezeNet('1.1', norm_cfg=dict(type='BN')),
+        r'missing \(stages.0.0.bn.weight',
+    ),
+    'squeezenet-other-network': (
+        'torchvision SqueezeNet 1.1',
+        ('1.1',),
+        lambda: AlexNet('torchvision'),
+        r'AlexNet.*stages.0.0.conv.weight \(64, 3, 3, 3\) for \(64, 3, 11, 11\)',
+    ),
+    'alexnet-version': ('torchvision AlexNet', (), AlexNet, "version='torchvision'"),
+    'alexnet-other-network': (
+        'torchvision AlexNet',
+        (),
+        lambda: MobileNetV1(1.0),
+        r'MobileNetV1.*missing \(stages.0.0.bn.weight',
+    ),
 }
 
 
@@ -295,7 +352,7 @@ def test_a_leading_backbone_is_found(name, tmp_path):
     found, given = FAMILIES[name][2](*variant), FAMILIES[name][2](*variant)
     report = load_pretrained(found, str(path))
     assert report.family == name
-    assert report.unexpected == sorted(FAMILIES[name][4])
+    assert report.unexpected == sorted(CONVERTED.get(key, key) for key in FAMILIES[name][4])
     assert not load_pretrained(given, str(path), prefix='backbone').unexpected
     states = found.state_dict(), given.state_dict()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -450,4 +507,26 @@ def test_real_tf_slim_weights_classify_imagenet(padding):
         scores = net(x)[0].mean((2, 3)) @ weight[0, 0] + bias
     # Class 0 is the background.
     hits = scores[:, 1:].argmax(1) == torch.tensor([int(labels[name]) for name in names])
+    assert hits.float().mean() > 0.5
+
+
+def test_real_squeezenet_weights_classify_imagenet():
+    """Converted from Caffe: the input is Caffe's, which the report names as the exception."""
+    cv2 = pytest.importorskip('cv2')
+    path = facts('weights/squeezenet_1.1_torchvision-layout.pth')
+    listed = facts('data/imagenet_10/val_imagenet_labels.txt')
+    labels = dict(line.rsplit(maxsplit=1) for line in listed.read_text().splitlines())
+    names = list(labels)[:: len(labels) // 50]
+    net = SqueezeNet('1.1', padding='published', out_indices=(2,)).eval()
+    report = load_pretrained(net, path)
+    assert report.family == 'torchvision SqueezeNet 1.1'
+    assert report.unexpected == ['classifier.1.bias', 'classifier.1.weight']
+    tensors = read_tensors(path)
+    images = np.stack([cv2.imread(str(listed.parent / name)) for name in names])
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() - torch.tensor(
+        [104.0, 117.0, 123.0]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        scores = F.conv2d(net(x)[0], *(tensors[f'classifier.1.{n}'] for n in ('weight', 'bias')))
+    hits = scores.relu().mean((2, 3)).argmax(1) == torch.tensor([int(labels[n]) for n in names])
     assert hits.float().mean() > 0.5

@@ -1,0 +1,170 @@
+"""SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size.
+
+arXiv 1602.07360. Version 1.1 is described by the authors' release, DeepScale/SqueezeNet, alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from .base import BaseBackbone, check_choice
+from .layers import run_unit
+
+# Table 1: channels of the squeeze layer and of either half of the expand layer, by the number that
+# the paper gives a fire module.
+FIRES = {
+    2: (16, 64),
+    3: (16, 64),
+    4: (32, 128),
+    5: (32, 128),
+    6: (48, 192),
+    7: (48, 192),
+    8: (64, 256),
+    9: (64, 256),
+}
+# Channels and kernel size of conv1, and the fire modules between one pooling and the next.
+VERSIONS = {
+    '1.0': (96, 7, ((2, 3, 4), (5, 6, 7, 8), (9,))),
+    '1.1': (64, 3, ((2, 3), (4, 5), (6, 7, 8, 9))),
+}
+
+
+@MODELS.register_module()
+class SqueezeNet(BaseBackbone):
+    """SqueezeNet.
+
+    The network ends at stride 16 and has three stages, each a max pooling and the fire modules
+    behind it; the first convolution belongs to stage 0. FPN makes coarser levels with ``num_outs``.
+
+    ======= ==================== ==================== ====================
+    version stage 0 (stride 4)   stage 1 (stride 8)   stage 2 (stride 16)
+    ======= ==================== ==================== ====================
+    1.0     conv1, fire2-4 (256) fire5-8 (512)        fire9 (512)
+    1.1     conv1, fire2-3 (128) fire4-5 (256)        fire6-9 (512)
+    ======= ==================== ==================== ====================
+
+    Multiply-adds with the 1000-way classifier, a 1x1 convolution, and the published padding: 833 M
+    for version 1.0 at 227x227, the figure of the ShuffleNet paper (Table 6), and 819 M at 224x224;
+    349 M for version 1.1 at 224x224. Parameters: 1,248,424 and 1,235,496.
+
+    Args:
+        version: ``'1.0'``, the paper's, or ``'1.1'``, the release's cheaper one.
+        bypass: Figure 2. ``'simple'`` adds the input of fire 3, 5, 7 and 9 to their output;
+            ``'complex'`` also adds a 1x1 convolution of the input of fire 2, 4, 6 and 8 to theirs.
+            No activation follows the convolution or the sum: the paper names none. The four
+            convolutions make version 1.0 one of 1,589,672 parameters, 6.1 MB at 32 bits; Table 3
+            prints 7.7 MB, which the text does not explain.
+        padding: ``'symmetric'`` pads the first convolution and the poolings on all sides, so that
+            outputs have the sizes that every backbone promises: FPN's maps and the anchors cover
+            the image to its edges. ``'published'`` is the release's: the first convolution is not
+            padded and a pooling may reach over the right and lower edge (``ceil_mode``), which
+            gives maps up to two cells smaller, of sides 55, 27 and 13 for an image of 227 in
+            version 1.0. Weights fit both; a published classifier has its published accuracy only
+            with the latter.
+        out_indices: Stages to return.
+        norm_cfg: Normalisation after every convolution; none where None, as published.
+        **kwargs: See :class:`BaseBackbone`.
+
+    Raises:
+        ValueError: An argument is outside its allowed values.
+
+    Example:
+        >>> import torch
+        >>> net = SqueezeNet(version='1.1')
+        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
+        [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        version: str = '1.0',
+        bypass: str | None = None,
+        padding: str = 'symmetric',
+        out_indices: Sequence[int] = (0, 1, 2),
+        norm_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(out_indices=out_indices, **kwargs)
+        check_choice(self, 'version', version, tuple(VERSIONS))
+        check_choice(self, 'bypass', bypass, (None, 'simple', 'complex'))
+        check_choice(self, 'padding', padding, ('symmetric', 'published'))
+        self.version = version
+        self.bypass = bypass
+        self.padding = padding
+        self.layer_cfg['norm_cfg'] = norm_cfg
+        channels = [2 * FIRES[fires[-1]][1] for fires in VERSIONS[version][2]]
+        self._build_stages(channels, (4, 8, 16))
+
+    def _make_stage(self, index: int) -> nn.Module:
+        stem_channels, kernel, stages = VERSIONS[self.version]
+        symmetric = self.padding == 'symmetric'
+        layers: list[nn.Module] = []
+        if index == 0:
+            channels, pad = stem_channels, kernel // 2 if symmetric else 0
+            layers.append(ConvModule(3, channels, kernel, 2, pad, **self.layer_cfg))
+        else:
+            channels = 2 * FIRES[stages[index][0] - 1][1]
+        layers.append(nn.MaxPool2d(3, 2, padding=int(symmetric), ceil_mode=not symmetric))
+        for number in stages[index]:
+            squeeze, expand = FIRES[number]
+            bypass = self._make_bypass(channels, 2 * expand)
+            layers.append(Fire(channels, squeeze, expand, bypass, self.with_cp, self.layer_cfg))
+            channels = 2 * expand
+        return nn.Sequential(*layers)
+
+    def _make_bypass(self, in_channels: int, out_channels: int) -> nn.Module | None:
+        if self.bypass is not None and in_channels == out_channels:
+            return nn.Identity()
+        if self.bypass == 'complex':
+            return ConvModule(in_channels, out_channels, 1, **{**self.layer_cfg, 'act_cfg': None})
+        return None
+
+    def reset_parameters(self) -> None:
+        """Initialise as the release does: uniform of variance 1 / fan-in, biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity='linear')
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class Fire(nn.Module):
+    """Fire module: 1x1 squeeze layer, then 1x1 and 3x3 expand layers side by side (Figure 1).
+
+    Args:
+        in_channels: Input channels.
+        squeeze: Channels of the squeeze layer.
+        expand: Channels of either expand layer.
+        bypass: Added to the output after being applied to the input; no bypass where None.
+        with_cp: Recompute activations in the backward pass.
+        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        squeeze: int,
+        expand: int,
+        bypass: nn.Module | None,
+        with_cp: bool,
+        layer_cfg: dict,
+    ) -> None:
+        super().__init__()
+        self.squeeze = ConvModule(in_channels, squeeze, 1, **layer_cfg)
+        self.expand1x1 = ConvModule(squeeze, expand, 1, **layer_cfg)
+        self.expand3x3 = ConvModule(squeeze, expand, 3, padding=1, **layer_cfg)
+        self.bypass = bypass
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, 2 * expand, H, W)."""
+        return run_unit(self, self._forward, x, self.with_cp)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        squeezed = self.squeeze(x)
+        y = torch.cat((self.expand1x1(squeezed), self.expand3x3(squeezed)), 1)
+        return y if self.bypass is None else y + self.bypass(x)

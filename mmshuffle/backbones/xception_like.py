@@ -1,0 +1,139 @@
+"""The Xception-like network that the ShuffleNet V2 paper compares with (arXiv 1807.11164).
+
+The paper prints its cost (Table 8), accuracy and speed, and that a unit sees 7 pixels (section 4),
+but no architecture. See :class:`XceptionLike` for where this one comes from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.cnn import ConvModule, build_activation_layer
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from .base import BaseBackbone, check_choice
+from .layers import init_he_normal, run_unit
+
+# Output channels of stages 0 to 3; the first is the stem's.
+STAGE_CHANNELS = {
+    0.5: (8, 64, 128, 256),
+    1.0: (24, 128, 256, 512),
+    1.5: (24, 192, 384, 768),
+    2.0: (24, 256, 512, 1024),
+}
+STAGE_UNITS = (4, 8, 4)
+
+
+@MODELS.register_module()
+class XceptionLike(BaseBackbone):
+    """Residual bottlenecks of three separable convolutions, in the frame of ShuffleNet.
+
+    Stage 0 is a 3x3 convolution and max pooling (stride 4), stages 1 to 3 have 4, 8 and 4 units
+    (strides 8, 16, 32). Multiply-adds at 224x224 with a 1000-way classifier: 39.5, 144.8, 304.6 and
+    525.4 M at widths 0.5, 1, 1.5 and 2; Table 8 of the ShuffleNet V2 paper prints 40, 145, 305 and
+    525 M.
+
+    The unit (three 3x3 separable convolutions, so that it sees 7 pixels, in a bottleneck of a
+    quarter) and the widths at 0.5 are those of Xception39, which came out of the same company with
+    BiSeNet (arXiv 1808.00897; code: yu-changqian/TorchSeg). The other widths are multiples of them.
+    The stem of 24 and the plain 1x1 shortcut, where Xception39 has a separable one, are chosen
+    here: with them all four costs come out as printed.
+
+    Args:
+        widen_factor: 0.5, 1.0, 1.5 or 2.0.
+        out_indices: Stages to return; FPN on P2-P5 takes the default.
+        **kwargs: See :class:`BaseBackbone`.
+
+    Raises:
+        ValueError: An argument is outside its allowed values.
+
+    Example:
+        >>> import torch
+        >>> net = XceptionLike(widen_factor=0.5)
+        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
+        [(1, 8, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        widen_factor: float = 1.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(out_indices=out_indices, **kwargs)
+        check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))
+        self.widen_factor = widen_factor
+        self._channels = STAGE_CHANNELS[widen_factor]
+        self._build_stages(self._channels, (4, 8, 16, 32))
+
+    def _make_stage(self, index: int) -> nn.Module:
+        out_channels = self._channels[index]
+        if index == 0:
+            return nn.Sequential(
+                ConvModule(3, out_channels, 3, stride=2, padding=1, **self.layer_cfg),
+                nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        in_channels = self._channels[index - 1]
+        return nn.Sequential(
+            *(
+                XceptionUnit(
+                    in_channels if i == 0 else out_channels,
+                    out_channels,
+                    stride=2 if i == 0 else 1,
+                    with_cp=self.with_cp,
+                    layer_cfg=self.layer_cfg,
+                )
+                for i in range(STAGE_UNITS[index - 1])
+            )
+        )
+
+    def reset_parameters(self) -> None:
+        """Initialise as ResNet is: no initialisation is published."""
+        init_he_normal(self)
+
+
+class XceptionUnit(nn.Module):
+    """Three 3x3 separable convolutions in a bottleneck of a quarter, and a shortcut.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        stride: 1, with the input as the shortcut, or 2, with a 1x1 convolution of it.
+        with_cp: Recompute activations in the backward pass.
+        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        linear_cfg = {**layer_cfg, 'act_cfg': None}
+        middle = out_channels // 4
+        self.branch = nn.Sequential(
+            separable(in_channels, middle, stride, layer_cfg),
+            separable(middle, middle, 1, layer_cfg),
+            separable(middle, out_channels, 1, linear_cfg),
+        )
+        self.shortcut = (
+            ConvModule(in_channels, out_channels, 1, stride=2, **linear_cfg)
+            if stride == 2
+            else nn.Identity()
+        )
+        self.act = build_activation_layer({'inplace': True, **layer_cfg['act_cfg']})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        return run_unit(self, self._forward, x, self.with_cp)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.act(self.shortcut(x) + self.branch(x))
+
+
+def separable(in_channels: int, out_channels: int, stride: int, layer_cfg: dict) -> nn.Sequential:
+    """3x3 depthwise and 1x1 convolution; nothing is between them (as in arXiv 1610.02357)."""
+    bare_cfg = {**layer_cfg, 'norm_cfg': None, 'act_cfg': None, 'bias': False}
+    return nn.Sequential(
+        ConvModule(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, **bare_cfg),
+        ConvModule(in_channels, out_channels, 1, **layer_cfg),
+    )

@@ -1,0 +1,93 @@
+"""A check that a network is fed what its pretrained weights were trained on."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmshuffle.errors import UserError
+from mmshuffle.weights.convert import family_of
+from mmshuffle.weights.families import FAMILIES, Normalisation
+from mmshuffle.weights.loader import PRETRAINED_TYPES
+from mmshuffle.weights.reader import path_if_here, read_tensors
+from mmshuffle.weights.zoo import find_entry
+
+from .problem import Problem
+
+# In grey values: publishers round, and a difference below this changes nothing.
+MEAN_TOLERANCE = 0.5
+STD_TOLERANCE = 0.01
+
+
+def check_input(model: Mapping[str, Any]) -> Iterator[Problem]:
+    """Compare the input of a detector or classifier with that of its backbone's weights.
+
+    Another input costs accuracy without any message, but may be meant: it is a warning. Nothing is
+    downloaded; weights that are not on this machine are known by their zoo name or address alone.
+    Images count as loaded in BGR order, as mmcv and MMDetection do.
+
+    Args:
+        model: Config of a model with ``backbone`` and ``data_preprocessor``; without either there
+            is nothing to compare.
+    """
+    backbone, preprocessor = model.get('backbone'), model.get('data_preprocessor')
+    if not isinstance(backbone, Mapping) or not isinstance(preprocessor, Mapping):
+        return
+    given = _input_of(preprocessor)
+    init_cfg = backbone.get('init_cfg')
+    for cfg in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
+        if not isinstance(cfg, Mapping) or cfg.get('type') not in PRETRAINED_TYPES:
+            continue
+        checkpoint = str(cfg.get('checkpoint'))
+        try:
+            find_entry(checkpoint)
+        except UserError as error:
+            yield Problem('model.backbone.init_cfg.checkpoint', str(error))
+            continue
+        trained = trained_input(checkpoint, cfg.get('prefix'))
+        if trained is not None and not _alike(given, trained):
+            yield Problem(
+                'model.data_preprocessor',
+                f'feeds {given}, but {checkpoint} was trained on {trained}: unless that is meant, '
+                f'set mean={list(trained.mean)}, std={list(trained.std)}, '
+                f'bgr_to_rgb={trained.channel_order == "RGB"}',
+                fatal=False,
+            )
+
+
+def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation | None:
+    """The input that weights were trained with, None where it cannot be told without a download.
+
+    Args:
+        checkpoint: Path, address or zoo name.
+        prefix: Name below which the file has the backbone's tensors.
+    """
+    entry = find_entry(checkpoint)
+    if entry is not None:
+        return next(f.normalisation for f in FAMILIES if f.name == entry.family)
+    try:
+        path = path_if_here(checkpoint)
+        family = None if path is None else family_of(read_tensors(path), prefix)
+    except UserError:
+        return None  # what cannot be read is told, and ends the run, where it is loaded
+    return None if family is None else family.normalisation
+
+
+def _input_of(preprocessor: Mapping[str, Any]) -> Normalisation:
+    order = 'RGB' if preprocessor.get('bgr_to_rgb') else 'BGR'
+    mean = _triple(preprocessor.get('mean'), 0.0)
+    return Normalisation(order, mean, _triple(preprocessor.get('std'), 1.0), 'the config')
+
+
+def _triple(values: Sequence[float] | None, default: float) -> tuple[float, float, float]:
+    values = tuple(values or (default,))
+    return values * 3 if len(values) == 1 else values
+
+
+def _alike(a: Normalisation, b: Normalisation) -> bool:
+    return (
+        a.channel_order == b.channel_order
+        and all(abs(x - y) <= MEAN_TOLERANCE for x, y in zip(a.mean, b.mean, strict=True))
+        and all(
+            math.isclose(x, y, rel_tol=STD_TOLERANCE) for x, y in zip(a.std, b.std, strict=True)
+        )
+    )

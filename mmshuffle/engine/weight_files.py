@@ -1,0 +1,132 @@
+"""Writing files that hold tensors by name and nothing else."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mmshuffle.errors import UserError
+from mmshuffle.weights import read_tensors
+from mmshuffle.weights.download import digest_in
+
+from .checkpoint import AtomicBackend
+
+SUFFIXES = ('.safetensors', '.pth')
+
+
+def encode(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
+    """Make the content of a weight file; equal tensors give equal bytes.
+
+    Args:
+        tensors: Tensors by name, on any device.
+        suffix: ``'.safetensors'`` or ``'.pth'``.
+    """
+    # Copies, because safetensors refuses tensors that share memory, such as tied weights.
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    if suffix == '.safetensors':
+        return safetensors.torch.save(plain)
+    # Into memory, because torch.save puts the name of a file into its content.
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    return buffer.getvalue()
+
+
+def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a weight file, whole or not at all.
+
+    Raises:
+        UserError: The name ends in neither of :data:`SUFFIXES`, or the disk cannot be written.
+    """
+    check_suffix(path)
+    write(encode(tensors, path.suffix), path)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is read for it.
+
+    Raises:
+        UserError: The name ends in neither of :data:`SUFFIXES`, or is a folder's.
+    """
+    if path.suffix not in SUFFIXES or path.is_dir():
+        raise UserError(f'{path}: give a file that ends in {" or ".join(SUFFIXES)}')
+
+
+def write(content: bytes, path: Path) -> None:
+    """Write bytes, whole or not at all.
+
+    Raises:
+        UserError: The disk cannot be written.
+    """
+    try:
+        AtomicBackend().put(content, path)
+    except OSError as error:
+        raise UserError(
+            f'cannot write {path}: {error.strerror or error}; make room or choose another place'
+        ) from None
+
+
+def publish(
+    source: str | Path,
+    target: str | Path,
+    suffix: str = '.safetensors',
+    backbone_only: bool = False,
+    force: bool = False,
+) -> tuple[Path, str]:
+    """Write the weights of a checkpoint alone, with the start of the file's SHA-256 in its name.
+
+    Args:
+        source: Path, http(s) address or zoo name of a checkpoint.
+        target: Folder, or the beginning of the path; the name then gets ``-HASH`` and ``suffix``.
+        suffix: One of :data:`SUFFIXES`.
+        backbone_only: Keep what is below ``backbone.``, without that prefix.
+        force: Overwrite a file of the same name.
+
+    Returns:
+        The path and the whole hash.
+
+    Raises:
+        UserError: The checkpoint has no such tensors, or the file exists.
+    """
+    tensors = without_averages(read_tensors(source))
+    if backbone_only:
+        tensors = {
+            name.removeprefix('backbone.'): value
+            for name, value in tensors.items()
+            if name.startswith('backbone.')
+        }
+        if not tensors:
+            raise UserError(f'{source} has nothing below backbone.; leave out --backbone-only')
+    content = encode(tensors, suffix)
+    sha256 = hashlib.sha256(content).hexdigest()
+    folder, stem = _split_target(str(source), str(target))
+    path = folder / f'{stem}-{sha256[:8]}{suffix}'
+    if path.exists() and not force:
+        raise UserError(f'{path} exists; choose another name, or --force to overwrite it')
+    write(content, path)
+    return path, sha256
+
+
+def without_averages(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the moving averages that mmcv's EMA hook keeps beside the parameters.
+
+    Such a checkpoint has the averaged value by the parameter's own name, and the other by a name
+    like ``ema_backbone_conv1_weight``.
+    """
+    averages = {f'ema_{name.replace(".", "_")}' for name in tensors}
+    return {name: value for name, value in tensors.items() if name not in averages}
+
+
+def _split_target(source: str, target: str) -> tuple[Path, str]:
+    """Folder and first part of the name of a published file."""
+    path = Path(target)
+    if path.is_dir() or target.endswith('/'):
+        name = Path(source).name
+        stem = Path(name).stem
+        known = digest_in(name)
+        return path, stem.removesuffix(f'-{known}')
+    stem = path.stem if path.suffix in SUFFIXES else path.name
+    return path.parent, stem

@@ -1,0 +1,170 @@
+"""The units of the papers' further variants and of the rival networks, by their formulas."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV1Rival, ShuffleNetV2
+from mmshuffle.backbones.layers import channel_shuffle
+from mmshuffle.backbones.shufflenet_v1_rivals import CHANNELS
+from tests.test_backbones.test_networks import randomise
+from tests.variants import build
+
+
+def conv_norm(module: nn.Module, x: torch.Tensor, act: bool, **kwargs) -> torch.Tensor:
+    """A ConvModule's convolution and BatchNorm by their formulas."""
+    y = F.conv2d(x, module.conv.weight, **kwargs)
+    scale = module.bn.weight / (module.bn.running_var + module.bn.eps).sqrt()
+    y = (y - module.bn.running_mean[:, None, None]) * scale[:, None, None]
+    y = y + module.bn.bias[:, None, None]
+    return y.clamp(min=0) if act else y
+
+
+def depthwise_norm(module: nn.Module, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+    return conv_norm(module, x, False, padding=1, stride=stride, groups=x.shape[1])
+
+
+def squeeze_excite(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    pooled = x.mean((2, 3))
+    hidden = F.linear(pooled, module.squeeze.weight[:, :, 0, 0], module.squeeze.bias).clamp(min=0)
+    gates = 1 / (
+        1 + (-F.linear(hidden, module.excite.weight[:, :, 0, 0], module.excite.bias)).exp()
+    )
+    return x * gates[:, :, None, None]
+
+
+@pytest.mark.parametrize('residual', [False, True])
+@pytest.mark.parametrize('se_ratio', [None, 0.25])
+@pytest.mark.parametrize('extra', [False, True])
+def test_shufflenet_v2_branches(extra, se_ratio, residual):
+    options = dict(extra_depthwise=extra, se_ratio=se_ratio, residual=residual)
+    net = randomise(ShuffleNetV2(0.5, **options, out_indices=(1,))).double()
+    inputs = (torch.rand(2, 24, 9, 12).double(), torch.rand(2, 24, 5, 6).double())
+    for number, branch in enumerate(net.stages[1].branches[:2]):
+        x, stride = inputs[number], 2 - number
+        y = depthwise_norm(branch.extra, x) if extra else x
+        reduce, depthwise, expand = (branch.get_submodule(name) for name in '012')
+        y = depthwise_norm(depthwise, conv_norm(reduce, y, True), stride)
+        y = conv_norm(expand, y, False)
+        if se_ratio:
+            assert branch.se.squeeze.out_channels == 12  # a quarter of the unit's 48
+            y = squeeze_excite(branch.se, y)
+        if residual and stride == 1:
+            y = x + y
+        with torch.no_grad():
+            assert torch.allclose(branch(x), y.clamp(min=0), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_shufflenet_v1_squeeze_and_excitation_is_on_the_branch(stride):
+    net = randomise(ShuffleNetV1(3, se_ratio=1 / 16, out_indices=(1,))).double()
+    unit = net.stages[1][2 - stride]
+    x = torch.rand(2, 24 if stride == 2 else 240, 9, 12).double()
+    assert unit.se.squeeze.out_channels == 15  # a sixteenth of the unit's 240
+    with torch.no_grad():
+        y = squeeze_excite(unit.se, unit.expand(unit.depthwise(channel_shuffle(unit.reduce(x), 3))))
+        if stride == 1:
+            expected = (x + y).clamp(min=0)
+        else:
+            expected = torch.cat((F.avg_pool2d(x, 3, 2, 1), y), 1).clamp(min=0)
+        assert torch.allclose(unit(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_shufflenet_v1_50_adds_the_64_input_channels_to_the_first_of_360():
+    net = randomise(ShuffleNetV1(arch='50', out_indices=(0,))).double()
+    unit = net.stages[0][2]
+    x = torch.rand(1, 64, 8, 9).double()
+    with torch.no_grad():
+        branch = unit.expand(unit.depthwise(channel_shuffle(unit.reduce(x), 3)))
+        padded = F.pad(x, (0, 0, 0, 0, 0, 296))
+        assert torch.allclose(unit(x), (padded + branch).clamp(min=0), rtol=1e-12)
+    # Section 3.3: the first 1x1 convolution of all is not grouped, the others are.
+    assert [m.reduce.conv.groups for m in net.stages[0][2:]] == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ('name', 'layers'),
+    [
+        # As the papers count them or name the network: convolutions on the longest path, and the
+        # classifier.
+        ('shufflenetv1-x0.5-g3', 50),
+        ('shufflenetv1-shallow-x0.5-g3', 26),
+        ('shufflenetv1-50-g3', 50),
+        ('shufflenetv2-164-se-residual', 164),
+        ('mobilenetv1-x1.0', 28),
+        ('mobilenetv1-shallow', 18),
+        ('mobilenetv1-full', 15),
+    ],
+)
+def test_depth_is_the_printed_one(name, layers):
+    with torch.device('meta'):
+        net = build(name, **({'out_indices': (4,)} if '164' in name else {}))
+    path = [
+        n
+        for n, m in net.named_modules()
+        if isinstance(m, nn.Conv2d) and not {'projection', 'se'} & set(n.split('.'))
+    ]
+    assert len(path) + 1 == layers
+
+
+@pytest.mark.parametrize(
+    ('name', 'seen'),
+    [
+        ('shufflenetv1-x0.5-g3', 3),
+        ('shufflenetv2-x0.5-megvii', 3),
+        ('shufflenetv2star-x0.5', 5),
+        ('rival-vgg-13M', 5),
+        ('rival-resnet-13M', 3),
+        ('rival-resnext-13M', 3),
+        # ShuffleNet V2, section 4: "7 vs. 3".
+        ('xceptionlike-x0.5', 7),
+    ],
+)
+def test_a_unit_sees_so_many_pixels(name, seen):
+    net = randomise(build(name, act_cfg=dict(type='ELU')))
+    stage = net.stages[1]
+    unit = stage.branches[1] if hasattr(stage, 'branches') else stage[1]
+    channels = stage(torch.rand(1, net.stage_channels[0], 8, 8)).shape[1]
+    x = torch.rand(1, channels // 2 if hasattr(stage, 'branches') else channels, 15, 15)
+    (gradient,) = torch.autograd.grad(unit(x.requires_grad_())[0, :, 7, 7].square().sum(), x)
+    rows, columns = gradient.abs().sum((0, 1)).nonzero().t()
+    assert rows.unique().tolist() == columns.unique().tolist()
+    assert rows.unique().tolist() == list(range(7 - seen // 2, 7 + seen // 2 + 1))
+
+
+@pytest.mark.parametrize('unit', ['resnet', 'resnext'])
+def test_rival_bottlenecks(unit):
+    net = randomise(ShuffleNetV1Rival(unit, 38)).double()
+    ratio, groups = {'resnet': (4, 1), 'resnext': (2, 16)}[unit]
+    last = net.stages[3]
+    x = torch.rand(1, 96, 8, 9).double()
+    for module, stride in ((last[0], 2), (last[1], 1)):
+        y = conv_norm(module.reduce, x, True)
+        assert y.shape[1] == 192 // ratio and module.conv.conv.groups == groups
+        y = conv_norm(module.conv, y, True, padding=1, stride=stride, groups=groups)
+        y = conv_norm(module.expand, y, False)
+        shortcut = conv_norm(module.shortcut, x, False, stride=2) if stride == 2 else x
+        expected = (shortcut + y).clamp(min=0)
+        with torch.no_grad():
+            x = module(x)
+        assert torch.allclose(x, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_rivals_have_the_printed_stage_4_channels_at_38_mflops():
+    channels = {unit: ShuffleNetV1Rival(unit, 38).out_channels[3] for unit in CHANNELS}
+    assert channels == {'vgg': 50, 'resnet': 192, 'resnext': 192}
+    # Section 4.2 has the Xception-like network's at 288: ShuffleNet with one group.
+    assert ShuffleNetV1(1, 0.5).out_channels[3] == 288
+
+
+def test_shallow_mobilenet_lacks_the_five_equal_layers():
+    whole, shallow = MobileNetV1(0.25), MobileNetV1(0.25, shallow=True)
+    assert [len(stage) for stage in whole.stages] == [4, 2, 6, 2]
+    assert [len(stage) for stage in shallow.stages] == [4, 2, 1, 2]
+    state = whole.state_dict()
+    shallow.load_state_dict({k: state[k] for k in shallow.state_dict()})
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(whole.eval()(x)[:2], shallow.eval()(x)[:2], strict=True):
+            assert torch.equal(a, b)

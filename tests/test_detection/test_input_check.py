@@ -1,0 +1,152 @@
+"""Another input than that of the pretrained weights is warned of, before it costs accuracy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmshuffle.analysis.textbook import TextbookShuffleNetV2
+from mmshuffle.detection.config_check import check_config, check_model
+from mmshuffle.detection.input_check import check_input
+from mmshuffle.weights.zoo import find_entry
+from tests.conftest import REPO
+from tests.file_server import temporary_hub
+
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+TENSORFLOW = dict(mean=[127.5] * 3, std=[127.5] * 3)
+SHUFFLENET = 'mmshuffle://torchvision/shufflenetv2-x0.5'
+MOBILENET = 'mmshuffle://timm/mobilenetv1-x1.0'
+DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py'
+# Those that name weights whose family is known without the file.
+CONFIGS = sorted(
+    p for p in (REPO / 'configs').rglob('*.py') if "checkpoint='https://" in p.read_text()
+)
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path, monkeypatch) -> Path:
+    return temporary_hub(tmp_path, monkeypatch)
+
+
+def found(checkpoint: str, preprocessor: dict | None, **init_cfg) -> list:
+    model = dict(backbone=dict(type='X'), data_preprocessor=preprocessor)
+    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint, **init_cfg)
+    return list(check_input(model))
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'preprocessor', 'sound'),
+    [
+        (SHUFFLENET, dict(bgr_to_rgb=True, **IMAGENET), True),
+        (
+            SHUFFLENET,
+            dict(bgr_to_rgb=True, mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]),
+            True,
+        ),
+        (SHUFFLENET, dict(bgr_to_rgb=True, **TENSORFLOW), False),
+        # The same numbers for channels in the other order.
+        (SHUFFLENET, dict(bgr_to_rgb=False, **IMAGENET), False),
+        (SHUFFLENET, dict(rgb_to_bgr=True, **IMAGENET), False),
+        # Caffe's: the mean nearly agrees, the scale does not.
+        (SHUFFLENET, dict(bgr_to_rgb=True, mean=IMAGENET['mean'], std=[1.0] * 3), False),
+        (SHUFFLENET, dict(bgr_to_rgb=True), False),
+        (MOBILENET, dict(bgr_to_rgb=True, **TENSORFLOW), True),
+        (MOBILENET, dict(bgr_to_rgb=True, mean=[127.5], std=[127.5]), True),
+        (MOBILENET, dict(bgr_to_rgb=True, **IMAGENET), False),
+        (MOBILENET, TENSORFLOW, False),
+        (find_entry(SHUFFLENET).url, dict(bgr_to_rgb=True, **TENSORFLOW), False),
+        ('torchvision://shufflenetv2_x0.5', dict(bgr_to_rgb=True, **TENSORFLOW), False),
+        # Not to be told without a download.
+        ('torchvision://resnet50', dict(bgr_to_rgb=True, **TENSORFLOW), True),
+        ('open-mmlab://detectron2/resnet50_caffe', TENSORFLOW, True),
+        ('https://example.com/shufflenetv2_x0.5.pth', TENSORFLOW, True),
+        ('absent.pth', TENSORFLOW, True),
+    ],
+)
+def test_zoo_names_and_addresses(checkpoint, preprocessor, sound):
+    problems = found(checkpoint, preprocessor)
+    assert bool(problems) is not sound
+    assert all(p.where == 'model.data_preprocessor' and not p.fatal for p in problems)
+
+
+def test_the_warning_says_what_to_set():
+    (problem,) = found(MOBILENET, dict(bgr_to_rgb=False, **IMAGENET))
+    assert problem.message == (
+        'feeds BGR, mean (123.675, 116.28, 103.53), std (58.395, 57.12, 57.375), but '
+        'mmshuffle://timm/mobilenetv1-x1.0 was trained on RGB, mean 127.5, std 127.5: unless that '
+        'is meant, set mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], bgr_to_rgb=True'
+    )
+    told = problem.message.partition(', set ')[2]
+    assert found(MOBILENET, eval(f'dict({told})')) == []
+
+
+def test_a_file_on_this_machine_is_looked_into(tmp_path):
+    state = TextbookShuffleNetV2(0.5).state_dict()
+    torch.save(state, tmp_path / 'a.pth')
+    torch.save({f'net.{key}': value for key, value in state.items()}, tmp_path / 'b.pth')
+    np.savez(
+        tmp_path / 'c.npz',
+        **{
+            'MobilenetV1/Conv2d_0/weights': np.zeros((3, 3, 3, 32), np.float32),
+            'MobilenetV1/Conv2d_1_depthwise/depthwise_weights': np.zeros((3, 3, 32, 1), np.float32),
+        },
+    )
+    a, b, c = (str(tmp_path / name) for name in ('a.pth', 'b.pth', 'c.npz'))
+    assert not found(a, dict(bgr_to_rgb=True, **IMAGENET)) and found(a, TENSORFLOW)
+    assert found(a, TENSORFLOW, allow_missing=['stages.4.'])
+    assert found(b, TENSORFLOW, prefix='net') and not found(b, TENSORFLOW)
+    assert not found(c, dict(bgr_to_rgb=True, **TENSORFLOW)) and found(c, IMAGENET)
+
+
+def test_a_cached_download_is_looked_into(hub):
+    url = 'https://example.com/net-0a1b2c3d.pth'
+    assert not found(url, TENSORFLOW)
+    hub.mkdir(parents=True)
+    torch.save(TextbookShuffleNetV2(0.5).state_dict(), hub / 'net-0a1b2c3d.pth')
+    assert found(url, TENSORFLOW)
+
+
+def test_what_cannot_be_read_is_left_to_the_loader(tmp_path):
+    (tmp_path / 'a.pth').write_text('no weights')
+    assert found(str(tmp_path / 'a.pth'), TENSORFLOW) == []
+
+
+def test_a_name_that_the_zoo_lacks_is_an_error():
+    (problem,) = found('mmshuffle://torchvision/shufflenetv2-x3.0', IMAGENET)
+    assert problem.fatal and problem.where == 'model.backbone.init_cfg.checkpoint'
+    assert 'meant mmshuffle://torchvision/shufflenetv2-x' in problem.message
+
+
+def test_only_what_is_loaded_counts():
+    wrong = dict(bgr_to_rgb=True, **TENSORFLOW)
+    init = dict(type='Pretrained', checkpoint=SHUFFLENET)
+    backbone = dict(type='X', init_cfg=[dict(type='Kaiming'), init])
+    assert list(check_input(dict(backbone=backbone, data_preprocessor=wrong)))
+    for model in (
+        dict(backbone=backbone),
+        dict(data_preprocessor=wrong),
+        dict(backbone=dict(type='X'), data_preprocessor=wrong),
+        dict(backbone=dict(type='X', init_cfg=dict(type='Kaiming')), data_preprocessor=wrong),
+    ):
+        assert list(check_input(model)) == []
+
+
+def test_the_check_of_a_detector_includes_it():
+    cfg = Config.fromfile(DETECTOR)
+    assert list(check_model(cfg.model)) == []
+    cfg.model.data_preprocessor.bgr_to_rgb = False
+    (problem,) = check_model(cfg.model)
+    assert problem.where == 'model.data_preprocessor'
+    # The whole detector is then filled from another file, with another input perhaps.
+    cfg.load_from = 'https://example.com/detector.pth'
+    assert not [p for p in check_config(cfg) if p.where == 'model.data_preprocessor']
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_feed_what_their_weights_expect(path):
+    model = Config.fromfile(path).model
+    assert list(check_input(model)) == []
+    model.data_preprocessor.mean = [0.0, 0.0, 0.0]
+    assert len(list(check_input(model))) == 1

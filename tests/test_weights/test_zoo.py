@@ -1,0 +1,168 @@
+"""Named weights stand where a path may, and the figures and networks beside the names are sound."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import mmengine
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.runner.checkpoint import load_checkpoint
+
+from mmshuffle.backbones import ShuffleNetV2
+from mmshuffle.errors import UserError
+from mmshuffle.weights import read_tensors, zoo
+from mmshuffle.weights.convert import NETWORKS
+from mmshuffle.weights.download import hash_file
+from mmshuffle.weights.families import FAMILIES
+from mmshuffle.weights.reader import path_if_here
+from mmshuffle.weights.zoo import ENTRIES, find_entry, find_remote
+from tests.conftest import REPO
+from tests.file_server import serve, temporary_hub
+
+NAMES = [entry.name for entry in ENTRIES]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    return temporary_hub(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=NAMES)
+def test_every_entry_is_complete(entry):
+    assert re.fullmatch(r'https://[\w./-]+\.(pth|safetensors)', entry.url)
+    assert re.fullmatch(r'[0-9a-f]{8,64}', entry.digest)
+    assert entry.family in {family.name for family in FAMILIES}
+    assert entry.network in NETWORKS[entry.family]
+    assert 50 < entry.top1 < 80 and entry.source.startswith(entry.name.partition('/')[0])
+    MODELS.build(entry.network)
+    # The name of the file in the cache tells its hash and no two entries share it.
+    assert f'-{entry.digest[:8]}' in entry.remote.file_name
+
+
+def test_names_addresses_and_cached_files_are_unique():
+    for values in (
+        NAMES,
+        [entry.url for entry in ENTRIES],
+        [entry.remote.file_name for entry in ENTRIES],
+        [alias for entry in ENTRIES for alias in entry.aliases],
+    ):
+        assert len(values) == len(set(values))
+
+
+def test_the_documentation_has_the_same_names_and_figures():
+    text = (REPO / 'docs' / 'weights.md').read_text()
+    rows = re.findall(r'^\| `mmshuffle://(\S+)` \|.*\| ([\d.]+) \| (.*) \|$', text, re.MULTILINE)
+    assert rows == [(entry.name, f'{entry.top1:.2f}', entry.source) for entry in ENTRIES]
+
+
+def test_every_family_says_which_networks_it_holds():
+    assert NETWORKS.keys() == {family.name for family in FAMILIES}
+
+
+def test_an_entry_is_found_by_name_address_and_torchvision_name():
+    entry = find_entry('mmshuffle://torchvision/shufflenetv2-x1.0')
+    assert entry.network == dict(type='ShuffleNetV2', widen_factor=1.0, layout='torchvision')
+    assert find_entry(entry.url) is entry
+    for name in (
+        'shufflenetv2_x1.0',
+        'shufflenet_v2_x1_0',
+        'shufflenet_v2_x1_0.imagenet1k_v1',
+        'shufflenet_v2_x1_0.default',
+        'ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1',
+    ):
+        assert find_entry(f'torchvision://{name}') is entry
+    assert find_entry('shufflenetv2_x1.0') is None
+    assert find_entry('https://example.com/shufflenetv2_x1-5666bf0f80.pth') is None
+
+
+def test_torchvisions_names_lead_where_mmengine_lets_them_lead():
+    path = Path(mmengine.__file__).parent / 'hub' / 'torchvision_0.12.json'
+    urls = {name: url for name, url in mmengine.load(path).items() if url is not None}
+    known = zoo.BY_ALIAS.keys() & urls.keys()
+    assert len(known) == 6
+    assert all(zoo.BY_ALIAS[name].url == urls[name] for name in known)
+
+
+def test_other_names_of_torchvision_are_asked_of_torchvision(monkeypatch):
+    urls = {'resnet50': 'https://download.pytorch.org/models/resnet50-0676ba61.pth', 'a': None}
+    monkeypatch.setattr(zoo, 'get_torchvision_models', lambda: urls)
+    assert find_remote('torchvision://resnet50').url == urls['resnet50']
+    for name in ('a', 'resnet5'):
+        with pytest.raises(UserError, match=f'torchvision has no weights {name};'):
+            find_remote(f'torchvision://{name}')
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        ImportError("No module named 'torchvision'"),
+        # What an installation beside another PyTorch than its own ends with.
+        RuntimeError('operator torchvision::nms does not exist\nmore'),
+    ],
+)
+def test_without_torchvision_its_other_names_are_one_clear_line(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(zoo, 'get_torchvision_models', fail)
+    with pytest.raises(UserError, match=r'torchvision://resnet50 needs torchvision') as caught:
+        read_tensors('torchvision://resnet50')
+    assert '\n' not in str(caught.value)
+    assert find_remote('torchvision://alexnet').url.endswith('alexnet-owt-7be5be79.pth')
+
+
+def test_what_is_no_name_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r'meant mmshuffle://torchvision/squeezenet-1\.1'):
+        read_tensors('mmshuffle://squeezenet1_1')
+    with pytest.raises(UserError, match='a path, an http'):
+        read_tensors('s3://bucket/a.pth')
+
+
+@pytest.fixture
+def published(hub, tmp_path, monkeypatch):
+    """A zoo name whose file is on this machine's server."""
+    donor = ShuffleNetV2(0.5, 'torchvision')
+    torch.save(donor.state_dict(), tmp_path / 'a.pth')
+    with serve((tmp_path / 'a.pth').read_bytes()) as server:
+        entry = dataclasses.replace(
+            find_entry('mmshuffle://timm/mobilenetv1-x1.0'),
+            url=server.url('model.pth'),
+            sha256=hash_file(tmp_path / 'a.pth'),
+        )
+        monkeypatch.setitem(zoo.BY_NAME, entry.name, entry)
+        yield donor, f'mmshuffle://{entry.name}', server
+
+
+def test_a_name_stands_where_a_path_may(published, hub):
+    donor, name, server = published
+    wanted = donor.state_dict()
+    init_cfg = dict(type='Pretrained', checkpoint=name)
+    net = ShuffleNetV2(0.5, 'torchvision', init_cfg=init_cfg)
+    net.init_weights()
+    other = ShuffleNetV2(0.5, 'torchvision')
+    load_checkpoint(other, name, map_location='cpu', strict=True)
+    for state in (net.state_dict(), other.state_dict()):
+        assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+    assert server.asked == [None]
+    (cached,) = hub.glob('*.pth')
+    assert cached.name == f'timm_mobilenetv1-x1.0-{hash_file(cached)[:8]}.pth'
+
+
+def test_another_file_than_the_published_is_refused(published, hub):
+    _, name, server = published
+    server.content = server.content[:-1] + b'x'
+    with pytest.raises(UserError, match='SHA-256'):
+        read_tensors(name)
+    assert not list(hub.glob('*.pth'))
+
+
+def test_looking_for_a_cached_file_downloads_nothing(published, tmp_path, monkeypatch):
+    _, name, server = published
+    monkeypatch.setattr(zoo, 'get_torchvision_models', lambda: pytest.fail('torchvision was asked'))
+    for absent in (name, server.url('b.pth'), 'torchvision://resnet50', str(tmp_path / 'c.pth')):
+        assert path_if_here(absent) is None
+    assert server.asked == []
+    read_tensors(name)
+    assert path_if_here(name).is_file() and path_if_here(tmp_path / 'a.pth') == tmp_path / 'a.pth'

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Make a file to hand out from a checkpoint: its weights alone, with a hash in the name.
+
+Optimiser state, moving averages, logs and every other thing that is no tensor of the network stay
+behind.
+"""
+
+import argparse
+
+from mmshuffle.engine import cli
+from mmshuffle.engine.weight_files import SUFFIXES, publish
+
+EXAMPLE = """examples:
+  python tools/publish_weights.py work_dirs/my_detector/epoch_12.pth published/
+  python tools/publish_weights.py work_dirs/my_net/epoch_240.pth published/my_net --backbone-only
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', metavar='IN', help='checkpoint of a run, or other weights')
+    parser.add_argument(
+        'target',
+        metavar='OUT',
+        help='folder, or path of the file without its end; -HASH and the format are added',
+    )
+    parser.add_argument(
+        '--backbone-only',
+        action='store_true',
+        help='keep the backbone alone, by its own names, to start other detectors from',
+    )
+    parser.add_argument(
+        '--format',
+        choices=[suffix[1:] for suffix in SUFFIXES],
+        default=SUFFIXES[0][1:],
+        help='format of the file (default: %(default)s)',
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite a file of the same name')
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Write the file and say what it is."""
+    args = parse_args()
+    path, sha256 = publish(
+        args.checkpoint, args.target, f'.{args.format}', args.backbone_only, args.force
+    )
+    print(f'{path}\n{path.stat().st_size} bytes\nsha256 {sha256}')
+
+
+if __name__ == '__main__':
+    cli.run(main)
