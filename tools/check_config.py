@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check a detector config: channels, strides, classes, annotations and paths.
+"""Check the config of a detector or classifier: channels, strides, classes, data and paths.
 
 Exit code 0: sound, or warnings only. 2: errors.
 """
@@ -7,9 +7,8 @@ Exit code 0: sound, or warnings only. 2: errors.
 import argparse
 import sys
 
-from mmshuffle.detection.config_check import check_config
 from mmshuffle.engine import cli
-from mmshuffle.engine.launch import read_config, register_config_imports
+from mmshuffle.engine.launch import find_problems, read_config
 
 EXAMPLE = """example:
   python tools/check_config.py configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_fpn_1x_coco.py
@@ -25,8 +24,7 @@ def main() -> int:
     cli.add_config_options(parser)
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    register_config_imports(cfg)
-    problems = check_config(cfg)
+    problems = find_problems(cfg)
     for problem in problems:
         print(f'{"error" if problem.fatal else "warning"}: {problem}', file=sys.stderr)
     if any(problem.fatal for problem in problems):

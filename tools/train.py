@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a detector from a config, on one device or many."""
+"""Train a detector or a classifier from a config, on one device or many."""
 
 import argparse
 
@@ -31,6 +31,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='go on from a checkpoint: the one named, else the newest whole one of the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--accumulate',
+        metavar='BATCHES',
+        help="add up the gradients of so many batches for one step; 'auto': as many as reach the "
+        'total batch size of the config, auto_scale_lr.base_batch_size',
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',

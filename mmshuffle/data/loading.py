@@ -42,7 +42,7 @@ class LoadImage(LoadImageFromFile):
         """Load ``results['img_path']``; None, so that the dataset draws again, if unreadable."""
         path = results['img_path']
         try:
-            loaded = super().transform(results)
+            loaded = self.load(results)
         except (OSError, AssertionError, ValueError, cv2.error) as error:
             loaded, reason = None, (str(error).splitlines() or [type(error).__name__])[0]
         else:
@@ -56,7 +56,8 @@ class LoadImage(LoadImageFromFile):
         if count > self.max_unreadable:
             raise UserError(
                 f'image {path} cannot be read ({reason}); {count} unreadable, allowed are '
-                f'{self.max_unreadable} (max_unreadable of LoadImage): mend or remove it'
+                f'{self.max_unreadable} (max_unreadable of {type(self).__name__}): mend or '
+                'remove it'
             )
         if not known:
             print_log(
@@ -66,3 +67,7 @@ class LoadImage(LoadImageFromFile):
                 level=logging.WARNING,
             )
         return None
+
+    def load(self, results: dict) -> dict | None:
+        """Load without counting; None or one of the errors of a decoder if unreadable."""
+        return super().transform(results)

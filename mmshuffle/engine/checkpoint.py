@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from mmshuffle.errors import UserError
-from mmshuffle.weights import read_checkpoint
+from mmshuffle.weights import read_checkpoint, read_tensors
 
 HISTORY = '__history__'
 
@@ -74,8 +74,14 @@ def read_tensors_only() -> None:
     Its own reader leaves that to PyTorch's default, and the one of the onedl line falls back to
     running what it finds.
     """
-    for prefix in ('', 'http://', 'https://'):
-        CheckpointLoader.register_scheme(prefix, read_checkpoint, force=True)
+    for prefix in ('', 'http://', 'https://', 'torchvision://'):
+        CheckpointLoader.register_scheme(prefix, _read, force=True)
+
+
+def _read(source: str, map_location: Any = 'cpu') -> Any:
+    if str(source).endswith(('.safetensors', '.npz')):
+        return dict(state_dict=read_tensors(source))
+    return read_checkpoint(source, map_location)
 
 
 class AtomicBackend(LocalBackend):

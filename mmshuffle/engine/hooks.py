@@ -13,8 +13,10 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
+from torch import nn
 
 from mmshuffle.errors import UserError
+from mmshuffle.weights.families import hints, recognise
 
 from .checkpoint import from_plain, to_plain
 from .memory_format import set_memory_format
@@ -33,6 +35,9 @@ class PlainCheckpointHook(Hook):
 
     Testing and resuming require every tensor of the model. ``load_from`` in training, the start of
     fine-tuning, reports what does not fit, and fails when more than half of the model does not.
+
+    A file of a published family is converted: so an image classifier is tested with the weights of
+    another project, see :mod:`mmshuffle.weights`.
     """
 
     # Last, so that what other hooks put into a checkpoint is made plain too.
@@ -67,12 +72,28 @@ class PlainCheckpointHook(Hook):
         if isinstance(hub, dict):
             scalars = hub.get('log_scalars', {})
             hub['log_scalars'] = {key: from_plain(value) for key, value in scalars.items()}
+        self._convert(runner, checkpoint)
         training = isinstance(runner._train_loop, BaseLoop)
         self._check(runner, checkpoint, fine_tuning=training and not runner._resume)
 
     @staticmethod
+    def _convert(runner: Runner, checkpoint: dict) -> None:
+        family, state = recognise(_unwrapped(runner), checkpoint.get('state_dict', checkpoint))
+        if family is None:
+            return
+        checkpoint.clear()
+        checkpoint['state_dict'] = state
+        trained = f'{family.name}, trained on {family.normalisation}'
+        settings = list(hints(_unwrapped(runner), family))
+        print_log(
+            '; '.join([f'the checkpoint is of {trained}', *settings]),
+            logger='current',
+            level=logging.WARNING if settings else logging.INFO,
+        )
+
+    @staticmethod
     def _check(runner: Runner, checkpoint: Mapping[str, Any], fine_tuning: bool) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = _unwrapped(runner)
         state = checkpoint.get('state_dict', checkpoint)
         state = {str(name).removeprefix('module.'): value for name, value in state.items()}
         # Old checkpoints lack BatchNorm's counter, which only a BatchNorm without momentum uses.
@@ -173,8 +194,11 @@ class MemoryFormatHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Convert the model once, before training or testing."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        set_memory_format(model, self.memory_format)
+        set_memory_format(_unwrapped(runner), self.memory_format)
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def get_rng_state() -> dict:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from mmshuffle.classification.config_check import check_classifier, is_classifier_config
 from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
 from mmshuffle.detection.data_check import is_local
+from mmshuffle.detection.problem import Problem
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
@@ -114,7 +117,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply ``--amp``, ``--auto-scale-lr`` and ``--resume`` to a config.
+    """Apply ``--amp``, ``--accumulate``, ``--auto-scale-lr`` and ``--resume`` to a config.
 
     Raises:
         UserError: An option does not go with the config, or a checkpoint cannot be resumed from.
@@ -124,6 +127,12 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             raise UserError('--amp needs a GPU, and PyTorch sees none here: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.accumulate is not None:
+        if args.auto_scale_lr:
+            raise UserError(
+                '--accumulate keeps the total batch size and --auto-scale-lr follows it: give one'
+            )
+        cfg.optim_wrapper.accumulative_counts = _accumulation(cfg, args.accumulate)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
@@ -148,6 +157,30 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     seed = content.get('meta', {}).get('seed') if isinstance(content, dict) else None
     if seed is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
+
+
+def _accumulation(cfg: Config, given: str) -> int:
+    """Batches whose gradients are added up for one step."""
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    if given != 'auto':
+        raise UserError(f"--accumulate {given}: give a number of batches, or 'auto'")
+    total = cfg.get('auto_scale_lr', {}).get('base_batch_size')
+    if total is None:
+        raise UserError(
+            '--accumulate auto needs auto_scale_lr = dict(base_batch_size=...) in the config'
+        )
+    processes = 1
+    if cfg.launcher != 'none':
+        names = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+        processes = int(next((os.environ[name] for name in names if name in os.environ), 1))
+    batch = cfg.train_dataloader.batch_size * processes
+    if total % batch:
+        raise UserError(
+            f'--accumulate: {processes} x {cfg.train_dataloader.batch_size} images a batch do not '
+            f'divide the total of {total}: change train_dataloader.batch_size'
+        )
+    return total // batch
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -216,6 +249,18 @@ def register_config_imports(cfg: Config) -> None:
         importlib.import_module(name)
 
 
+def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
+    """Check a config of a detector or of a classifier, with the modules imported that it names.
+
+    Args:
+        cfg: The config.
+        loaders: Which data loaders to check.
+    """
+    register_config_imports(cfg)
+    check = check_classifier if is_classifier_config(cfg) else check_config
+    return check(cfg, loaders)
+
+
 def run_checks(cfg: Config, training: bool = True) -> None:
     """Check the config before a run; the first process does so for all.
 
@@ -224,8 +269,7 @@ def run_checks(cfg: Config, training: bool = True) -> None:
     """
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) != 0:
         return
-    register_config_imports(cfg)
-    problems = check_config(cfg, LOADERS if training else ('test_dataloader',))
+    problems = find_problems(cfg, LOADERS if training else ('test_dataloader',))
     for problem in problems:
         if not problem.fatal:
             print(f'warning: {problem}', file=sys.stderr)
@@ -251,7 +295,10 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: give a file that ends in .pkl')
     cfg.load_from, cfg.resume = args.checkpoint, False
-    if args.show or args.show_dir:
+    if is_classifier_config(cfg):
+        if args.show or args.show_dir:
+            raise UserError('--show and --show-dir draw boxes, and a classifier has none')
+    elif args.show or args.show_dir:
         hook = cfg.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
         hook.update(draw=True, show=args.show, wait_time=args.wait_time)
         if args.show_dir:
@@ -259,7 +306,8 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.out is not None:
         evaluators = cfg.test_evaluator
         evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
-        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=args.out)]
+        kind = 'DumpResults' if is_classifier_config(cfg) else 'DumpDetResults'
+        cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=args.out)]
 
 
 def write_metrics(cfg: Config, args: argparse.Namespace, metrics: dict[str, float]) -> Path:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_world_size, is_main_process
+import torch
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -60,13 +61,15 @@ class ProgressHook(Hook):
     mmengine's messages go to its log file. Only its warnings still reach the screen.
 
     Args:
-        metrics: What is printed, in percent, after every validation: label and name of a metric.
+        metrics: What is printed after every validation: label and name of a metric.
+        scale: Turns the metrics into percent; MMDetection's are fractions, and accuracies are not.
     """
 
     priority = 'LOW'
 
-    def __init__(self, metrics: Mapping[str, str] | None = None) -> None:
+    def __init__(self, metrics: Mapping[str, str] | None = None, scale: float = 100) -> None:
         self.metrics = metrics or {'AP': 'coco/bbox_mAP', 'AP50': 'coco/bbox_mAP_50'}
+        self.scale = scale
         self._bar: tqdm | None = None
         self._evaluation: tqdm | None = None
         self._seconds = 0.0
@@ -114,7 +117,7 @@ class ProgressHook(Hook):
         self._seconds += now - self._started
         self._started = now
         self._images += images
-        loss = float(outputs['loss'])
+        loss = outputs['loss'].item()
         # Losses of single small batches jump about.
         self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
         self._bar.set_description(f'epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False)
@@ -153,7 +156,7 @@ class ProgressHook(Hook):
         values = [f'loss {self._loss:.3f}']
         for label, key in self.metrics.items():
             if key in (metrics or {}):
-                values.append(f'{label} {100 * metrics[key]:.1f}')
+                values.append(f'{label} {self.scale * metrics[key]:.1f}')
         _Screen().write(f'epoch {runner.epoch}/{runner.max_epochs}: {", ".join(values)}\n')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -176,8 +179,8 @@ class ProgressHook(Hook):
 class HistoryHook(Hook):
     """Keeps loss, speed and metrics of every epoch in a JSON file, also across resumed runs.
 
-    A record has ``epoch``, ``loss`` (mean over the epoch), ``lr`` (of its last step), ``images``,
-    ``seconds``, and after a validation ``val_seconds`` and ``metrics``.
+    A record has ``epoch``, ``loss`` (mean over the epoch and the processes), ``lr`` (of its last
+    step), ``images``, ``seconds``, and after a validation ``val_seconds`` and ``metrics``.
 
     Args:
         name: Of the file in the work dir.
@@ -215,15 +218,17 @@ class HistoryHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Note the loss."""
-        self._losses.append(float(outputs['loss']))
+        self._losses.append(outputs['loss'].item())
         self._images += len(data_batch['inputs']) * get_world_size()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Write a record."""
+        loss = torch.tensor(sum(self._losses) / len(self._losses), dtype=torch.float64)
+        all_reduce(loss, 'mean')
         self.records.append(
             {
                 'epoch': runner.epoch + 1,
-                'loss': sum(self._losses) / len(self._losses),
+                'loss': loss.item(),
                 'lr': next(iter(runner.optim_wrapper.get_lr().values()))[0],
                 'images': self._images,
                 'seconds': time.perf_counter() - self._started,

@@ -1,0 +1,20 @@
+"""Training and testing image classifiers on mmengine: pretraining on ImageNet, and fine-tuning."""
+
+from .classifier import ImageClassifier
+from .dataset import ImageFolder
+from .heads import ConvHead, HiddenLayersHead, LinearHead
+from .metric import Accuracy
+from .random_resized_crop import LoadRandomResizedCrop
+from .transforms import ColorJitter, PackClassInputs
+
+__all__ = [
+    'Accuracy',
+    'ColorJitter',
+    'ConvHead',
+    'HiddenLayersHead',
+    'ImageClassifier',
+    'ImageFolder',
+    'LinearHead',
+    'LoadRandomResizedCrop',
+    'PackClassInputs',
+]

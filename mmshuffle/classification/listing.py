@@ -1,0 +1,184 @@
+"""Finding the images of a classification data set, with a clear message for each mistake."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmshuffle.errors import UserError
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
+VALIDATION_NAME = re.compile(r'ILSVRC2012_val_\d{8}\.JPEG')
+GROUND_TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
+
+Classes = tuple[str, ...]
+Labelled = list[tuple[str, int]]
+
+
+def list_class_folders(
+    folder: Path, classes: Sequence[str] | None = None
+) -> tuple[Classes, Labelled]:
+    """List images that lie in a folder a class.
+
+    Args:
+        folder: Holds the folders.
+        classes: Their names in the order of the labels; all folders, by name, where None.
+
+    Returns:
+        The names of the classes, and path and label of each image.
+
+    Raises:
+        UserError: The folder is absent, has no class folders, or one of them has no images.
+    """
+    _require_folder(folder)
+    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not found:
+        raise UserError(_explain_no_folders(folder))
+    names = tuple(classes or found)
+    missing = sorted(set(names) - set(found))
+    if missing:
+        raise UserError(
+            f'{folder} has no folder {", ".join(missing[:3])}; it has {", ".join(found[:3])}, ...: '
+            'mend classes, or leave it out to take all folders'
+        )
+    labelled: Labelled = []
+    for label, name in enumerate(names):
+        images = _images(folder / name)
+        if not images:
+            inner = any(entry.is_dir() for entry in os.scandir(folder / name))
+            hint = ' but folders: data_prefix is a level too high' if inner else ''
+            raise UserError(f'class folder {folder / name} has no images{hint}; mend the layout')
+        labelled += [(path, label) for path in images]
+    return names, labelled
+
+
+def list_annotated(
+    folder: Path, ann_file: Path, classes: Sequence[str] | None = None
+) -> tuple[Classes | None, Labelled]:
+    """List images whose labels are in a file.
+
+    The file has a line an image: its path below ``folder``, a blank, and its class as an index from
+    0 or as one of ``classes``. Or it is ILSVRC's ``ILSVRC2012_validation_ground_truth.txt``, one
+    number an image, in the folder ``data`` of the devkit with ``meta.mat`` beside it, which is
+    needed because the devkit numbers the classes in an order of its own.
+
+    Returns:
+        The names of the classes, None where the file has indices only, and path and label of each
+        image.
+
+    Raises:
+        UserError: A file is absent, a line is of neither form, or images and lines do not match.
+    """
+    _require_folder(folder)
+    try:
+        lines = ann_file.read_text(encoding='utf-8').splitlines()
+    except OSError:
+        raise UserError(f'ann_file {ann_file} cannot be read; mend the path') from None
+    except UnicodeDecodeError:
+        raise UserError(f'ann_file {ann_file} is no text; give lines of image and label') from None
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise UserError(f'ann_file {ann_file} is empty; give lines of image and label')
+    if all(line.isdigit() for line in lines):
+        return _list_devkit(folder, ann_file, [int(line) for line in lines])
+    indices = {name: index for index, name in enumerate(classes or ())}
+    labelled: Labelled = []
+    for number, line in enumerate(lines, 1):
+        path, _, label = line.rpartition(' ')
+        if label.isdigit():
+            index = int(label)
+        elif label in indices:
+            index = indices[label]
+        else:
+            index = -1
+        if not path or index < 0 or (classes and index >= len(classes)):
+            raise UserError(
+                f'{ann_file}, line {number}: {line!r}: give the image, a blank, and an index from '
+                '0 or one of classes'
+            )
+        labelled.append((str(folder / path.strip()), index))
+    absent = [path for path, _ in labelled if not os.path.isfile(path)]
+    if absent:
+        raise UserError(
+            f'{len(absent)} of {len(labelled)} images of {ann_file} do not exist, such as '
+            f'{absent[0]}; mend data_prefix, below which the paths are'
+        )
+    return (tuple(classes) if classes else None), labelled
+
+
+def _list_devkit(folder: Path, ann_file: Path, numbers: list[int]) -> tuple[Classes, Labelled]:
+    wnids = _devkit_classes(ann_file.with_name('meta.mat'))
+    images = [p for p in _images(folder) if VALIDATION_NAME.fullmatch(os.path.basename(p))]
+    if len(images) != len(numbers):
+        raise UserError(
+            f'{folder} has {len(images)} images named ILSVRC2012_val_*.JPEG and {ann_file} '
+            f'{len(numbers)} labels; unpack all of ILSVRC2012_img_val.tar there, without folders'
+        )
+    unknown = sorted(set(numbers) - wnids.keys())
+    if unknown:
+        raise UserError(f'{ann_file} has the label {unknown[0]}, which meta.mat beside it lacks')
+    classes = tuple(sorted(wnids.values()))
+    index = {wnid: i for i, wnid in enumerate(classes)}
+    return classes, [(path, index[wnids[n]]) for path, n in zip(images, numbers, strict=True)]
+
+
+def _devkit_classes(path: Path) -> dict[int, str]:
+    """Number in the devkit to WordNet id, of the classes that have no subclasses."""
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise UserError(
+            f'{path} does not exist, and without it the numbers of the devkit mean nothing; leave '
+            f'{GROUND_TRUTH} in the folder data of the devkit'
+        )
+    try:
+        synsets = np.atleast_1d(loadmat(path, squeeze_me=True)['synsets'])
+        return {
+            int(row['ILSVRC2012_ID']): str(row['WNID'])
+            for row in synsets
+            if int(row['num_children']) == 0
+        }
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        raise UserError(f'{path} is not the meta.mat of ILSVRC2012_devkit_t12') from None
+
+
+def _images(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.path for e in entries if e.name.lower().endswith(EXTENSIONS))
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise UserError(f'{folder} is a file; data_root and data_prefix name a folder of images')
+    parent = folder.parent
+    while not parent.is_dir():
+        parent = parent.parent
+    there = sorted(entry.name for entry in os.scandir(parent))[:5]
+    kaggle = parent / 'ILSVRC' / 'Data' / 'CLS-LOC'
+    hint = f"; set data_root to '{kaggle}/'" if kaggle.is_dir() else ''
+    raise UserError(
+        f'folder {folder} does not exist; {parent} has {", ".join(there) or "nothing in it"}'
+        f'{hint or ": mend data_root or data_prefix"}'
+    )
+
+
+def _explain_no_folders(folder: Path) -> str:
+    names = [entry.name for entry in os.scandir(folder)]
+    if any(name.endswith('.tar') for name in names):
+        return f'{folder} has .tar files; unpack each into a folder of its name'
+    if any(VALIDATION_NAME.fullmatch(name) for name in names):
+        return (
+            f'{folder} has the validation images of ILSVRC without class folders; sort them into '
+            f"folders, or set ann_file to the devkit's data/{GROUND_TRUTH}, or to a list of images "
+            'and labels'
+        )
+    if any(name.lower().endswith(EXTENSIONS) for name in names):
+        return (
+            f'{folder} has images and no class folders; sort them into a folder a class, or set '
+            'ann_file to a list of images and labels'
+        )
+    return f'{folder} has no class folders; mend data_root or data_prefix'

@@ -1,0 +1,40 @@
+"""Accuracy of a classifier."""
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Share of images whose label is among the classes of the k highest scores, in percent.
+
+    Args:
+        topk: The values of k; ``accuracy/top1`` and so on are their figures.
+        **kwargs: See ``mmengine.evaluator.BaseMetric``.
+    """
+
+    default_prefix = 'accuracy'
+
+    def __init__(self, topk: Sequence[int] = (1, 5), **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.topk = tuple(topk)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Note the rank of each image's label, 0 for the highest score.
+
+        Args:
+            data_batch: Not needed.
+            data_samples: For each image ``scores``, (num_classes,), and ``gt_label``, its index.
+        """
+        scores = torch.stack([sample['scores'] for sample in data_samples])
+        labels = torch.stack([sample['gt_label'] for sample in data_samples])
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        self.results += (order == labels[:, None]).int().argmax(1).tolist()
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Count the ranks below each k."""
+        ranks = torch.tensor(results)
+        return {f'top{k}': 100 * (ranks < k).double().mean().item() for k in self.topk}

@@ -1,0 +1,105 @@
+"""BatchNorm statistics, estimated anew at the end of training."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.utils import ProgressBar
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import nn
+
+
+@HOOKS.register_module()
+class PreciseBNHook(Hook):
+    """Replaces the running statistics by plain means over many training batches.
+
+    During training they are a moving average over weights that have changed since. The authors of
+    ShuffleNet end theirs with such a pass (megvii-model/ShuffleNet-Series, the last step of its
+    training scripts: 1250 batches without learning). Runs after the last step, before its
+    checkpoint is written and before the last validation. Layers in evaluation mode, such as frozen
+    ones, keep their statistics.
+
+    Args:
+        num_batches: Batches a process; as many as the training set has, if that is less.
+    """
+
+    # Before CheckpointHook, which has VERY_LOW.
+    priority = 'LOW'
+
+    def __init__(self, num_batches: int = 1250) -> None:
+        if type(num_batches) is not int or num_batches < 1:
+            raise ValueError(f'num_batches={num_batches!r} of PreciseBNHook: give at least 1')
+        self.num_batches = num_batches
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Estimate, after the last step of a run that counts iterations."""
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._estimate_at_end(runner, runner.iter + 1 == runner.max_iters)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Estimate, after the last epoch of a run that counts epochs.
+
+        Not within the epoch: a data loader whose workers persist has one iterator only.
+        """
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._estimate_at_end(runner, runner.epoch + 1 == runner.max_epochs)
+
+    def _estimate_at_end(self, runner: Runner, is_end: bool) -> None:
+        if not is_end:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        count = min(self.num_batches, len(runner.train_dataloader))
+        print_log(f'estimating BatchNorm statistics over {count} batches', logger='current')
+        with runner.optim_wrapper.optim_context(runner.model):  # in the precision of the training
+            estimate_statistics(model, _batches(model, runner, count))
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, batches: Iterator[tuple]) -> None:
+    """Set running mean and variance of every BatchNorm in training mode to means over ``batches``.
+
+    Args:
+        model: In training mode.
+        batches: Positional arguments of ``model``, for each forward pass. In distributed runs every
+            process gives its own, and the same number.
+    """
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch: a cumulative mean
+    try:
+        for arguments in batches:
+            model(*arguments)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    if get_world_size() > 1:
+        for norm in norms:
+            all_reduce(norm.running_mean, 'mean')
+            all_reduce(norm.running_var, 'mean')
+
+
+def _batches(model: nn.Module, runner: Runner, count: int) -> Iterator[tuple]:
+    bar = ProgressBar(count) if runner.rank == 0 else None
+    for batch in islice(runner.train_dataloader, count):
+        data = model.data_preprocessor(batch, training=True)
+        yield data['inputs'], data['data_samples'], 'loss'
+        if bar is not None:
+            bar.update()

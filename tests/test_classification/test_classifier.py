@@ -1,0 +1,191 @@
+"""Classifier, heads, metric and transforms against what they stand for."""
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import METRICS, MODELS, TRANSFORMS
+from torch.nn import functional as F
+
+from mmshuffle.classification import ConvHead, HiddenLayersHead, ImageClassifier, LinearHead
+from mmshuffle.weights import load_pretrained
+
+BACKBONE = dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=(3,))
+
+
+def classifier(**head) -> ImageClassifier:
+    cfg = dict(
+        type='ImageClassifier',
+        backbone=BACKBONE,
+        head={**dict(type='LinearHead', in_channels=192, num_classes=5), **head},
+        data_preprocessor=dict(
+            type='ImgDataPreprocessor', mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
+        ),
+    )
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model.double()
+
+
+def test_smoothed_loss_is_the_cross_entropy_with_smoothed_targets():
+    model = classifier(label_smoothing=0.1).eval()
+    x, labels = torch.rand(3, 3, 64, 64).double(), torch.tensor([0, 4, 2])
+    loss = model(x, labels, mode='loss')['loss'].item()
+    targets = torch.full((3, 5), 0.1 / 5).double()
+    targets[torch.arange(3), labels] += 0.9
+    assert loss == pytest.approx(-(targets * model(x).log_softmax(1)).sum(1).mean().item())
+
+
+def test_soft_targets_of_single_classes_are_labels_and_others_their_mixture():
+    model = classifier().eval()
+    model.head.fc.weight.data *= 1000  # scores that differ
+    x, labels = torch.rand(2, 3, 64, 64).double(), torch.tensor([1, 3])
+    hard = F.one_hot(labels, 5).double()
+
+    def loss(target: torch.Tensor) -> float:
+        return model(x, target, mode='loss')['loss'].item()
+
+    assert loss(hard) == pytest.approx(loss(labels))
+    mixed = 0.3 * hard + 0.7 * hard.flip(0)
+    assert loss(mixed) == pytest.approx(0.3 * loss(labels) + 0.7 * loss(labels.flip(0)))
+    assert loss(labels) != pytest.approx(loss(labels.flip(0)))
+
+
+def test_prediction_gives_scores_and_labels_to_the_metric():
+    model = classifier().eval()
+    x, labels = torch.rand(4, 3, 64, 64).double(), torch.tensor([0, 1, 2, 3])
+    predicted = model(x, labels, mode='predict')
+    assert torch.equal(torch.stack([sample['scores'] for sample in predicted]), model(x))
+    assert [int(sample['gt_label']) for sample in predicted] == [0, 1, 2, 3]
+    assert 'gt_label' not in model(x, mode='predict')[0]
+    with pytest.raises(ValueError, match="give 'tensor', 'loss' or 'predict'"):
+        model(x, mode='train')
+
+
+def test_accuracy_counts_the_labels_among_the_best():
+    scores = torch.tensor([[0.1, 0.5, 0.4], [0.9, 0.05, 0.05], [0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
+    metric = METRICS.build(dict(type='Accuracy', topk=(1, 2)))
+    labels = torch.tensor([1, 2, 0, 2])
+    for begin in (0, 2):
+        part = slice(begin, begin + 2)
+        samples = [dict(scores=s, gt_label=y) for s, y in zip(scores[part], labels[part])]
+        metric.process({}, samples)
+    figures = metric.evaluate(4)
+    assert figures == {'accuracy/top1': 25.0, 'accuracy/top2': 50.0}
+
+
+def test_the_preprocessor_normalises_stacked_bytes_in_rgb_order():
+    model = classifier()
+    image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    data = model.data_preprocessor(dict(inputs=image, data_samples=torch.tensor([0, 1])))
+    mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])
+    expected = (image.flip(1).double() - mean[:, None, None]) / std[:, None, None]
+    assert torch.allclose(data['inputs'].double(), expected)
+
+
+def test_dropout_acts_in_training_only():
+    head = LinearHead(6, 3, dropout=0.5)
+    features = (torch.rand(1, 6, 4, 4) + 1,)
+    assert torch.equal(head.eval()(features), head(features))
+    head.train()
+    assert len({head(features)[0, 0].item() for _ in range(20)}) > 1
+
+
+def test_conv_head_averages_rectified_scores():
+    head = ConvHead(6, 3).eval()
+    x = torch.randn(2, 6, 5, 4)
+    weight, bias = head.fc.weight[:, :, 0, 0], head.fc.bias
+    pixels = torch.einsum('nchw,kc->nkhw', x, weight) + bias[:, None, None]
+    assert torch.allclose(head((x,)), pixels.clamp(min=0).mean((2, 3)), atol=1e-6)
+
+
+def test_hidden_layers_head_is_a_perceptron_on_the_pooled_map():
+    head = HiddenLayersHead(2, 3, pool_size=2, hidden_channels=(7,)).eval()
+    x = torch.randn(2, 2, 4, 6)
+    pooled = torch.stack([x[:, :, :2], x[:, :, 2:]], 2).unflatten(4, (2, 3)).mean((3, 5))
+    hidden = (pooled.flatten(1) @ head.hidden[0].weight.t() + head.hidden[0].bias).clamp(min=0)
+    assert torch.allclose(head((x,)), hidden @ head.fc.weight.t() + head.fc.bias, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(num_classes=0), 'num_classes=0'),
+        (dict(num_classes=2.0), 'num_classes=2.0'),
+        (dict(num_classes=2, label_smoothing=1.0), 'label_smoothing=1.0'),
+    ],
+)
+def test_heads_refuse_what_makes_no_sense(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LinearHead(4, **arguments)
+
+
+def test_a_backbone_starts_from_a_classifiers_checkpoint(tmp_path):
+    model = classifier()
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
+    path = str(tmp_path / 'epoch_1.pth')
+    backbone = MODELS.build(
+        {
+            **BACKBONE,
+            'out_indices': (0, 1, 2, 3),
+            'init_cfg': dict(type='Pretrained', checkpoint=path, prefix='backbone'),
+        }
+    )
+    backbone.init_weights()
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(backbone.state_dict()[key], value.float()), key
+    other = classifier()
+    load_pretrained(other, path)
+    assert torch.equal(other.head.fc.weight, model.head.fc.weight)
+
+
+def test_pretrained_weights_of_the_whole_model_come_last(tmp_path):
+    model = classifier()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    cfg = dict(
+        type='ImageClassifier',
+        backbone=BACKBONE,
+        head=dict(type='LinearHead', in_channels=192, num_classes=5),
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth')),
+    )
+    loaded = MODELS.build(cfg)
+    loaded.init_weights()
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value.float()), key
+
+
+def jitter(image: np.ndarray, **strengths: float) -> np.ndarray:
+    none = dict(brightness=0.0, contrast=0.0, saturation=0.0)
+    transform = TRANSFORMS.build(dict(type='ColorJitter', **{**none, **strengths}))
+    return transform(dict(img=image))['img']
+
+
+def test_color_jitter_blends_as_its_sources_say(monkeypatch):
+    image = np.random.default_rng(0).integers(60, 180, (16, 16, 3), dtype=np.uint8)
+    grey = image @ np.array([0.114, 0.587, 0.299])
+    monkeypatch.setattr(np.random, 'uniform', lambda low, high: 0.25 * low + 0.75 * high)
+    factor = 1.2  # a quarter from the upper end of 0.6 to 1.4
+    for name, other in (
+        ('brightness', 0.0),
+        ('contrast', grey.mean()),
+        ('saturation', grey[..., None]),
+    ):
+        expected = np.clip(factor * image + (1 - factor) * other, 0, 255)
+        changed = jitter(image, **{name: 0.4})
+        assert changed.dtype == np.uint8
+        assert np.abs(changed - expected).max() <= 1.01, name
+    assert np.array_equal(jitter(image), image)
+
+
+def test_color_jitter_draws_the_order(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    monkeypatch.setattr(np.random, 'uniform', lambda low, high: high)
+    results = {jitter(image, brightness=0.4, contrast=0.4).tobytes() for _ in range(20)}
+    assert len(results) == 2
+
+
+def test_packing_keeps_bytes_and_channels():
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    packed = TRANSFORMS.build(dict(type='PackClassInputs'))(dict(img=image[:, ::-1], gt_label=3))
+    assert packed['inputs'].dtype == torch.uint8 and packed['inputs'].is_contiguous()
+    assert np.array_equal(packed['inputs'].numpy(), image[:, ::-1].transpose(2, 0, 1))
+    assert int(packed['data_samples']) == 3

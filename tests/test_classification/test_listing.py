@@ -1,0 +1,205 @@
+"""Each layout of images and labels is read, and each mistake in it is told from the others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+from scipy.io import savemat
+
+from mmshuffle.classification import ImageFolder
+from mmshuffle.classification.listing import list_annotated, list_class_folders
+from mmshuffle.errors import UserError
+
+# In the devkit classes are numbered in another order than that of their names.
+DEVKIT = {1: 'n03', 2: 'n01', 3: 'n02'}
+
+
+def write(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'')
+    return folder
+
+
+def write_devkit(folder: Path, labels: tuple[int, ...], classes: dict[int, str] = DEVKIT) -> Path:
+    """The parts of ILSVRC2012_devkit_t12/data that are read; id 1000 + k is a superclass."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = [('ILSVRC2012_ID', 'O'), ('WNID', 'O'), ('words', 'O'), ('num_children', 'O')]
+    rows = [(number, wnid, 'a name', 0) for number, wnid in classes.items()]
+    rows.append((1001, 'n00', 'superclass', 3))
+    savemat(folder / 'meta.mat', {'synsets': np.array(rows, dtype=fields)[:, None]})
+    path = folder / 'ILSVRC2012_validation_ground_truth.txt'
+    path.write_text('\n'.join(map(str, labels)) + '\n')
+    return path
+
+
+def val_names(count: int) -> list[str]:
+    return [f'ILSVRC2012_val_{i + 1:08d}.JPEG' for i in range(count)]
+
+
+def test_class_folders_are_numbered_by_name(tmp_path):
+    write(tmp_path, 'n02/b.JPEG', 'n02/a.png', 'n01/c.jpg', 'n01/notes.txt')
+    classes, labelled = list_class_folders(tmp_path)
+    assert classes == ('n01', 'n02')
+    expected = [('n01/c.jpg', 0), ('n02/a.png', 1), ('n02/b.JPEG', 1)]
+    assert labelled == [(str(tmp_path / name), label) for name, label in expected]
+
+
+def test_given_classes_choose_and_order_the_folders(tmp_path):
+    write(tmp_path, 'cat/1.jpg', 'dog/2.jpg', 'cow/3.jpg')
+    classes, labelled = list_class_folders(tmp_path, ['dog', 'cat'])
+    assert classes == ('dog', 'cat')
+    assert [(Path(path).name, label) for path, label in labelled] == [('2.jpg', 0), ('1.jpg', 1)]
+    with pytest.raises(UserError, match='has no folder horse; it has cat, cow, dog'):
+        list_class_folders(tmp_path, ['dog', 'horse'])
+
+
+def test_lists_take_indices_or_names_of_classes(tmp_path):
+    write(tmp_path / 'val', 'a b.jpg', 'c.jpg')
+    (tmp_path / 'list.txt').write_text('a b.jpg 7\n\nc.jpg 0\n')
+    classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt')
+    assert classes is None
+    expected = [(str(tmp_path / 'val' / 'a b.jpg'), 7), (str(tmp_path / 'val' / 'c.jpg'), 0)]
+    assert labelled == expected
+    (tmp_path / 'list.txt').write_text('c.jpg dog\na b.jpg cat\n')
+    classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'dog'])
+    assert classes == ('cat', 'dog') and [label for _, label in labelled] == [1, 0]
+
+
+def test_the_devkits_numbers_become_the_usual_indices(tmp_path):
+    write(tmp_path / 'val', *reversed(val_names(4)))
+    ann_file = write_devkit(tmp_path / 'devkit' / 'data', (1, 3, 2, 1))
+    classes, labelled = list_annotated(tmp_path / 'val', ann_file)
+    assert classes == ('n01', 'n02', 'n03')
+    assert [(Path(p).name, label) for p, label in labelled] == list(
+        zip(val_names(4), (2, 1, 0, 2), strict=True)
+    )
+
+
+def dataset(root: Path, **kwargs) -> ImageFolder:
+    return DATASETS.build(dict(type='ImageFolder', data_root=str(root), **kwargs))
+
+
+def test_the_dataset_joins_its_paths(tmp_path):
+    write(tmp_path, 'train/n01/a.JPEG', 'train/n02/b.JPEG')
+    for root in (tmp_path, f'{tmp_path}/'):
+        built = dataset(root, data_prefix='train')
+        assert built.metainfo['classes'] == ('n01', 'n02')
+        assert built.get_data_info(1)['gt_label'] == 1
+        assert Path(built.get_data_info(1)['img_path']) == tmp_path / 'train/n02/b.JPEG'
+    (tmp_path / 'list.txt').write_text('train/n02/b.JPEG 5\n')
+    built = dataset(tmp_path, ann_file='list.txt')
+    assert len(built) == 1 and built.get_data_info(0)['gt_label'] == 5
+    (tmp_path / 'names.txt').write_text('n02\nn01\n')
+    built = dataset(tmp_path, data_prefix='train', classes=str(tmp_path / 'names.txt'))
+    assert built.metainfo['classes'] == ('n02', 'n01')
+
+
+def flat_val(root: Path) -> dict:
+    write(root / 'val', *val_names(2))
+    return dict(data_prefix='val')
+
+
+def packed(root: Path) -> dict:
+    write(root / 'train', 'n01440764.tar', 'n01443537.tar')
+    return dict(data_prefix='train')
+
+
+def flat(root: Path) -> dict:
+    write(root / 'train', '1.jpg', '2.jpg')
+    return dict(data_prefix='train')
+
+
+def empty(root: Path) -> dict:
+    (root / 'train').mkdir()
+    return dict(data_prefix='train')
+
+
+def too_high(root: Path) -> dict:
+    write(root, 'train/n01/a.JPEG', 'val/n01/b.JPEG')
+    return {}
+
+
+def empty_class(root: Path) -> dict:
+    write(root, 'train/n01/a.JPEG', 'train/n02/notes.txt')
+    return dict(data_prefix='train')
+
+
+def misspelt(root: Path) -> dict:
+    write(root, 'training/n01/a.JPEG', 'validation/n01/b.JPEG')
+    return dict(data_prefix='train')
+
+
+def kaggle(root: Path) -> dict:
+    write(root, 'ILSVRC/Data/CLS-LOC/train/n01/a.JPEG')
+    return dict(data_prefix='train')
+
+
+def absent_list(root: Path) -> dict:
+    write(root, 'val/a.jpg')
+    return dict(data_prefix='val', ann_file='val.txt')
+
+
+def absent_images(root: Path) -> dict:
+    write(root, 'val/a.jpg')
+    (root / 'val.txt').write_text('a.jpg 0\nval/b.jpg 1\n')
+    return dict(data_prefix='val', ann_file='val.txt')
+
+
+def no_label(root: Path) -> dict:
+    write(root, 'val/a.jpg')
+    (root / 'val.txt').write_text('a.jpg 0\nb.jpg\n')
+    return dict(data_prefix='val', ann_file='val.txt')
+
+
+def too_few(root: Path) -> dict:
+    write(root / 'val', *val_names(3))
+    path = write_devkit(root / 'devkit', (1, 2))
+    return dict(data_prefix='val', ann_file=str(path.relative_to(root)))
+
+
+def no_meta(root: Path) -> dict:
+    kwargs = too_few(root)
+    (root / 'devkit' / 'meta.mat').unlink()
+    return kwargs
+
+
+def other_meta(root: Path) -> dict:
+    kwargs = too_few(root)
+    savemat(root / 'devkit' / 'meta.mat', {'other': np.zeros(3)})
+    return kwargs
+
+
+def unknown_number(root: Path) -> dict:
+    write(root / 'val', *val_names(2))
+    path = write_devkit(root / 'devkit', (1, 9))
+    return dict(data_prefix='val', ann_file=str(path.relative_to(root)))
+
+
+MISTAKES = {
+    flat_val: "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
+    packed: r'has .tar files; unpack each into a folder of its name',
+    flat: 'has images and no class folders',
+    empty: 'has no class folders; mend data_root or data_prefix',
+    too_high: 'class folder .*train has no images but folders: data_prefix is a level too high',
+    empty_class: 'class folder .*n02 has no images; mend the layout',
+    misspelt: 'folder .*train does not exist; .* has training, validation: mend',
+    kaggle: 'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
+    absent_list: 'ann_file .*val.txt cannot be read',
+    absent_images: '1 of 2 images of .*val.txt do not exist, such as .*val/val/b.jpg',
+    no_label: "val.txt, line 2: 'b.jpg': give the image",
+    too_few: 'has 3 images named ILSVRC2012_val_.* 2 labels',
+    no_meta: 'meta.mat does not exist',
+    other_meta: 'is not the meta.mat',
+    unknown_number: 'has the label 9, which meta.mat beside it lacks',
+}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES, ids=lambda m: m.__name__)
+def test_each_mistake_has_its_own_message(mistake, tmp_path):
+    kwargs = mistake(tmp_path)
+    with pytest.raises(UserError, match=MISTAKES[mistake]) as raised:
+        dataset(tmp_path, **kwargs)
+    assert '\n' not in str(raised.value)

@@ -1,0 +1,192 @@
+"""The command lines with a classifier, run as a user runs them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmshuffle.weights import read_checkpoint
+from tests.conftest import REPO, facts
+from tests.test_classification.tiny import write_config, write_folders
+from tests.test_tools.test_train_and_test import assert_user_error, run, torchrun
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> Path:
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp('classifier')
+    config = write_config(folder, write_folders(folder / 'data'))
+    done = run('tools/train.py', config, '--work-dir', folder / 'work')
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def history(work: Path) -> list[dict]:
+    return json.loads((work / 'history.json').read_text())
+
+
+def test_training_learns_the_colours(trained):
+    records = history(trained / 'work')
+    assert [record['epoch'] for record in records] == [1, 2]
+    assert records[1]['loss'] < records[0]['loss']
+    assert records[1]['metrics']['accuracy/top1'] > 60
+    assert records[1]['lr'] < 0.01 < records[0]['lr']
+
+
+def test_the_last_statistics_are_means_over_the_training_images(trained):
+    """Frozen at the end of training: with the trained weights, estimate them by hand."""
+    import mmshuffle.engine.norm_statistics as statistics
+
+    cfg = Config.fromfile(trained / 'tiny.py')
+    from mmdet.registry import DATASETS, MODELS
+
+    model = MODELS.build(cfg.model)
+    state = read_checkpoint(trained / 'work' / 'epoch_2.pth')['state_dict']
+    model.load_state_dict(state)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    images = torch.stack([dataset[i]['inputs'] for i in range(len(dataset))])
+    x = model.data_preprocessor(dict(inputs=images))['inputs']
+    statistics.estimate_statistics(model.train(), iter([(x,)]))
+    mean = state['backbone.stages.0.0.bn.running_mean']
+    assert torch.allclose(
+        model.state_dict()['backbone.stages.0.0.bn.running_mean'], mean, rtol=1e-3
+    )
+    first = read_checkpoint(trained / 'work' / 'epoch_1.pth')['state_dict']
+    assert not torch.allclose(first['backbone.stages.0.0.bn.running_mean'], mean, rtol=1e-2)
+
+
+def test_test_py_gives_the_accuracy_of_the_training(trained, tmp_path):
+    arguments = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path)
+    done = run('tools/test.py', *arguments, '--out', tmp_path / 'scores.pkl')
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    assert metrics == history(trained / 'work')[-1]['metrics']
+    assert (tmp_path / 'scores.pkl').stat().st_size > 0
+    assert_user_error(run('tools/test.py', *arguments, '--show-dir', 'x'), 'draw boxes')
+
+
+def test_a_resumed_run_is_bit_identical(trained, tmp_path):
+    work = tmp_path / 'work'
+    work.mkdir()
+    shutil.copy(trained / 'work' / 'epoch_1.pth', work)
+    done = run('tools/train.py', trained / 'tiny.py', '--work-dir', work, '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole = read_checkpoint(trained / 'work' / 'epoch_2.pth')['state_dict']
+    resumed = read_checkpoint(work / 'epoch_2.pth')['state_dict']
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+# BatchNorm's statistics depend on how a batch is divided; nothing else does.
+EVEN = """
+model = dict(backbone=dict(norm_cfg=dict(type='GN', num_groups=1)))
+optim_wrapper = dict(optimizer=dict(lr=0.003))
+param_scheduler = []  # it would count part batches
+train_dataloader = dict(batch_size=4)
+custom_hooks = [dict(type='HistoryHook')]
+auto_scale_lr = dict(base_batch_size=4)
+"""
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    for a, b in zip(history(one), history(other), strict=True):
+        assert a['loss'] == pytest.approx(b['loss'], rel=1e-4)
+    a = read_checkpoint(one / 'epoch_2.pth')['state_dict']
+    b = read_checkpoint(other / 'epoch_2.pth')['state_dict']
+    assert max((a[k].float() - b[k].float()).abs().max().item() for k in a) < 1e-4
+
+
+def test_two_processes_and_two_part_batches_train_as_one(tmp_path):
+    config = write_config(tmp_path, write_folders(tmp_path / 'data'), EVEN)
+    half = ('--cfg-options', 'train_dataloader.batch_size=2')
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'one')
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, last = history(tmp_path / 'one')
+    assert last['loss'] < 0.996 * first['loss']
+    arguments = (config, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two', *half)
+    done = run('tools/train.py', *arguments, launcher=torchrun(2))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_training(tmp_path / 'one', tmp_path / 'two')
+    arguments = (config, '--accumulate', 'auto', '--work-dir', tmp_path / 'parts', *half)
+    done = run('tools/train.py', *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_training(tmp_path / 'one', tmp_path / 'parts')
+
+
+def test_a_detector_starts_from_the_classifiers_checkpoint(trained, tmp_path):
+    config = tmp_path / 'detector.py'
+    checkpoint = trained / 'work' / 'epoch_2.pth'
+    config.write_text(
+        f"""
+_base_ = '{REPO}/configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py'
+model = dict(backbone=dict(
+    layout='megvii', out_indices=(0, 1, 2),
+    init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='backbone')),
+    neck=dict(in_channels=[24, 48, 96], num_outs=5))
+"""
+    )
+    from mmdet.registry import MODELS
+
+    cfg = Config.fromfile(config)
+    detector = MODELS.build(cfg.model)
+    detector.init_weights()
+    state = read_checkpoint(checkpoint)['state_dict']
+    for key, value in detector.backbone.state_dict().items():
+        assert torch.equal(value, state[f'backbone.{key}']), key
+
+
+@pytest.mark.parametrize(
+    ('text', 'parts'),
+    [
+        ('model = dict(head=dict(num_classes=4))', ('num_classes: 4', '3 classes')),
+        ('model = dict(head=dict(in_channels=97))', ('model.head.in_channels: 97', 'has 96')),
+        (
+            "val_dataloader = dict(dataset=dict(data_prefix='train/red'))",
+            ('val_dataloader.dataset', 'no class folders'),
+        ),
+        ('model = dict(backbone=dict(widen_factor=3.0))', ('widen_factor=3.0',)),
+        ("load_from = 'absent.pth'", ('load_from', 'absent.pth does not exist')),
+    ],
+)
+def test_mistakes_end_in_one_line(trained, tmp_path, text, parts):
+    config = tmp_path / 'wrong.py'
+    config.write_text(f"_base_ = '{trained}/tiny.py'\n{text}\n")
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert_user_error(done, *parts)
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'part'),
+    [
+        (('--accumulate', 'some'), "give a number of batches, or 'auto'"),
+        (('--accumulate', 'auto', '--auto-scale-lr'), 'give one'),
+        (
+            ('--accumulate', 'auto', '--cfg-options', 'train_dataloader.batch_size=3'),
+            'do not divide the total of 1024',
+        ),
+    ],
+)
+def test_accumulation_is_checked(trained, tmp_path, arguments, part):
+    done = run('tools/train.py', trained / 'tiny.py', '--work-dir', tmp_path / 'w', *arguments)
+    assert_user_error(done, part)
+
+
+@pytest.mark.parametrize(
+    ('padding', 'top1', 'top5'), [('symmetric', 66.2, 88.4), ('same', 65.8, 89.4)]
+)
+@pytest.mark.slow
+def test_published_weights_have_their_accuracy(padding, top1, top5, tmp_path):
+    weights = facts('weights/mobilenet_v1_1.0_224_tf-slim.npz')
+    done = run(
+        'tools/test.py',
+        'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0-tf-slim_imagenet10.py',
+        *(weights, '--work-dir', tmp_path, '--cfg-options', f'model.backbone.padding={padding}'),
+        f'test_dataloader.dataset.data_root={facts("data/imagenet_10")}',
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    assert metrics['accuracy/top1'] == pytest.approx(top1, abs=0.6)
+    assert metrics['accuracy/top5'] == pytest.approx(top5, abs=0.6)
