@@ -203,8 +203,10 @@ def test_every_config_is_in_a_metafile():
     assert listed == {str(path.relative_to(REPO)) for path in (*DETECTORS, *CLASSIFIERS)}
 
 
-@pytest.mark.parametrize('folder', ['faster_rcnn', 'finetune', 'imagenet'])
+@pytest.mark.parametrize(
+    'folder', sorted({path.parent for path in (*DETECTORS, *CLASSIFIERS)}), ids=name
+)
 def test_every_folder_explains_itself(folder):
-    readme = (CONFIGS / folder / 'README.md').read_text()
-    for path in (CONFIGS / folder).rglob('*.py'):
+    readme = (folder / 'README.md').read_text()
+    for path in folder.glob('*.py'):
         assert path.name in readme, f'{path.name} is not in the README.md of its folder'

@@ -1,5 +1,5 @@
-# AlexNet's training, as in Caffe's release (bvlc_alexnet/solver.prototxt): 450k steps of 256 images,
-# learning rate 0.01, a tenth after every 100k steps, weight decay 5e-4.
+# AlexNet's training, as in Caffe's release (bvlc_alexnet/solver.prototxt): 450k steps of 256
+# images, learning rate 0.01, a tenth after every 100k steps, weight decay 5e-4.
 _base_ = './imagenet_caffe.py'
 
 epochs = 90  # 450k x 256 / 1281167 images

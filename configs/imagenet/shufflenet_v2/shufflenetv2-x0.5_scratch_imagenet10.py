@@ -1,7 +1,14 @@
-# From random weights; the learning rate of a batch of 32 and more epochs.
+# Ten classes from random weights: a higher learning rate and more epochs.
 _base_ = ['../../_base_/imagenet10.py', '../../_base_/imagenet_finetune.py']
 
 model = dict(
-    backbone=dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=(3,)),
-    head=dict(in_channels=192, num_classes=10),
+    backbone=dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=(4,)),
+    head=dict(in_channels=1024, num_classes=10),
 )
+epochs = 40
+train_cfg = dict(max_epochs=epochs, val_interval=4)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.02, by_epoch=False, end=50),
+    dict(type='CosineAnnealingLR', T_max=epochs, end=epochs, convert_to_iter_based=True),
+]
