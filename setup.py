@@ -101,6 +101,7 @@ if __name__ == '__main__':
         license='Apache-2.0',
         python_requires='>=3.10',
         packages=find_packages(include=['mmshuffle', 'mmshuffle.*']),
+        package_data={'mmshuffle.analysis.tables': ['*.json']},
         include_package_data=False,
         install_requires=INSTALL_REQUIRES,
         extras_require=EXTRAS_REQUIRE,

@@ -49,7 +49,7 @@ test_cfg = dict(type='TestLoop')
 model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
-        type='ImgDataPreprocessor',
+        type='BatchNormalizer',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -1,6 +1,6 @@
 # The training of the ShuffleNet papers (V1, section 4): 300k steps of 1024 images, learning rate
-# 0.5 falling linearly to 0, weight decay 4e-5. The authors' release leaves BatchNorm and biases out of
-# the decay, smooths the labels, and estimates the BatchNorm statistics anew at the end.
+# 0.5 falling linearly to 0, weight decay 4e-5. The authors' release leaves BatchNorm and biases out
+# of the decay, smooths the labels, and estimates the BatchNorm statistics anew at the end.
 _base_ = './runtime.py'
 
 # 300k x 1024 / 1281167 images. Counted in epochs, a run goes on from a checkpoint without reading

@@ -1,10 +1,126 @@
-"""Multiply-adds in the papers' convention."""
+"""Multiply-adds in the papers' convention, and the other costs that are counted along with them."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
+
+MULTIPLY_ADDS = (
+    'Multiply-adds are those of convolutions and fully connected layers, one multiplication with '
+    'its addition counted once; BatchNorm, activations, pooling, shuffles, additions and biases '
+    'are free.'
+)
+CONVENTION = (
+    f'{MULTIPLY_ADDS} Parameters are all of them. Activations are the output elements, and memory '
+    'access is the input, output and weight elements, of the same layers, for one image.'
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a layer, a part or a network costs on one image.
+
+    Memory access is MAC of the ShuffleNet V2 paper (sections G1 and G2), which the paper prints for
+    a 1x1 convolution of stride 1, ``h w (c1 + c2) + c1 c2 / g``. In general, for a k_h x k_w
+    convolution with g groups from (c1, h1, w1) to (c2, h2, w2) it is
+
+        ``h1 w1 c1 + h2 w2 c2 + k_h k_w c1 c2 / g``
+
+    elements: each is read or written once. A fully connected layer is the case h = w = 1.
+
+    Attributes:
+        multiply_adds: Multiply-adds of convolutions and fully connected layers.
+        parameters: All parameters, those of BatchNorm and biases too.
+        activations: Output elements of convolutions and fully connected layers.
+        memory_access: Input, output and weight elements of convolutions and fully connected layers.
+    """
+
+    multiply_adds: int = 0
+    parameters: int = 0
+    activations: int = 0
+    memory_access: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Add up two costs."""
+        mine, theirs = asdict(self), asdict(other)
+        return Cost(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass
+class LayerCounts:
+    """Costs by layer, filled while the networks of :func:`count_layers` run.
+
+    Attributes:
+        layers: Cost of every convolution and fully connected layer, by its name in the network,
+            without its parameters; a layer that runs twice counts twice.
+        outside: Multiply-adds of matrix products that are in no such layer.
+    """
+
+    layers: dict[str, Cost] = field(default_factory=dict)
+    outside: int = 0
+
+    @property
+    def idle(self) -> list[str]:
+        """Layers that did not run."""
+        return [name for name, cost in self.layers.items() if cost == Cost()]
+
+
+@contextlib.contextmanager
+def count_layers(module: nn.Module) -> Iterator[LayerCounts]:
+    """Count the layers of ``module`` that run inside the ``with`` block.
+
+    The multiply-adds are those of PyTorch's counter. Nothing needs to be computed: with ``module``
+    and its input on the meta device the pass runs on shapes alone.
+
+    Args:
+        module: Network; layers are named as in its ``named_modules``.
+
+    Yields:
+        The counts, complete when the block is left.
+    """
+    counts = LayerCounts()
+    counter = FlopCounterMode(display=False)
+    handles = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, (_ConvNd, nn.Linear)):
+            counts.layers[name] = Cost()
+            handles += _watch(layer, name, counts, counter)
+    try:
+        with torch.no_grad(), counter:
+            yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+    counts.outside = _multiply_adds(counter) - sum(c.multiply_adds for c in counts.layers.values())
+
+
+def _watch(layer: nn.Module, name: str, counts: LayerCounts, counter: FlopCounterMode) -> list:
+    """Add each run of ``layer`` to the counts; returns the handles of the hooks."""
+    started = 0
+
+    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal started
+        started = _multiply_adds(counter)
+
+    def after(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.layers[name] += Cost(
+            multiply_adds=_multiply_adds(counter) - started,
+            activations=output.numel(),
+            memory_access=inputs[0].numel() + output.numel() + layer.weight.numel(),
+        )
+
+    return [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
+
+
+def _multiply_adds(counter: FlopCounterMode) -> int:
+    # torch counts a multiplication and an addition as two operations.
+    return counter.get_total_flops() // 2
 
 
 def count_multiply_adds(module: nn.Module, shape: Sequence[int]) -> int:
@@ -20,7 +136,7 @@ def count_multiply_adds(module: nn.Module, shape: Sequence[int]) -> int:
     Returns:
         Multiply-adds of one forward pass.
     """
+    module.to('meta').eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.to('meta').eval()(torch.empty(*shape, device='meta'))
-    # torch counts a multiplication and an addition as two operations.
-    return counter.get_total_flops() // 2
+        module(torch.empty(*shape, device='meta'))
+    return _multiply_adds(counter)

@@ -20,7 +20,7 @@ class ImageClassifier(BaseModel):
     Args:
         backbone: Config of a backbone; its last output goes to the head.
         head: Config of a head, such as :class:`LinearHead`.
-        data_preprocessor: Config of the normalisation, such as mmengine's ``ImgDataPreprocessor``.
+        data_preprocessor: Config of the normalisation, such as :class:`BatchNormalizer`.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` fills backbone and head, with weights
             of any family that :func:`mmshuffle.weights.load_pretrained` knows.
     """

@@ -71,7 +71,9 @@ class PackClassInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Turn ``img``, (H, W, 3), into (3, H, W), and ``gt_label`` into a tensor."""
-        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        image = np.ascontiguousarray(results['img'])
+        planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+        cv2.split(image, list(planes))  # several times as fast as NumPy's copy of a transposed view
         return dict(
-            inputs=torch.from_numpy(image), data_samples=torch.as_tensor(results['gt_label'])
+            inputs=torch.from_numpy(planes), data_samples=torch.as_tensor(results['gt_label'])
         )

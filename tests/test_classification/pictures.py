@@ -1,9 +1,13 @@
-"""JPEGs of every kind, drawn."""
+"""JPEGs of every kind, drawn; and the command lines that read such."""
 
+import importlib.util
 import struct
+from types import ModuleType
 
 import cv2
 import numpy as np
+
+from tests.conftest import REPO
 
 SAMPLINGS = {
     '4:4:4': cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -45,3 +49,11 @@ def with_orientation(data: bytes, orientation: int, order: str = '>') -> bytes:
 def decode(data: bytes) -> np.ndarray:
     """Decode a whole image, upright."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a command line, which is quicker than to run it."""
+    spec = importlib.util.spec_from_file_location(name, REPO / 'tools' / f'{name}.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool

@@ -18,7 +18,7 @@ def classifier(**head) -> ImageClassifier:
         backbone=BACKBONE,
         head={**dict(type='LinearHead', in_channels=192, num_classes=5), **head},
         data_preprocessor=dict(
-            type='ImgDataPreprocessor', mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
+            type='BatchNormalizer', mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True
         ),
     )
     model = MODELS.build(cfg)

@@ -107,6 +107,15 @@ def test_reduction_leaves_enough_pixels():
     assert largest_reduction(Box(0, 0, 4000, 4000), 224) == 8
 
 
+def test_reduced_parts_are_the_nearest_and_move_by_whole_mcus():
+    assert Box(3, 6, 10, 9).reduced(4) == Box(1, 2, 2, 2)
+    assert Box(0, 0, 1, 1).reduced(8) == Box(0, 0, 1, 1)
+    for x in range(16):
+        for width in range(1, 12):
+            near, far = Box(x, 0, width, 9).reduced(4), Box(x + 24, 0, width, 9).reduced(4)
+            assert (far.x - near.x, far.width) == (6, near.width)
+
+
 def test_a_header_that_does_not_match_is_refused():
     data = jpeg(picture(70, 101))
     other = dataclasses.replace(read_header(data), height=90)
@@ -146,6 +155,13 @@ def test_turbojpeg_complains_of_damage_in_the_part(library):
     assert library.decode(damaged, header, Box(20, 20, 150, 110), 1) is None
     broken = data[:middle] + b'\xff\xc4\x00\x05' + data[middle:]
     assert library.decode(broken, header, Box(20, 20, 150, 110), 1) is None
+    # The complaint is the same as that of the rows that are left out below a part.
+    marked = jpeg(picture(135, 201), '4:4:4', interval=7)
+    marker = marked.index(b'\xff\xd1', header.scan_at)
+    extraneous = marked[:marker] + b'123456' + marked[marker:]
+    header = read_header(extraneous)
+    assert library.decode(marked, header, Box(20, 20, 150, 60), 1) is not None
+    assert library.decode(extraneous, header, Box(20, 20, 150, 60), 1) is None
 
 
 def test_absent_library_is_named_with_its_package(monkeypatch):

@@ -1,9 +1,6 @@
 """Restart intervals cut out of a JPEG decode to the same pixels."""
 
-import os
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -12,8 +9,15 @@ import pytest
 from mmshuffle.classification import restart
 from mmshuffle.classification.decoding import Box, decode_with_cv2, read_header
 from mmshuffle.errors import UserError
-from tests.conftest import REPO, facts
-from tests.test_classification.pictures import SAMPLINGS, decode, jpeg, picture, with_orientation
+from tests.conftest import facts
+from tests.test_classification.pictures import (
+    SAMPLINGS,
+    decode,
+    jpeg,
+    load_tool,
+    picture,
+    with_orientation,
+)
 
 # 12 columns and 9 rows of MCUs at 4:2:0; in the other samplings more.
 HEIGHT, WIDTH = 135, 192
@@ -106,12 +110,6 @@ def test_markers_leave_the_pixels_alone(jpegtran):
         np.testing.assert_array_equal(decode_with_cv2(*cut, 1), box.of(decode(data)))
 
 
-def run(*args, **env) -> subprocess.CompletedProcess:
-    command = [sys.executable, '-W', 'ignore', 'tools/add_restart_markers.py', *map(str, args)]
-    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1', **env}
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO, timeout=120)
-
-
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / 'images' / 'class'
@@ -124,11 +122,10 @@ def images(tmp_path):
     return folder.parent
 
 
-def test_the_tool_copies_a_folder(jpegtran, images, tmp_path):
-    copies = tmp_path / 'copies'
-    done = run(images, copies, '--workers', 2)
-    assert done.returncode == 0, done.stderr
-    assert '4 files copied, 2 of them with restart markers' in done.stdout
+def test_the_tool_copies_a_folder(jpegtran, images, tmp_path, capsys):
+    tool, copies = load_tool('add_restart_markers'), tmp_path / 'copies'
+    tool.main([str(images), str(copies), '--workers', '2'])
+    assert '4 files copied, 2 of them with restart markers' in capsys.readouterr().out
     for name in ('plain.jpg', 'turned.JPEG'):
         before, after = ((f / 'class' / name).read_bytes() for f in (images, copies))
         assert restart.grid_of(read_header(after)) and not restart.grid_of(read_header(before))
@@ -137,17 +134,20 @@ def test_the_tool_copies_a_folder(jpegtran, images, tmp_path):
     for name in ('broken.jpg', 'other.png'):
         assert (copies / 'class' / name).read_bytes() == (images / 'class' / name).read_bytes()
     (copies / 'class' / 'plain.jpg').unlink()
-    assert '1 files copied' in run(images, copies).stdout
+    tool.main([str(images), str(copies)])
+    assert '1 files copied' in capsys.readouterr().out
 
 
-def test_the_tool_refuses_in_one_line(images, tmp_path):
-    for args, env, message in (
-        ((tmp_path / 'none', tmp_path / 'copies'), {}, 'is no folder'),
-        ((images, images / 'copies'), {}, 'give a folder outside of it'),
-        ((images, images / 'class' / 'plain.jpg'), {}, 'is a file'),
-        ((images, tmp_path / 'copies'), {'PATH': str(tmp_path)}, 'libjpeg-turbo-progs'),
+def test_the_tool_refuses_in_one_line(images, tmp_path, monkeypatch):
+    tool, copies = load_tool('add_restart_markers'), tmp_path / 'copies'
+    for source, target, message in (
+        (tmp_path / 'none', copies, 'is no folder'),
+        (images, images / 'copies', 'give a folder outside of it'),
+        (images, images / 'class' / 'plain.jpg', 'is a file'),
     ):
-        done = run(*args, **env)
-        assert done.returncode == 2 and 'Traceback' not in done.stderr
-        assert message in done.stderr
-    assert not (tmp_path / 'copies').exists()
+        with pytest.raises(UserError, match=message):
+            tool.main([str(source), str(target)])
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(UserError, match='libjpeg-turbo-progs'):
+        tool.main([str(images), str(copies)])
+    assert not copies.exists()

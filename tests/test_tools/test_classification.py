@@ -190,3 +190,28 @@ def test_published_weights_have_their_accuracy(padding, top1, top5, tmp_path):
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     assert metrics['accuracy/top1'] == pytest.approx(top1, abs=0.6)
     assert metrics['accuracy/top5'] == pytest.approx(top5, abs=0.6)
+
+
+def test_several_seeds_are_trained_once_and_averaged(tmp_path):
+    data = write_folders(tmp_path / 'data', images=2, size=32)
+    config = write_config(tmp_path, data, epochs=1)
+    arguments = ('tools/train_seeds.py', config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folders = [tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4)]
+    found = [history(folder)[-1]['metrics']['accuracy/top1'] for folder in folders]
+    content = json.loads((tmp_path / 'w' / 'seeds.json').read_text())
+    assert content['values'] == {str(config): found}
+    assert f'| tiny.py | {sum(found) / 2:.1f} |' in done.stdout
+    seeds = [read_checkpoint(folder / 'epoch_1.pth')['meta']['seed'] for folder in folders]
+    assert seeds == [3, 4]
+    # The finished run is not trained again, the other is.
+    (folders[1] / 'history.json').unlink()
+    (folders[0] / 'epoch_1.pth').unlink()
+    again = run(*arguments)
+    assert again.returncode == 0 and again.stdout == done.stdout
+    assert not (folders[0] / 'epoch_1.pth').exists() and (folders[1] / 'history.json').exists()
+    assert_user_error(run(*arguments, '--metric', 'accuracy/top9'), 'has no accuracy/top9')
+    silent = tmp_path / 'silent.py'
+    silent.write_text("_base_ = './tiny.py'\ncustom_hooks = []\n")
+    assert_user_error(run('tools/train_seeds.py', silent), 'HistoryHook')

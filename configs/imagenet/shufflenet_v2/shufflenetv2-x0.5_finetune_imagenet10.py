@@ -1,5 +1,5 @@
-# From pretrained weights to ten classes. The last layers learn faster: the classifier is new, and so
-# is Conv5 where the weights have none (allow_missing=['stages.4.'] in init_cfg).
+# From pretrained weights to ten classes. The last layers learn faster: the classifier is new, and
+# so is Conv5 where the weights have none (allow_missing=['stages.4.'] in init_cfg).
 _base_ = ['../../_base_/imagenet10.py', '../../_base_/imagenet_finetune.py']
 
 model = dict(

@@ -1,0 +1,120 @@
+"""What runs of this project measured: the figures of tests, and latencies."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmshuffle.errors import UserError
+
+# tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
+METRICS = ('metrics.json', '*/metrics.json', '*/*/metrics.json')
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tested checkpoint.
+
+    Attributes:
+        path: Its ``metrics.json``.
+        checkpoint: The checkpoint file.
+        metrics: Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in
+            percent, ``coco/bbox_mAP`` as a fraction.
+    """
+
+    path: Path
+    checkpoint: str
+    metrics: dict[str, float]
+
+    @property
+    def top1_error(self) -> float | None:
+        """Top-1 error in percent."""
+        return _error(self.metrics.get('accuracy/top1'))
+
+    @property
+    def top5_error(self) -> float | None:
+        """Top-5 error in percent."""
+        return _error(self.metrics.get('accuracy/top5'))
+
+    @property
+    def coco_map(self) -> float | None:
+        """COCO AP in percent."""
+        found = self.metrics.get('coco/bbox_mAP')
+        return None if found is None else 100 * found
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """The figures of one latency file.
+
+    Attributes:
+        name: The file's name, without its ending.
+        median_ms: Milliseconds by the name of the config and the image's height and width.
+    """
+
+    name: str
+    median_ms: dict[tuple[str, tuple[int, int]], float]
+
+
+def _error(accuracy: float | None) -> float | None:
+    return None if accuracy is None else 100 - accuracy
+
+
+def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
+    """Find tested checkpoints.
+
+    Args:
+        folders: Work dirs of runs, or folders of them; one that does not exist has none.
+
+    Returns:
+        Runs by the name of their config; the newest where a config was tested several times.
+
+    Raises:
+        UserError: A ``metrics.json`` is not one that ``tools/test.py`` writes.
+    """
+    found: dict[str, Run] = {}
+    for folder in folders:
+        for path in (path for pattern in METRICS for path in Path(folder).glob(pattern)):
+            content = _read(path, ('config', 'checkpoint', 'metrics'))
+            run = Run(path, content['checkpoint'], content['metrics'])
+            name = Path(content['config']).stem
+            if name not in found or found[name].path.stat().st_mtime < path.stat().st_mtime:
+                found[name] = run
+    return found
+
+
+def read_latencies(path: str | Path) -> Latencies:
+    """Read a latency file: ``{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}``.
+
+    Other keys are passed over. ``config`` is a path, or a name as in :func:`.shipped.names`.
+
+    Raises:
+        UserError: There is no such file, or it has another form.
+    """
+    results = _read(Path(path), ('results',))['results']
+    try:
+        figures = {
+            (Path(r['config']).name.removesuffix('.py'), tuple(map(int, r['shape']))): float(
+                r['median_ms']
+            )
+            for r in results
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{path}: every entry of results needs config, shape [H, W] and median_ms ({error})'
+        ) from None
+    return Latencies(Path(path).stem, figures)
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read a JSON object that has ``keys``."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}') from None
+    except ValueError as error:
+        raise UserError(f'{path} is not JSON: {error}') from None
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise UserError(f'{path} is another kind of file: it needs {", ".join(keys)}')
+    return content

@@ -1,0 +1,221 @@
+"""A comparison as a plot: accuracy against multiply-adds, and against latency.
+
+One colour a family; hollow marks are published figures, filled ones measured.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmshuffle.errors import UserError
+
+from .comparison import Compared
+from .tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colour and mark of a family: the project's own networks look the same in every plot, and the
+# others share the rest. The mark is for readers who do not tell the colours apart.
+FAMILY_STYLES = {
+    'ShuffleNet V1': ('#0072b2', 'o'),
+    'ShuffleNet V2': ('#d55e00', 's'),
+    'MobileNet V1': ('#009e73', '^'),
+    'MobileNet V2': ('#cc79a7', 'v'),
+    'Xception': ('#e69f00', 'D'),
+    'SqueezeNet': ('#56b4e9', 'P'),
+    'AlexNet': ('#7a5230', 'X'),
+}
+OTHER_STYLES = (
+    ('#555555', 'o'),
+    ('#8c564b', 's'),
+    ('#9467bd', '^'),
+    ('#bcbd22', 'v'),
+    ('#17becf', 'D'),
+    ('#7f7f7f', 'P'),
+)
+FILLS = {
+    'none': 'published',
+    'full': 'measured',
+    'bottom': 'measured time,\npublished accuracy',
+}
+MAX_LABELLED = 20
+LABEL_WIDTH, LABEL_HEIGHT = 90, 7  # in points
+Style = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark of the plot.
+
+    Attributes:
+        x: Multiply-adds in M, or latency in ms.
+        y: Accuracy or AP in percent.
+        row: Whose it is.
+        fill: ``'none'`` for published figures, ``'full'`` for measured ones, ``'bottom'`` for a
+            measured latency at a published accuracy.
+    """
+
+    x: float
+    y: float
+    row: Compared
+    fill: str
+
+
+def cost_points(rows: Sequence[Compared]) -> list[Point]:
+    """Accuracy against multiply-adds: published against the printed cost, measured at our count."""
+    points = []
+    for r in rows:
+        published, measured = accuracies(r)
+        printed = r.row.multiply_adds[0] if r.row.multiply_adds else r.multiply_adds
+        if published is not None and printed is not None:
+            points.append(Point(printed, published, r, 'none'))
+        if measured is not None and r.multiply_adds is not None:
+            points.append(Point(r.multiply_adds, measured, r, 'full'))
+    return points
+
+
+def latency_points(rows: Sequence[Compared]) -> list[Point]:
+    """Accuracy against the time of one image."""
+    points = []
+    for r in rows:
+        published, measured = accuracies(r)
+        if published is not None and r.row.latency_ms is not None:
+            points.append(Point(r.row.latency_ms, published, r, 'none'))
+        for milliseconds in r.latency_ms.values():
+            if measured is not None:
+                points.append(Point(milliseconds, measured, r, 'full'))
+            elif published is not None:
+                points.append(Point(milliseconds, published, r, 'bottom'))
+    return points
+
+
+def accuracies(row: Compared) -> tuple[float | None, float | None]:
+    """Published and measured top-1 accuracy, or COCO AP, in percent."""
+    if 'coco_map' in row.row.published:
+        return row.row.published['coco_map'], row.run and row.run.coco_map
+    published, measured = row.row.top1_error, row.run and row.run.top1_error
+    return tuple(None if error is None else 100 - error for error in (published, measured))
+
+
+def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
+    """Draw a comparison.
+
+    Returns:
+        A PNG file, or None where the table has no accuracy.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    printed = any(row.row.multiply_adds for row in rows)
+    panels = [
+        ('multiply-adds, M' if printed else 'multiply-adds (counted), M', cost_points(rows)),
+        ('time of one image, ms', latency_points(rows)),
+    ]
+    panels = [(label, points) for label, points in panels if points]
+    if not panels:
+        return None
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(
+            'matplotlib is not installed, so there is no plot: pip install matplotlib'
+        ) from None
+    figure = Figure(figsize=(6.4 * len(panels) + 1.2, 5.2), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(f'{table.source}\n{table.title}', fontsize=10)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    styles = family_styles([row.row.family for row in rows])
+    for axis, (label, points) in zip(axes, panels):
+        _draw_panel(axis, points, styles)
+        axis.set_xlabel(label)
+    of_coco = 'coco_map' in table.columns
+    axes[0].set_ylabel('COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %')
+    _add_legend(figure, [point for _, points in panels for point in points], styles)
+    stream = io.BytesIO()
+    figure.savefig(stream, format='png', dpi=150)
+    return stream.getvalue()
+
+
+def family_styles(families: Sequence[str]) -> dict[str, Style]:
+    """Colour and mark of each family, the same in every plot for the project's own networks."""
+    names = list(dict.fromkeys(families))
+    others = [name for name in names if name not in FAMILY_STYLES]
+    spare = {name: OTHER_STYLES[i % len(OTHER_STYLES)] for i, name in enumerate(others)}
+    return {name: FAMILY_STYLES.get(name) or spare[name] for name in names}
+
+
+def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style]) -> None:
+    for point in points:
+        colour, marker = styles[point.row.row.family]
+        axis.plot(point.x, point.y, **_mark(colour, marker, point.fill))
+    axis.set_xscale('log')
+    ticks = _ticks(min(p.x for p in points), max(p.x for p in points))
+    axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+    axis.minorticks_off()
+    axis.margins(x=0.15, y=0.08)
+    axis.grid(color='0.9')
+    axis.set_axisbelow(True)
+    axis.spines[['top', 'right']].set_visible(False)
+    published = [point for point in points if point.fill == 'none']
+    if len(published) <= MAX_LABELLED:
+        _label(axis, published)
+
+
+def _label(axis: 'Axes', points: Sequence[Point]) -> None:
+    """Write the models beside their marks, from above downwards and none on another."""
+    to_dots = axis.transData.transform
+    dots_per_point = axis.figure.dpi / 72
+    placed: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: -p.y):
+        x, y = to_dots((point.x, point.y)) / dots_per_point
+        at = y + LABEL_HEIGHT / 2
+        for other_x, other_at in placed:
+            if abs(other_x - x) < LABEL_WIDTH and abs(other_at - at) < LABEL_HEIGHT:
+                at = other_at - LABEL_HEIGHT
+        placed.append((x, at))
+        axis.annotate(
+            point.row.row.model,
+            (point.x, point.y),
+            xytext=(6, at - y),
+            textcoords='offset points',
+            fontsize=6,
+            color='0.35',
+        )
+
+
+def _mark(colour: str, marker: str, fill: str) -> dict:
+    return dict(
+        linestyle='none',
+        marker=marker,
+        color=colour,
+        fillstyle=fill,
+        markerfacecoloralt='white',
+        markersize=7,
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers, 1, 2 and 5 a decade, from below the lowest to above the highest."""
+    ladder = [base * 10.0**power for power in range(-3, 7) for base in (1, 2, 5)]
+    first = max((i for i, tick in enumerate(ladder) if tick <= low), default=0)
+    last = next((i for i, tick in enumerate(ladder) if tick >= high), len(ladder) - 1)
+    return ladder[first : last + 1]
+
+
+def _add_legend(figure: 'Figure', points: Sequence[Point], styles: dict[str, Style]) -> None:
+    """Name the families by colour, and what hollow and filled mean, as far as they occur."""
+    from matplotlib.lines import Line2D
+
+    families = {point.row.row.family for point in points}
+    fills = {point.fill for point in points}
+    entries = [(name, *style, 'full') for name, style in styles.items() if name in families]
+    entries += [(label, '0.3', 'o', fill) for fill, label in FILLS.items() if fill in fills]
+    marks = [
+        Line2D([], [], label=label, **_mark(colour, marker, fill))
+        for label, colour, marker, fill in entries
+    ]
+    figure.legend(handles=marks, loc='outside right upper', frameon=False, fontsize=8)

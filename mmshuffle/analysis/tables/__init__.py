@@ -1,0 +1,178 @@
+"""The papers' tables of these networks, as data: one JSON file a paper, one row a line.
+
+Figures are as printed, in the units of :data:`COLUMNS`; differences between columns, which anyone
+can take, are left out. A table that prints several models, groups or image sizes side by side has a
+row for each.
+"""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmshuffle.errors import UserError
+
+# Every figure that a row may have: what it is, and its unit.
+COLUMNS = {
+    'multiply_adds_m': 'multiply-adds, M',
+    'multiply_adds_g': 'multiply-adds, G',
+    'parameters_m': 'parameters, M',
+    'size_mb': 'size, MB',
+    'top1_error': 'top-1 error, %',
+    'top1_accuracy': 'top-1 accuracy, %',
+    'top5_accuracy': 'top-5 accuracy, %',
+    'coco_map': 'COCO AP, %',
+    'latency_ms': 'latency, ms',
+    'arm_images_per_s': 'ARM, images/s',
+    'cpu_images_per_s': 'CPU, images/s',
+    'gpu_images_per_s': 'GPU, images/s',
+    'gpu_batches_per_s': 'GPU, batches/s',
+    'gpu_batch_size': 'GPU, batch size',
+    'arm_channels': 'ARM, channels',
+    'cpu_channels': 'CPU, channels',
+    'gpu_channels': 'GPU, channels',
+    **{f'stage{i}_channels': f'Stage{i}, channels' for i in (2, 3, 4)},
+    **{f'conv{i}_channels': f'conv{i}, channels' for i in range(1, 7)},
+    'bits': 'bits',
+    'compression_ratio': 'times smaller',
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model with its published figures.
+
+    Exactly one of ``config``, ``later`` and ``unbuildable`` is set.
+
+    Attributes:
+        model: The paper's label, with what tells rows of one label apart.
+        family: Networks that a plot draws in one colour.
+        published: Figures by the names of :data:`COLUMNS`.
+        shape: Height and width of the image.
+        config: Path of the config from the root of the project.
+        later: Why the project cannot build it yet.
+        unbuildable: Why nobody can build it, or not as part of this project.
+        pretrained: Config whose training gives a detector its backbone.
+        difference: Why the counted cost is not the printed one.
+    """
+
+    model: str
+    family: str
+    published: dict[str, float | str]
+    shape: tuple[int, int] = (224, 224)
+    config: str | None = None
+    later: str | None = None
+    unbuildable: str | None = None
+    pretrained: str | None = None
+    difference: str | None = None
+
+    @property
+    def multiply_adds(self) -> tuple[float, float] | None:
+        """Published multiply-adds and half a unit of their last printed digit, both in M."""
+        for name, unit in (('multiply_adds_m', 1), ('multiply_adds_g', 1000)):
+            if name in self.published:
+                value = self.published[name]
+                return value * unit, half_a_digit(value) * unit
+        return None
+
+    @property
+    def parameters(self) -> tuple[float, float] | None:
+        """Published parameters and half a unit of their last printed digit, both in M.
+
+        A printed size in MB, of 2^20 bytes, stands for parameters of 32 bits, unless others are
+        printed.
+        """
+        if 'bits' in self.published:
+            return None
+        for name, unit in (('parameters_m', 1), ('size_mb', 2**20 / 4e6)):
+            if name in self.published:
+                value = self.published[name]
+                return value * unit, half_a_digit(value) * unit
+        return None
+
+    @property
+    def top1_error(self) -> float | None:
+        """Published top-1 error in percent."""
+        if 'top1_accuracy' in self.published:
+            return round(100 - self.published['top1_accuracy'], 2)
+        return self.published.get('top1_error')
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether an accuracy is published, for which a network must be trained."""
+        return self.top1_error is not None or 'coco_map' in self.published
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Published time of one image on the slowest device of the table, in milliseconds."""
+        for name in ('arm_images_per_s', 'cpu_images_per_s'):
+            if name in self.published:
+                return 1000 / self.published[name]
+        return self.published.get('latency_ms')
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper.
+
+    Attributes:
+        name: Paper and table, such as ``shufflenet_v1/table5``.
+        source: Paper, version and number of the table.
+        title: What it shows.
+        rows: Its rows.
+        note: What a reader must know to compare with it.
+    """
+
+    name: str
+    source: str
+    title: str
+    rows: tuple[Row, ...]
+    note: str = ''
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the figures that its rows have, in the order of :data:`COLUMNS`."""
+        return [name for name in COLUMNS if any(name in row.published for row in self.rows)]
+
+
+def half_a_digit(value: float) -> float:
+    """Half a unit of the last digit with which a number is printed: 0.05 of 2.3, 0.5 of 140."""
+    return 0.5 * 10.0 ** -len(str(value).partition('.')[2])
+
+
+@functools.cache
+def load_tables() -> dict[str, Table]:
+    """All tables by name."""
+    tables = {}
+    for path in sorted(Path(__file__).parent.glob('*.json')):
+        paper = json.loads(path.read_text(encoding='utf-8'))
+        for key, content in paper['tables'].items():
+            name = f'{path.stem}/{key}'
+            tables[name] = Table(
+                name=name,
+                source=f'{paper["paper"]} ({paper["reference"]}), {content["number"]}',
+                title=content['title'],
+                rows=tuple(map(_read_row, content['rows'])),
+                note=content.get('note', ''),
+            )
+    return tables
+
+
+def _read_row(content: dict[str, Any]) -> Row:
+    shape = {'shape': tuple(content['shape'])} if 'shape' in content else {}
+    return Row(**{**content, **shape})
+
+
+def load_table(name: str) -> Table:
+    """One table.
+
+    Raises:
+        UserError: There is none of this name.
+    """
+    tables = load_tables()
+    if name not in tables:
+        near = [key for key in tables if name and key.endswith(name.rpartition('/')[2])]
+        hint = f'; near: {", ".join(near)}' if near else ''
+        raise UserError(f'no table {name}: --list names them{hint}')
+    return tables[name]

@@ -1,0 +1,290 @@
+"""Published, counted and measured figures meet in the right row."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmshuffle.analysis import plot, report, shipped
+from mmshuffle.analysis.commands import Planner
+from mmshuffle.analysis.comparison import Compared, agrees, compare, count_states
+from mmshuffle.analysis.measured import Run, find_runs, read_latencies
+from mmshuffle.analysis.tables import Row, Table, load_table
+from mmshuffle.errors import UserError
+from tests.conftest import REPO
+
+SHUFFLENET = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g8_300k_imagenet.py'
+DETECTOR = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
+MOBILENET = 'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0_300k_imagenet.py'
+
+
+def write_metrics(folder: Path, config: str, metrics: dict, checkpoint: str = 'a.pth') -> Path:
+    folder.mkdir(parents=True)
+    path = folder / 'metrics.json'
+    path.write_text(json.dumps(dict(config=config, checkpoint=checkpoint, metrics=metrics)))
+    return path
+
+
+def make_table(*rows: Row) -> Table:
+    return Table('paper/table1', 'Paper, Table 1', 'Networks', rows)
+
+
+def test_measured_figures_are_found_and_set_against_the_published(tmp_path):
+    write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 67.5, 'accuracy/top5': 87.75})
+    write_metrics(tmp_path / 'runs' / 'b', DETECTOR, {'coco/bbox_mAP': 0.153})
+    runs = find_runs([tmp_path / 'a', tmp_path / 'runs', tmp_path / 'nowhere'])
+    rows = list(compare(load_table('shufflenet_v1/table5'), runs))
+    (found,) = [row for row in rows if row.run]
+    assert (found.row.model, found.row.top1_error) == ('ShuffleNet 1x (g=8)', 32.4)
+    assert (found.run.top1_error, found.run.top5_error) == (32.5, 12.25)
+    (found,) = [row for row in compare(load_table('mobilenet_v1/table13'), runs) if row.run]
+    assert found.run.coco_map == pytest.approx(15.3)
+    assert count_states(rows)['measured'] == 1
+
+
+def test_the_newest_of_several_tests_of_a_config_counts(tmp_path):
+    old = write_metrics(tmp_path / 'z', SHUFFLENET, {'accuracy/top1': 10.0})
+    write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 60.0})
+    os.utime(old, (1, 1))
+    assert find_runs([tmp_path])[Path(SHUFFLENET).stem].top1_error == 40.0
+
+
+def test_latencies_belong_to_a_config_and_an_image_size(tmp_path):
+    path = tmp_path / 'board.json'
+    results = [
+        dict(config=SHUFFLENET, shape=[224, 224], median_ms=31.5, p90_ms=33),
+        dict(config='shufflenetv1-x0.5-g3', shape=[480, 640], median_ms=90),
+    ]
+    path.write_text(json.dumps(dict(results=results)))
+    latencies = [read_latencies(path)]
+    (row,) = [r for r in compare(load_table('shufflenet_v1/table5'), {}, latencies) if r.latency_ms]
+    assert row.row.config == SHUFFLENET and row.latency_ms == {'board': 31.5}
+    (row,) = [r for r in compare(load_table('shufflenet_v1/table8'), {}, latencies) if r.latency_ms]
+    assert row.row.shape == (480, 640) and row.row.latency_ms == 87.4 and row.measured
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('{', 'is not JSON'),
+        ('[]', 'needs results'),
+        ('{"results": [{"config": "a", "shape": [1, 2]}]}', 'median_ms'),
+        ('{"results": [{"config": "a", "shape": 3, "median_ms": 1}]}', 'needs config, shape'),
+    ],
+)
+def test_a_broken_latency_file_is_named(tmp_path, content, words):
+    path = tmp_path / 'l.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match=words) as error:
+        read_latencies(path)
+    assert str(path) in str(error.value)
+
+
+def test_absent_and_broken_files_are_named(tmp_path):
+    with pytest.raises(UserError, match='No such file'):
+        read_latencies(tmp_path / 'none.json')
+    (tmp_path / 'metrics.json').write_text('{"metrics": {}}')
+    with pytest.raises(UserError, match='needs config, checkpoint, metrics'):
+        find_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ('published', 'counted', 'same'),
+    [
+        ((140, 0.5), 141.4, True),  # 1 %
+        ((140, 0.5), 141.5, False),
+        ((13, 0.5), 13.5, True),  # rounding
+        ((13, 0.5), 12.4, False),
+        ((1.4, 0.05), 1.35, True),
+        (None, 5.0, True),
+    ],
+)
+def test_costs_agree_within_a_percent_or_their_rounding(published, counted, same):
+    assert agrees(published, counted) is same
+
+
+def test_published_figures_are_compared_in_one_unit():
+    row = Row('a', 'b', dict(multiply_adds_g=2.3, size_mb=4.8, top1_accuracy=57.5))
+    assert row.multiply_adds == (2300, pytest.approx(50))
+    # 1,248,424 parameters of 32 bits are 4.76 MB of 2^20 bytes.
+    assert row.parameters[0] == pytest.approx(1.2583, abs=1e-4)
+    assert agrees(row.parameters, 1.248424)
+    assert row.top1_error == 42.5
+
+
+def test_markdown_says_what_is_missing_and_why():
+    published = dict(multiply_adds_m=140, top1_error=32.4)
+    table = make_table(
+        Row('Net', 'ShuffleNet V1', published, config=SHUFFLENET),
+        Row('Ghost', 'ShuffleNet V1', published, config='configs/imagenet/ghost.py'),
+        Row('Rival', 'Rival', published, unbuildable='another project'),
+        Row('Plan', 'Plan', published, later='next year'),
+    )
+    text = report.to_markdown(table, list(compare(table)))
+    lines = text.splitlines()
+    (line,) = [line for line in lines if line.startswith('| Net |')]
+    cells = [cell.strip() for cell in line.strip('|').split('|')]
+    assert cells == ['Net', 'shufflenetv1-x1.0-g8', '140', '138.4', '-1.2 %', '32.4', '-']
+    assert '4 rows: 1 built, 1 counted, 0 measured.' in lines
+    assert '* Ghost: configs/imagenet/ghost.py does not exist yet.' in lines
+    assert '* Rival: not built: another project.' in lines
+    assert '* Plan: not built yet: next year.' in lines
+    assert any('Net: multiply-adds 138.366 M, printed 140 M; no reason' in line for line in lines)
+    assert len({line.count('|') for line in lines if line.startswith('|')}) == 1
+
+
+def test_a_config_that_cannot_be_built_does_not_stop_the_table(monkeypatch, tmp_path):
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs' / 'bad.py').write_text("model = dict(type='ShuffleNetV1', groups=5)\n")
+    monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
+    (row,) = compare(make_table(Row('Bad', 'B', dict(top1_error=1), config='configs/bad.py')))
+    assert row.cost is None and 'groups=5' in row.missing
+
+
+def test_csv_has_every_figure(tmp_path):
+    write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 67.5, 'accuracy/top5': 87.75})
+    table = load_table('shufflenet_v1/table5')
+    rows = list(compare(table, find_runs([tmp_path])))
+    read = list(csv.DictReader(io.StringIO(report.to_csv(table, rows))))
+    assert [line['model'] for line in read] == [row.model for row in table.rows]
+    (line,) = [line for line in read if line['config'] == SHUFFLENET]
+    assert line['published multiply_adds_m'] == '140' and line['published top1_error'] == '32.4'
+    counted = next(row.cost for row in rows if row.run).total.multiply_adds
+    assert line['counted multiply_adds'] == str(counted)
+    assert float(line['multiply_adds difference %']) == pytest.approx(-1.167, abs=1e-3)
+    assert line['measured top1_error'] == '32.5'
+    assert line['metrics file'] == str(tmp_path / 'a' / 'metrics.json')
+
+
+def test_accuracies_of_a_plot_are_where_they_belong():
+    row = Row('Net', 'N', dict(multiply_adds_m=140, top1_error=32.4, arm_images_per_s=20.0))
+    run = Run(Path('m'), 'c', {'accuracy/top1': 67.0})
+    cost = next(compare(make_table(Row('a', 'b', {}, config=SHUFFLENET)))).cost
+    both = Compared(row, cost=cost, run=run, latency_ms={'board': 60.0})
+    points = [(round(p.x), p.y, p.fill) for p in plot.cost_points([both])]
+    assert points == [(140, 67.6, 'none'), (138, 67.0, 'full')]
+    points = [(p.x, p.y, p.fill) for p in plot.latency_points([both])]
+    assert points == [(50.0, 67.6, 'none'), (60.0, 67.0, 'full')]
+    untested = Compared(row, cost=cost, latency_ms={'board': 60.0})
+    assert [(p.x, p.y, p.fill) for p in plot.latency_points([untested])][1:] == [
+        (60.0, 67.6, 'bottom')
+    ]
+
+
+def test_a_plot_is_drawn_where_there_is_an_accuracy():
+    pytest.importorskip('matplotlib')
+    table = load_table('shufflenet_v2/table8')
+    content = plot.draw(table, [Compared(row) for row in table.rows])
+    assert content.startswith(b'\x89PNG')
+    speeds = load_table('shufflenet_v2/table1')
+    assert plot.draw(speeds, [Compared(row) for row in speeds.rows]) is None
+
+
+def test_a_plot_without_matplotlib_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'matplotlib.backends.backend_agg', None)
+    table = load_table('shufflenet_v1/table5')
+    with pytest.raises(UserError, match='pip install matplotlib'):
+        plot.draw(table, [Compared(row) for row in table.rows])
+
+
+def test_families_have_different_looks():
+    styles = plot.family_styles([row.family for row in load_table('shufflenet_v2/table8').rows])
+    assert len(set(styles.values())) == len(styles) > 8
+
+
+def plan(table: str, runs: dict | None = None, **kwargs) -> list[str]:
+    rows = list(compare(load_table(table), runs))
+    return [line for line in Planner(runs or {}, **kwargs).plan(rows) if line[0] != '#']
+
+
+def test_commands_train_and_test_every_config_once():
+    lines = plan('shufflenet_v1/table8')
+    configs = [shlex.split(line)[2] for line in lines]
+    networks = list(dict.fromkeys(configs))
+    assert configs == [config for config in networks for _ in range(2)] and len(networks) >= 4
+    for train, test in zip(lines[::2], lines[1::2], strict=True):
+        config = shlex.split(train)[2]
+        epochs = Config.fromfile(REPO / config).train_cfg.max_epochs
+        # 128 images a batch do not make 1024 on one device.
+        assert train == f'python tools/train.py {config} --accumulate auto'
+        checkpoint = f'work_dirs/{Path(config).stem}/epoch_{epochs}.pth'
+        assert test == f'python tools/test.py {config} {checkpoint}'
+
+
+def test_commands_use_the_launch_scripts_and_the_given_folder():
+    train, test = plan('shufflenet_v1/table2', gpus=8, folder='runs')[:2]
+    config = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g1_300k_imagenet.py'
+    place = f'--work-dir runs/{Path(config).stem}'
+    assert train == f'tools/dist_train.sh {config} 8 {place}'
+    assert test == f'tools/dist_test.sh {config} runs/{Path(config).stem}/epoch_240.pth 8 {place}'
+    # Three cards of 128 images never make 1024.
+    assert plan('shufflenet_v1/table2', gpus=3)[0].endswith(f'{config} 3 --auto-scale-lr')
+
+
+def test_a_detector_starts_from_its_trained_backbone():
+    lines = plan('mobilenet_v1/table13', gpus=8)
+    assert [shlex.split(line)[1] for line in lines][:4] == [MOBILENET] * 2 + [DETECTOR] * 2
+    checkpoint = f'work_dirs/{Path(MOBILENET).stem}/epoch_240.pth'
+    options = shlex.split(lines[2].partition('--cfg-options ')[2])
+    assert f'model.backbone.init_cfg.checkpoint={checkpoint}' in options
+    assert f'model.roi_head.shared_head.init_cfg.checkpoint={checkpoint}' in options
+    assert lines[1].split()[2] == checkpoint
+    cfg = Config.fromfile(REPO / DETECTOR)
+    keys = {option.partition('=')[0] for option in options}
+    assert all(_has(cfg, key) for key in keys)
+
+
+def _has(cfg: Config, key: str) -> bool:
+    for name in key.split('.'):
+        if name not in cfg:
+            return False
+        cfg = cfg[name]
+    return True
+
+
+def test_what_is_measured_is_not_run_again():
+    mobilenet = Run(Path('m'), 'trained/best.pth', {'accuracy/top1': 70.0})
+    lines = plan('mobilenet_v1/table13', {Path(MOBILENET).stem: mobilenet}, gpus=8)
+    assert not any('/imagenet/' in line.split()[1] for line in lines)
+    assert 'model.backbone.init_cfg.checkpoint=trained/best.pth' in lines[0]
+    detector = Run(Path('m'), 'd.pth', {'coco/bbox_mAP': 0.2})
+    assert all(
+        DETECTOR not in line
+        for line in plan('mobilenet_v1/table13', {Path(DETECTOR).stem: detector}, gpus=8)
+    )
+
+
+def test_a_backbone_trained_on_another_input_brings_it_along(monkeypatch, tmp_path):
+    source = tmp_path / 'configs' / 'net.py'
+    source.parent.mkdir()
+    shared = 'train_dataloader = dict(batch_size=2)\ntrain_cfg = dict(max_epochs=3)\n'
+    source.write_text(
+        f'{shared}model = dict(data_preprocessor=dict(mean=[0.0], std=[255.0], bgr_to_rgb=False))\n'
+    )
+    (tmp_path / 'configs' / 'det.py').write_text(
+        f'{shared}model = dict(data_preprocessor=dict(mean=[0.0], std=[58.4], bgr_to_rgb=True))\n'
+    )
+    monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
+    row = Row('D', 'D', dict(coco_map=9), config='configs/det.py', pretrained='configs/net.py')
+    compared = Compared(row, path=tmp_path / 'configs' / 'det.py')
+    train, test = list(Planner().plan([compared]))[-2:]
+    for line in (train, test):
+        options = shlex.split(line.partition('--cfg-options ')[2])
+        assert 'model.data_preprocessor.std=[255.0]' in options
+        assert 'model.data_preprocessor.bgr_to_rgb=False' in options
+        assert not any('mean' in option for option in options)
+    assert 'init_cfg' in train and 'init_cfg' not in test
+
+
+def test_rows_without_a_command_say_why():
+    rows = list(compare(load_table('shufflenet_v2/table8')))
+    lines = list(Planner().plan(rows))
+    assert any(re.match(r'# NASNet-A .*: not built: a network of another', line) for line in lines)
+    rows = list(compare(load_table('shufflenet_v2/table5')))
+    assert all('no accuracy is published' in line for line in list(Planner().plan(rows))[1:])

@@ -1,0 +1,104 @@
+"""Layers are counted as by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmshuffle.analysis import Cost, count_layers, count_multiply_adds
+
+
+def run_on_meta(net: nn.Module, *shape: int):
+    net.to('meta').eval()
+    with count_layers(net) as counts:
+        net(torch.empty(*shape, device='meta'))
+    return counts
+
+
+def test_layers_are_counted_as_by_hand():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),  # 10x14 to 5x7
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.Conv2d(8, 4, 1, groups=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 10),
+    )
+    assert run_on_meta(net, 1, 3, 10, 14).layers == {
+        '0': Cost(35 * 8 * 27, 0, 8 * 35, 3 * 140 + 8 * 35 + 8 * 27),
+        '3': Cost(35 * 8 * 9, 0, 8 * 35, 8 * 35 + 8 * 35 + 8 * 9),
+        '4': Cost(35 * 4 * 4, 0, 4 * 35, 8 * 35 + 4 * 35 + 4 * 4),
+        '7': Cost(40, 0, 10, 4 + 10 + 40),
+    }
+
+
+def test_transposed_convolutions_multiply_once_an_input_element():
+    net = nn.ConvTranspose2d(6, 4, 2, stride=2, bias=False)  # 5x7 to 10x14
+    (cost,) = run_on_meta(net, 1, 6, 5, 7).layers.values()
+    assert cost == Cost(35 * 6 * 4 * 4, 0, 4 * 140, 6 * 35 + 4 * 140 + 6 * 4 * 4)
+
+
+@pytest.mark.parametrize(('c1', 'c2', 'groups'), [(128, 128, 1), (52, 312, 1), (256, 256, 4)])
+def test_memory_access_is_that_of_the_paper(c1, c2, groups):
+    """ShuffleNet V2, equation 1 and its form with groups: hw(c1 + c2) + c1 c2 / g."""
+    net = nn.Conv2d(c1, c2, 1, groups=groups, bias=False)
+    (cost,) = run_on_meta(net, 1, c1, 56, 56).layers.values()
+    hw = 56 * 56
+    assert cost.multiply_adds == hw * c1 * c2 // groups
+    assert cost.memory_access == hw * (c1 + c2) + c1 * c2 // groups
+
+
+def test_equal_widths_have_the_least_memory_access():
+    """Guideline G1, equation 2: 2 sqrt(hw B) + B / hw, reached at c1 = c2."""
+
+    def cost(c1: int, c2: int) -> Cost:
+        net = nn.Conv2d(c1, c2, 1, bias=False)
+        return next(iter(run_on_meta(net, 1, c1, 56, 56).layers.values()))
+
+    hw = 56 * 56
+    even, uneven = cost(120, 120), cost(60, 240)
+    assert even.multiply_adds == uneven.multiply_adds
+    bound = 2 * math.sqrt(hw * even.multiply_adds) + even.multiply_adds / hw
+    assert even.memory_access == round(bound)
+    assert uneven.memory_access > bound
+
+
+class Odd(nn.Module):
+    """A layer that runs twice, one that does not run, and a product that is in no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Linear(6, 6)
+        self.never = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.twice(self.twice(x))
+        return x.transpose(0, 1) @ x
+
+
+def test_what_runs_twice_counts_twice_and_what_does_not_run_is_named():
+    counts = run_on_meta(Odd(), 3, 6)
+    assert counts.layers['twice'] == Cost(2 * 3 * 36, 0, 2 * 18, 2 * (18 + 18 + 36))
+    assert counts.idle == ['never']
+    assert counts.outside == 6 * 3 * 6
+
+
+def test_counting_leaves_no_hooks_behind():
+    net = nn.Sequential(nn.Linear(4, 4))
+    counts = run_on_meta(net, 1, 4)
+    net(torch.empty(1, 4, device='meta'))
+    assert counts.layers['0'].multiply_adds == 16
+    with pytest.raises(RuntimeError), count_layers(net):
+        net(torch.empty(1, 5, device='meta'))
+    assert not net[0]._forward_hooks and not net[0]._forward_pre_hooks
+
+
+def test_a_network_whose_eval_returns_nothing_is_counted():
+    class Mute(nn.Linear):
+        def train(self, mode: bool = True) -> None:
+            super().train(mode)
+
+    assert count_multiply_adds(Mute(4, 5), (2, 4)) == 40

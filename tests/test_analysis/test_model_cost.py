@@ -1,0 +1,127 @@
+"""Backbones, classifiers and detectors are counted part by part."""
+
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.hub import get_config
+
+from mmshuffle.analysis import Cost, count_multiply_adds, shipped
+from mmshuffle.analysis.model_cost import build_on_meta, count_cfg, count_config, count_model
+from mmshuffle.errors import UserError
+
+CLASSIFIER = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ShuffleNetV2', widen_factor=1.0, out_indices=(4,)),
+    head=dict(type='LinearHead', in_channels=1024, num_classes=1000, bias=False),
+)
+BOX_HEAD = 12544 * 1024 + 1024 * 1024 + 1024 * 81  # without the box regression
+
+
+def mmdetections(name: str) -> Config:
+    return get_config(f'mmdet::{name}_1x_coco.py')
+
+
+def cells(height: int, width: int, strides: tuple[int, ...]) -> int:
+    return sum(-(-height // s) * -(-width // s) for s in strides)
+
+
+def test_the_stages_of_a_backbone_add_up():
+    cfg = dict(type='ShuffleNetV1', groups=3)
+    cost = count_model(build_on_meta(cfg), (224, 192))
+    net = MODELS.build(cfg)
+    assert list(cost.parts) == ['stage 0', 'stage 1', 'stage 2', 'stage 3']
+    for index, part in enumerate(cost.parts.values()):
+        assert part.parameters == sum(p.numel() for p in net.stages[index].parameters())
+    assert cost.parts['stage 0'].multiply_adds == 112 * 96 * 24 * 27
+    assert cost.total.multiply_adds == count_multiply_adds(net, (1, 3, 224, 192))
+
+
+def test_a_backbone_of_mmdetection_has_its_layers_as_parts():
+    cost = count_model(build_on_meta(dict(type='ResNet', depth=18)), (64, 64))
+    assert {'conv1', 'layer1', 'layer2', 'layer3', 'layer4'} <= set(cost.parts)
+    assert cost.parts['conv1'] == Cost(32 * 32 * 64 * 147, 64 * 147, 64 * 1024, 3 * 4096 + 74944)
+
+
+def test_a_classifier_has_stages_and_a_head():
+    cost = count_cfg(Config(dict(model=CLASSIFIER)), (224, 224))
+    assert list(cost.parts) == [*(f'backbone stage {i}' for i in range(5)), 'head']
+    assert cost.parts['head'] == Cost(1024000, 1024000, 1000, 1024 + 1000 + 1024000)
+    # Table 5 of the ShuffleNet V2 paper: 146 M and 2.3 M.
+    assert round(cost.total.multiply_adds / 1e6) == 146
+    assert round(cost.total.parameters / 1e6, 1) == 2.3
+    assert cost.proposals is None and cost.idle == ()
+
+
+@pytest.mark.parametrize(('size', 'printed'), [(300, 25.2), (600, 30.5)])
+def test_faster_rcnn_has_the_cost_of_the_mobilenet_paper(size, printed):
+    """Table 13, in G multiply-adds, with 300 proposals."""
+    path = str(shipped.find(f'faster-rcnn_mobilenetv1-x1.0_c4-{size}_1x_coco'))
+    cost = count_config(path, (size, size))
+    assert cost.proposals == 300
+    assert round(cost.total.multiply_adds / 1e9, 1) == printed
+    fewer = count_config(path, (size, size), proposals=100)
+    assert fewer.parts['RoI head'].multiply_adds * 3 == cost.parts['RoI head'].multiply_adds
+    assert fewer.parts['RPN'] == cost.parts['RPN']
+
+
+def test_an_fpn_detector_is_counted_as_by_hand():
+    cfg = Config.fromfile(shipped.find('faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco'))
+    cost = count_cfg(cfg, (320, 416), proposals=7)
+    assert list(cost.parts)[-3:] == ['neck', 'RPN', 'RoI head']
+    levels = cells(320, 416, (4, 8, 16, 32))
+    lateral = sum(
+        cells(320, 416, (stride,)) * channels * 256
+        for stride, channels in zip((4, 8, 16, 32), (24, 116, 232, 464), strict=True)
+    )
+    assert cost.parts['neck'].multiply_adds == lateral + levels * 256 * 256 * 9
+    rpn = cells(320, 416, (4, 8, 16, 32, 64)) * (256 * 256 * 9 + 256 * 3 * 5)
+    assert cost.parts['RPN'].multiply_adds == rpn
+    assert cost.parts['RoI head'].multiply_adds == 7 * (BOX_HEAD + 1024 * 320)
+
+
+def test_a_one_stage_detector_is_counted_as_by_hand():
+    cost = count_cfg(mmdetections('retinanet/retinanet_r18_fpn'), (256, 320))
+    towers = 2 * 4 * 256 * 256 * 9 + 256 * 9 * (9 * 80 + 9 * 4)
+    assert cost.parts['head'].multiply_adds == cells(256, 320, (8, 16, 32, 64, 128)) * towers
+
+
+def test_every_head_of_a_cascade_counts():
+    cost = count_cfg(mmdetections('cascade_rcnn/cascade-rcnn_r50_fpn'), (64, 64), 10)
+    assert cost.parts['RoI head'].multiply_adds == 3 * 10 * (BOX_HEAD + 1024 * 4)
+
+
+def test_what_does_not_run_is_named_and_has_its_parameters_counted():
+    cfg = mmdetections('mask_rcnn/mask-rcnn_r50_fpn')
+    cost = count_cfg(cfg, (64, 64), 10)
+    assert cost.idle and all(name.startswith('roi_head.mask_head.') for name in cost.idle)
+    assert cost.parts['RoI head'].multiply_adds == 10 * (BOX_HEAD + 1024 * 320)
+    built = build_on_meta(cfg.model)
+    assert cost.total.parameters == sum(p.numel() for p in built.parameters())
+
+
+def test_a_model_works_after_counting():
+    model = build_on_meta(dict(type='MobileNetV1', widen_factor=0.25))
+    first = count_model(model, (64, 64))
+    assert not any('forward' in vars(module) for module in model.modules())
+    assert count_model(model, (64, 64)) == first
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'shape', 'words'),
+    [
+        (dict(type='ShuffleNetV2', widen_factor=3.0), (64, 64), 'widen_factor=3.0'),
+        (dict(type='NoSuchNet'), (64, 64), 'NoSuchNet'),
+        (dict(type='ShuffleNetV2', width=1), (64, 64), 'width'),
+        # Not an image network.
+        (dict(type='Linear', in_features=3, out_features=2), (5, 7), 'cannot be counted at 5x7'),
+    ],
+)
+def test_what_cannot_be_counted_is_said_in_one_line(cfg, shape, words):
+    with pytest.raises(UserError, match=words) as error:
+        count_model(build_on_meta(cfg), shape)
+    assert '\n' not in str(error.value)
+
+
+def test_a_config_without_a_model_is_refused():
+    with pytest.raises(UserError, match='has no model'):
+        count_cfg(Config(dict(epochs=3)), (64, 64))

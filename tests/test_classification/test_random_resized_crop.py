@@ -1,0 +1,244 @@
+"""Random parts of images are those of decoding all of it, and none is lost or made up."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms.utils import cache_random_params
+from mmengine.model import ImgDataPreprocessor
+from PIL import Image
+
+from mmshuffle.classification.decoding import Box
+from mmshuffle.classification.preprocessor import BatchNormalizer
+from mmshuffle.classification.random_resized_crop import LoadRandomResizedCrop, draw_box
+from mmshuffle.classification.turbojpeg import load_turbojpeg
+from mmshuffle.data import LoadImage
+from mmshuffle.errors import UserError
+from tests.conftest import facts
+from tests.test_classification.pictures import jpeg, load_tool, picture, with_orientation
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+@pytest.fixture(params=['cv2', 'turbojpeg'])
+def backend(request):
+    if request.param == 'turbojpeg':
+        try:
+            load_turbojpeg()
+        except UserError as error:
+            pytest.skip(str(error))
+    return request.param
+
+
+def straightforward(path, size, interpolation=cv2.INTER_LINEAR, scale=SCALE):
+    """Decode everything, cut out, resize."""
+    image = LoadImage()(dict(img_path=str(path)))['img']
+    box = draw_box(*image.shape[:2], scale, RATIO)
+    return cv2.resize(box.of(image), (size, size), interpolation=interpolation)
+
+
+def write(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def test_parts_are_drawn_uniformly():
+    np.random.seed(0)
+    size, scale = 2000, (0.1, 0.4)
+    boxes = np.array([draw_box(size, size, scale, RATIO) for _ in range(4000)])
+    x, y, width, height = boxes.T
+    # A sample of 4000 has its quantiles within 0.03 of a uniform distribution's.
+    for values in (
+        (width * height / size**2 - scale[0]) / (scale[1] - scale[0]),
+        np.log(width / height) / np.log(RATIO[1]) / 2 + 0.5,
+        x / (size - width),
+        y / (size - height),
+    ):
+        quantiles = np.quantile(values, [0.1, 0.3, 0.5, 0.7, 0.9])
+        np.testing.assert_allclose(quantiles, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.03)
+
+
+def test_parts_lie_inside_and_fall_back_to_the_middle():
+    np.random.seed(0)
+    for height, width in ((30, 40), (7, 300), (300, 7), (1, 1)):
+        for _ in range(200):
+            box = draw_box(height, width, SCALE, RATIO)
+            assert min(box.x, box.y) >= 0 and min(box.width, box.height) >= 1
+            assert box.x + box.width <= width and box.y + box.height <= height
+    # All of the area at a ratio that does not fit: the largest part that has the nearest ratio.
+    assert draw_box(90, 900, (1, 1), RATIO) == Box(390, 0, 120, 90)
+    assert draw_box(900, 90, (1, 1), RATIO) == Box(0, 390, 90, 120)
+    assert draw_box(100, 110, (1, 1), (1.1, 1.1)) == Box(0, 0, 110, 100)
+
+
+def test_pixels_are_those_of_the_straightforward_way(backend):
+    transform = LoadRandomResizedCrop(backend=backend, reduced=False)
+    for seed, path in enumerate(sorted(facts('data/coco_mini/val2017').iterdir())[:16]):
+        np.random.seed(seed)
+        expected = straightforward(path, 224)
+        np.random.seed(seed)
+        results = transform(dict(img_path=str(path)))
+        assert results['img'].flags.c_contiguous and results['img'].dtype == np.uint8
+        assert np.abs(results['img'].astype(int) - expected).max() <= 2
+        assert results['img_shape'] == (224, 224)
+        assert results['ori_shape'] == cv2.imread(str(path)).shape[:2]
+
+
+def test_reduced_decoding_shows_the_same_part(backend):
+    size, scale = 96, (0.3, 1.0)
+    transform = LoadRandomResizedCrop(size=size, scale=scale, backend=backend)
+    differences = []
+    for seed, path in enumerate(sorted(facts('data/coco_mini/val2017').iterdir())[:24]):
+        pictures = []
+        for interpolation in (cv2.INTER_AREA, cv2.INTER_LINEAR):
+            np.random.seed(seed)
+            pictures.append(straightforward(path, size, interpolation, scale).astype(int))
+        np.random.seed(seed)
+        pictures.append(transform(dict(img_path=str(path)))['img'])
+        averaged, sampled, reduced = pictures
+        differences.append([np.abs(averaged - p).mean() for p in (sampled, reduced)])
+    # Of a part that becomes much smaller, bilinear resizing samples some pixels; a decoder at a
+    # reduced size averages, which is nearer to the mean of all pixels.
+    sampled, reduced = np.mean(differences, axis=0)
+    assert reduced < sampled < 7
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('interval', [0, 3])
+def test_orientation_and_markers_do_not_change_the_part(backend, orientation, interval, tmp_path):
+    data = with_orientation(jpeg(picture(135, 192), interval=interval), orientation)
+    path = write(tmp_path / 'a.jpg', data)
+    transform = LoadRandomResizedCrop(size=48, reduced=False, backend=backend)
+    for seed in range(8):
+        np.random.seed(seed)
+        expected = straightforward(path, 48)
+        np.random.seed(seed)
+        results = transform(dict(img_path=str(path)))
+        # Resizing a mirrored image rounds the other way.
+        assert np.abs(results['img'].astype(int) - expected).max() <= 3
+        assert results['ori_shape'] == ((192, 135) if orientation > 4 else (135, 192))
+
+
+def test_other_formats_are_decoded_whole(backend, tmp_path):
+    image = picture(70, 101)
+    cv2.imwrite(str(tmp_path / 'a.png'), image)
+    cv2.imwrite(str(tmp_path / 'deep.png'), image.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / 'grey.png'), image[..., 0])
+    write(tmp_path / 'grey.jpg', jpeg(image[..., :1]))
+    Image.fromarray(image).convert('CMYK').save(tmp_path / 'cmyk.jpg')
+    transform = LoadRandomResizedCrop(size=32, backend=backend)
+    for path in sorted(tmp_path.iterdir()):
+        np.random.seed(3)
+        expected = straightforward(path, 32)
+        np.random.seed(3)
+        results = transform(dict(img_path=str(path)))
+        np.testing.assert_allclose(results['img'].astype(int), expected, atol=2)
+        assert results['ori_shape'] == (70, 101)
+
+
+def test_unreadable_images_are_counted_as_by_load_image(backend, tmp_path):
+    good = write(tmp_path / 'good.jpg', jpeg(picture(70, 101)))
+    whole = good.read_bytes()
+    broken = [
+        write(tmp_path / 'empty.jpg', b''),
+        write(tmp_path / 'header.jpg', whole[:200]),
+        write(tmp_path / 'rows.jpg', whole[: len(whole) // 3]),
+        tmp_path / 'absent.jpg',
+    ]
+    transform = LoadRandomResizedCrop(size=32, scale=(0.9, 1), max_unreadable=3, backend=backend)
+    for path in broken[:3]:
+        assert transform(dict(img_path=str(path))) is None
+        assert transform(dict(img_path=str(path))) is None
+    assert transform(dict(img_path=str(good)))['img'].shape == (32, 32, 3)
+    with pytest.raises(UserError, match=r'absent\.jpg .* allowed are 3 .*LoadRandomResizedCrop'):
+        transform(dict(img_path=str(broken[3])))
+
+
+def test_random_numbers_are_numpys_and_can_be_cached(tmp_path):
+    path = write(tmp_path / 'a.jpg', jpeg(picture(135, 201)))
+    transform = LoadRandomResizedCrop(size=32)
+
+    def load():
+        return transform(dict(img_path=str(path)))['img']
+
+    np.random.seed(5)
+    first, second = load(), load()
+    assert not np.array_equal(first, second)
+    np.random.seed(5)
+    np.testing.assert_array_equal(load(), first)
+    with cache_random_params(transform):
+        np.testing.assert_array_equal(load(), load())
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(size=0),
+        dict(size=22.5),
+        dict(scale=(0, 1)),
+        dict(scale=(0.5, 0.1)),
+        dict(scale=(0.5, 1.2)),
+        dict(ratio=(2, 1)),
+        dict(ratio=(1,)),
+        dict(backend='pillow'),
+        dict(reduced=True),
+        dict(interpolation='cubic'),
+    ],
+)
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(ValueError, match=f'{next(iter(arguments))}='):
+        LoadRandomResizedCrop(**arguments)
+
+
+@pytest.mark.parametrize('bgr_to_rgb', [False, True])
+def test_batches_are_normalised_as_mmengine_does(bgr_to_rgb):
+    settings = dict(mean=[1.0, 20.0, 30.0], std=[4.0, 5.0, 60.0], bgr_to_rgb=bgr_to_rgb)
+    batch = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    for inputs in (batch, batch.float()):
+        before = inputs.clone()
+        expected = ImgDataPreprocessor(**settings)(dict(inputs=inputs.clone()))
+        found = BatchNormalizer(**settings)(dict(inputs=inputs))
+        assert torch.equal(found['inputs'], expected['inputs']) and found['data_samples'] is None
+        assert torch.equal(inputs, before)
+
+
+@pytest.fixture
+def _threads():
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    yield
+    cv2.setNumThreads(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.mark.usefixtures('_threads')
+def test_the_benchmark_compares_equal_parts(tmp_path, capsys):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index in range(3):
+        write(folder / f'{index}.jpg', jpeg(picture(120, 140 + index), '4:4:4'))
+    cv2.imwrite(str(folder / '3.png'), picture(120, 130))
+    out = tmp_path / 'out.json'
+    command = ['--images', '4', '--rounds', '2', '--size', '64', '--json', str(out)]
+    load_tool('benchmark_pipeline').main([str(folder), *command])
+    result = json.loads(out.read_text())['pipelines']
+    first = result['cv2, whole image, floats']
+    assert first['total_ratio'] == first['loading_ratio'] == 1 and first['normalise_ms'] == 0
+    table = capsys.readouterr().out
+    for name, figures in result.items():
+        assert f'| {name} |' in table
+        if not name.startswith('Pillow'):  # its resizing is another one
+            assert figures['mean_difference'] < 1e-6
+        assert figures['total_images_per_s'] <= figures['loading_images_per_s']
+
+
+def test_the_benchmark_refuses_in_one_line(tmp_path, capsys):
+    tool = load_tool('benchmark_pipeline')
+    with pytest.raises(UserError, match='is no folder'):
+        tool.main([str(tmp_path / 'none')])
+    with pytest.raises(UserError, match='holds no image'):
+        tool.main([str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        tool.main([str(tmp_path), '--rounds', '0'])
+    assert caught.value.code == 2 and '--rounds 0' in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""tools/compare.py as a user runs it."""
+
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmshuffle.analysis.tables import load_tables
+from tests.conftest import REPO
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys, tmp_path):
+    """Run the tool in this process and an empty folder; returns exit code, output and errors."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args)])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPO / 'tools' / 'compare.py'), run_name='__main__')
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def work_dirs(tmp_path) -> Path:
+    """One measured network."""
+    folder = tmp_path / 'work_dirs' / 'shufflenetv1-x1.0-g3_300k_imagenet'
+    folder.mkdir(parents=True)
+    config = f'configs/imagenet/shufflenet_v1/{folder.name}.py'
+    metrics = {'accuracy/top1': 67.25, 'accuracy/top5': 87.5}
+    content = dict(config=config, checkpoint='epoch_240.pth', metrics=metrics)
+    (folder / 'metrics.json').write_text(json.dumps(content))
+    return folder.parent
+
+
+def test_a_table_with_what_is_measured(tool, work_dirs, tmp_path):
+    latency = tmp_path / 'phone.json'
+    result = dict(config='shufflenetv1-x1.0-g3', shape=[224, 224], median_ms=21.25)
+    latency.write_text(json.dumps(dict(results=[result])))
+    code, output, _ = tool('shufflenet_v1/table8', '--latency', latency, '--out', 'out')
+    assert code == 0
+    line = next(x for x in output.splitlines() if x.startswith('| ShuffleNet 1x (g=3) |'))
+    cells = line.strip('| ').split(' | ')
+    assert cells == [
+        'ShuffleNet 1x (g=3)',
+        'shufflenetv1-x1.0-g3',
+        '224x224',
+        '140',
+        '137.5',
+        '-1.8 %',
+        '32.6',
+        '32.8',
+        '37.8',
+        '21.2',
+    ]
+    assert ' 1 measured.' in output
+    written = {path.suffix: path for path in (tmp_path / 'out').iterdir()}
+    assert written['.md'].read_text().strip() in output
+    assert len(list(csv.DictReader(written['.csv'].open()))) == 15
+    assert written['.png'].read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_list_names_every_table(tool, work_dirs):
+    code, output, _ = tool('--list')
+    rows = [line.strip('| ').split(' | ') for line in output.splitlines()[2:]]
+    assert code == 0
+    assert {row[0]: int(row[2]) for row in rows} == {
+        name: len(table.rows) for name, table in load_tables().items()
+    }
+    states = {row[0]: tuple(map(int, row[3:])) for row in rows}
+    assert all(built >= counted >= measured for built, counted, measured in states.values())
+    assert states['shufflenet_v1/table2'] == (15, 15, 1)
+    assert states['shufflenet_v2/table7'][1:] == (0, 0)
+
+
+def test_the_commands_are_for_a_shell(tool, work_dirs):
+    code, output, _ = tool('shufflenet_v1/table3', '--commands', '--gpus', '8')
+    assert code == 0
+    checked = subprocess.run(['bash', '-n'], input=output, text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+    lines = [line.split() for line in output.splitlines() if not line.startswith('#')]
+    assert len(lines) == 2 * (12 - 1)  # one of twelve is measured
+    for words in lines:
+        assert (REPO / words[0]).is_file() and (REPO / words[1]).is_file()
+    names = [Path(words[1]).stem for words in lines]
+    assert 'shufflenetv1-x1.0-g3_300k_imagenet' not in names
+    assert 'shufflenetv1-x1.0-g3-noshuffle_300k_imagenet' in names
+
+
+def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
+    code, _, errors = tool('shufflenet_v2/table5', '--out', 'first')
+    assert code == 0 and 'matplotlib' not in errors  # no accuracy, no plot
+    code, _, errors = tool('mobilenet_v1/table6', '--out', 'second')
+    assert code == 0 and 'pip install matplotlib' in errors
+    assert {path.suffix for path in (tmp_path / 'second').iterdir()} == {'.md', '.csv'}
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        ((), 'name one table'),
+        (('table5', '--list'), 'name one table'),
+        (('shufflenet_v1/table9',), 'no table shufflenet_v1/table9'),
+        (('shufflenet_v1/table5', '--gpus', '8'), 'with --commands'),
+        (('shufflenet_v1/table5', '--commands', '--gpus', '0'), 'at least 1'),
+        (('--list', '--out', 'x'), 'name one of them'),
+        (('shufflenet_v1/table5', '--latency', 'none.json'), 'none.json cannot be read'),
+    ],
+)
+def test_bad_input_is_one_line(tool, args, words):
+    code, output, errors = tool(*args)
+    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert code == 2 and len(lines) == 1 and words in lines[0], errors
+    assert output == ''
+
+
+def test_an_installed_package_has_the_tables_and_finds_its_configs(tmp_path):
+    """As a wheel: built, and used where the source tree is not."""
+    built = tmp_path / 'built'
+    command = [sys.executable, '-W', 'ignore', 'setup.py', '-q', 'build_py', '-d', str(built)]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+    code = (
+        'from mmshuffle.analysis import shipped; from mmshuffle.analysis.tables import load_tables;'
+        'print(len(load_tables()), shipped.find("shufflenetv1-x1.0-g3"))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        cwd=built,
+        env={'PATH': '', 'PYTHONPATH': str(built), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    number, found = done.stdout.split()
+    assert int(number) == len(load_tables())
+    assert Path(found).is_relative_to(built / 'mmshuffle' / '.mim' / 'configs')

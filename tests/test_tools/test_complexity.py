@@ -1,0 +1,108 @@
+"""tools/complexity.py as a user runs it."""
+
+import json
+import re
+import runpy
+import sys
+
+import pytest
+
+from tests.conftest import REPO
+
+C4 = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run the tool in this process; returns its exit code, output and errors."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['complexity.py', *map(str, args)])
+        monkeypatch.chdir(REPO)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPO / 'tools' / 'complexity.py'), run_name='__main__')
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+def cells(output: str, part: str) -> list[float]:
+    (line,) = [line for line in output.splitlines() if line.startswith(f'| {part} |')]
+    return [float(cell) for cell in line.strip('| ').split(' | ')[1:]]
+
+
+def test_a_detector_on_screen_and_as_json(tool, tmp_path):
+    out = tmp_path / 'cost.json'
+    code, output, _ = tool(C4, '--shape', '300', '300', '--json', out)
+    assert code == 0
+    assert '300x300, 300 proposals' in output
+    # Table 13 of the MobileNet paper: 25.2 G.
+    assert round(cells(output, 'total')[0] / 1000, 1) == 25.2
+    parts = re.findall(r'^\| ((?:backbone|RPN|RoI)[^|]*) \|', output, re.MULTILINE)
+    assert parts == [*(f'backbone stage {i}' for i in range(3)), 'RPN', 'RoI head']
+    assert 'BatchNorm, activations, pooling' in output and 'are free' in output
+    content = json.loads(out.read_text())
+    assert content['model'] == C4 and content['shape'] == [300, 300]
+    assert content['proposals'] == 300
+    for figure, total in content['total'].items():
+        assert total == sum(part[figure] for part in content['parts'].values())
+    assert content['total']['multiply_adds'] == pytest.approx(cells(output, 'total')[0] * 1e6, 1e-6)
+
+
+def test_the_number_of_proposals_is_an_option(tool):
+    one = cells(tool(C4, '--shape', '96', '96', '--proposals', '1')[1], 'RoI head')[0]
+    ten = cells(tool(C4, '--shape', '96', '96', '--proposals', '10')[1], 'RoI head')[0]
+    assert ten == pytest.approx(10 * one, abs=0.01)
+
+
+def test_a_network_by_its_name_has_its_classifier(tool):
+    code, output, _ = tool('shufflenetv2-x1.0')
+    assert code == 0 and output.startswith('shufflenetv2-x1.0, 224x224\n')
+    assert cells(output, 'head')[:2] == [1.024, 1.024]
+    assert round(cells(output, 'total')[0]) == 146
+
+
+def test_a_registered_backbone_takes_arguments(tool):
+    args = ('--args', 'widen_factor=0.5', 'out_indices=[4]', '--shape', '224', '224')
+    code, output, _ = tool('ShuffleNetV2', *args)
+    # 41 M of Table 5 less the classifier.
+    assert code == 0 and cells(output, 'total')[0] == pytest.approx(40.476 - 1.024, abs=1e-3)
+    assert cells(output, 'stage 4')[1] == pytest.approx((192 * 1024 + 2048) / 1e6, abs=1e-3)
+
+
+def test_a_config_takes_options(tool):
+    options = ('--cfg-options', 'model.backbone.groups=8', 'model.head.in_channels=1536')
+    code, output, _ = tool('shufflenetv1-x1.0-g3', *options)
+    assert code == 0 and cells(output, 'total')[0] == pytest.approx(138.366, abs=1e-3)
+
+
+def test_what_does_not_run_is_named(tool, tmp_path):
+    path = tmp_path / 'mask.py'
+    path.write_text("_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n")
+    code, output, _ = tool(path, '--shape', '64', '64', '--proposals', '1')
+    assert code == 0
+    assert 'counted with their parameters only: 6 layers (roi_head.mask_head.' in output
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (('ShufleNetV2',), 'near: ShuffleNetV2'),
+        (('shufflenetv1-x1.0-g5',), 'near: shufflenetv1-x1.0-g'),
+        (('ShuffleNetV2', '--args', 'widen_factor=3'), 'widen_factor=3'),
+        (('ShuffleNetV2', '--args', 'widen_factor'), 'write KEY=VALUE'),
+        (('ShuffleNetV2', '--cfg-options', 'a=1'), 'use --args'),
+        (('shufflenetv2-x1.0', '--args', 'a=1'), 'use --cfg-options'),
+        (('mmdet',), 'no config file'),
+        ((C4,), 'give --shape'),
+        ((C4, '--shape', '0', '10'), 'at least 1'),
+        ((C4, '--shape', '64', '64', '--proposals', '0'), 'at least 1'),
+        (('configs/none.py', '--shape', '64', '64'), 'does not exist'),
+        (('configs/_base_/runtime.py', '--shape', '64', '64'), 'has no model'),
+    ],
+)
+def test_bad_input_is_one_line(tool, args, words):
+    code, output, errors = tool(*args)
+    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert code == 2 and len(lines) == 1 and words in lines[0], errors
+    assert output == ''

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Compare a table of a paper with what this project counts and has measured.
+
+Costs are counted from the rows' configs, at the rows' image sizes. Accuracies are those of
+metrics.json, which tools/test.py writes into the work dir of a run.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.analysis import markdown, plot, report
+from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
+from mmshuffle.analysis.comparison import Compared, compare, count_states
+from mmshuffle.analysis.measured import Run, find_runs, read_latencies
+from mmshuffle.analysis.tables import Table, load_table, load_tables
+from mmshuffle.engine import cli
+from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.errors import UserError
+
+EXAMPLE = """examples:
+  python tools/compare.py --list
+  python tools/compare.py shufflenet_v1/table5 --out comparison
+  python tools/compare.py shufflenet_v1/table7 --commands --gpus 8
+  python tools/compare.py shufflenet_v1/table8 --latency pixel.json
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('table', nargs='?', help='paper and table, such as shufflenet_v1/table5')
+    parser.add_argument(
+        '--list',
+        action='store_true',
+        help='name the tables, and how many of their rows are built, counted and measured',
+    )
+    parser.add_argument(
+        '--work-dirs',
+        nargs='+',
+        default=[DEFAULT_FOLDER],
+        metavar='DIR',
+        help='work dirs of runs, or folders of them (default work_dirs); the first is where the '
+        'runs of --commands go',
+    )
+    parser.add_argument(
+        '--latency',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='latency files: {"results": [{"config", "shape": [H, W], "median_ms"}, ...]}',
+    )
+    parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
+    parser.add_argument(
+        '--commands',
+        action='store_true',
+        help='print the commands that train and test what is not measured yet, for a shell',
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help='with --commands: use the launch scripts with so many GPUs',
+    )
+    return parser.parse_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UserError: No table is named, or an option has no effect or no meaning.
+    """
+    if (args.table is None) != args.list:
+        raise UserError('name one table, such as shufflenet_v1/table5, or give --list')
+    if args.list and (args.commands or args.out):
+        raise UserError('--list names tables: for --commands and --out name one of them')
+    if args.gpus is not None and (not args.commands or args.gpus < 1):
+        raise UserError('--gpus: give a number of at least 1, with --commands')
+
+
+def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
+    """All tables with the states of their rows, as Markdown."""
+    rows = []
+    for name, table in tqdm(load_tables().items(), desc='tables', file=sys.stderr, leave=False):
+        states = count_states(compare_table(table))
+        rows.append([name, table.title, *map(str, states.values())])
+    return markdown.table(['table', 'title', 'rows', 'built', 'counted', 'measured'], rows)
+
+
+def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
+    """Write a comparison as Markdown, CSV and plot; without matplotlib, the first two."""
+    stem = table.name.replace('/', '_')
+    files = {'md': f'{text}\n'.encode(), 'csv': report.to_csv(table, rows).encode()}
+    try:
+        files['png'] = plot.draw(table, rows)
+    except UserError as error:
+        print(f'warning: {error}', file=sys.stderr)
+    for ending, content in files.items():
+        if content is None:
+            print(f'{table.name} has no accuracy to draw: no plot')
+            continue
+        path = folder / f'{stem}.{ending}'
+        AtomicBackend().put(content, path)
+        print(f'written: {path}')
+
+
+def main() -> None:
+    """Compare and print."""
+    args = parse_args()
+    check(args)
+    table = None if args.list else load_table(args.table)
+    runs: dict[str, Run] = find_runs(args.work_dirs)
+    latencies = [read_latencies(path) for path in args.latency]
+
+    def compare_table(table: Table) -> list[Compared]:
+        return list(compare(table, runs, latencies))
+
+    if table is None:
+        print(list_tables(compare_table))
+        return
+    rows = compare_table(table)
+    if args.commands:
+        print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(rows)))
+        return
+    text = report.to_markdown(table, rows)
+    print(text)
+    if args.out:
+        print()
+        write(Path(args.out), table, rows, text)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Count multiply-adds, parameters, activations and memory access of a network, part by part.
+
+The papers' convention: multiply-adds are of convolutions and fully connected layers only;
+BatchNorm, activations and pooling are not counted.
+"""
+
+import argparse
+import inspect
+import json
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.analysis import shipped
+from mmshuffle.analysis.complexity import CONVENTION, Cost
+from mmshuffle.analysis.markdown import table
+from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
+from mmshuffle.engine import cli
+from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.launch import read_config
+from mmshuffle.errors import UserError
+
+EXAMPLE = """examples:
+  python tools/complexity.py configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py \\
+      --shape 300 300 --json cost.json
+  python tools/complexity.py shufflenetv1-x1.0-g3
+  python tools/complexity.py ShuffleNetV2 --args widen_factor=1.0 "out_indices=[4]" --shape 320 320
+"""
+DEFAULT_SHAPE = (224, 224)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'model',
+        metavar='CONFIG|NAME',
+        help='config file; name of a shipped config, for ImageNet also without the recipe '
+        '(shufflenetv2-x1.0); or name of a registered backbone (ShuffleNetV2)',
+    )
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='height and width of the image in pixels; 224 224 by default, and to be given for a '
+        'detector',
+    )
+    parser.add_argument(
+        '--args',
+        nargs='+',
+        default={},
+        action=cli.ConfigOptions,
+        metavar='KEY=VALUE',
+        help='arguments of a registered backbone',
+    )
+    parser.add_argument(
+        '--proposals',
+        type=int,
+        metavar='N',
+        help='RoIs of a two-stage detector; those its test_cfg keeps by default',
+    )
+    parser.add_argument('--json', metavar='OUT', help='write the figures to this file')
+    cli.add_config_options(parser)
+    return parser.parse_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that mean nothing.
+
+    Raises:
+        UserError: A size or a number of proposals is below 1.
+    """
+    if args.shape is not None and min(args.shape) < 1:
+        raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give two numbers of at least 1')
+    if args.proposals is not None and args.proposals < 1:
+        raise UserError(f'--proposals {args.proposals}: give a number of at least 1')
+
+
+def count(args: argparse.Namespace) -> ModelCost:
+    """Count what ``args.model`` names.
+
+    Raises:
+        UserError: It names nothing, or cannot be counted.
+    """
+    init_default_scope('mmdet')
+    path = args.model if args.model.endswith('.py') else shipped.find(args.model)
+    if path is None and inspect.isclass(MODELS.get(args.model)):
+        if args.cfg_options:
+            raise UserError('--cfg-options is for a config: use --args for a registered backbone')
+        model = build_on_meta(dict(type=args.model, **args.args))
+        return count_model(model, tuple(args.shape or DEFAULT_SHAPE))
+    if path is None:
+        near = shipped.suggest(args.model, list(MODELS.module_dict))
+        raise UserError(f'{args.model} is no config file, shipped config or backbone{near}')
+    if args.args:
+        raise UserError('--args is for a registered backbone: use --cfg-options for a config')
+    cfg = read_config(str(path), args.cfg_options)
+    if args.shape is None and cfg.get('model', {}).get('type') != 'ImageClassifier':
+        raise UserError(f'{args.model}: give --shape H W, the size that a detector gets images in')
+    return count_cfg(cfg, tuple(args.shape or DEFAULT_SHAPE), args.proposals)
+
+
+def report(name: str, cost: ModelCost) -> str:
+    """Format a cost as Markdown, with what its figures mean."""
+    height, width = cost.shape
+    at = f'{height}x{width}'
+    if cost.proposals is not None:
+        at += f', {cost.proposals} proposals'
+    head = ['part', 'multiply-adds, M', 'parameters, M', 'activations, M', 'memory access, M']
+    rows = [figures(part, of_part) for part, of_part in cost.parts.items()]
+    lines = [f'{name}, {at}\n', table(head, [*rows, figures('total', cost.total)]), '', CONVENTION]
+    if cost.idle:
+        lines.append(
+            f'Not run, and counted with their parameters only: {len(cost.idle)} layers '
+            f'({", ".join(cost.idle[:3])}{", ..." if len(cost.idle) > 3 else ""}).'
+        )
+    return '\n'.join(lines)
+
+
+def figures(part: str, cost: Cost) -> list[str]:
+    """A row of the table."""
+    numbers = (cost.multiply_adds, cost.parameters, cost.activations, cost.memory_access)
+    return [part, *(f'{number / 1e6:.3f}' for number in numbers)]
+
+
+def main() -> None:
+    """Count and print."""
+    args = parse_args()
+    check(args)
+    cost = count(args)
+    print(report(Path(args.model).stem if args.model.endswith('.py') else args.model, cost))
+    if args.json:
+        content = dict(model=args.model, **cost.as_dict())
+        AtomicBackend().put(json.dumps(content, indent=2).encode(), args.json)
+
+
+if __name__ == '__main__':
+    cli.run(main)

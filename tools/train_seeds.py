@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Train configs with several seeds each, one after the other, and print mean and spread.
+
+What is finished is not trained again, so that an interrupted comparison goes on where it was.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from mmshuffle.engine import cli
+from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.launch import read_config
+from mmshuffle.errors import UserError
+
+EXAMPLE = """example:
+  python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10.py --seeds 0 1 2
+"""
+TRAIN = Path(__file__).with_name('train.py')
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('configs', nargs='+', help='config files that have HistoryHook')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
+    parser.add_argument(
+        '--metric', default='accuracy/top1', help='of the last validation (default %(default)s)'
+    )
+    parser.add_argument('--work-dir', default='work_dirs/seeds', help='default %(default)s')
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Train what is missing, then write seeds.json and print the table."""
+    args = parse_args()
+    seeds = list(dict.fromkeys(args.seeds))
+    runs = [(path, seed) for seed in seeds for path in args.configs]
+    epochs = {}
+    for path in args.configs:
+        cfg = read_config(path)
+        epochs[path] = cfg.get('train_cfg', {}).get('max_epochs')
+        if not any('HistoryHook' in str(hook['type']) for hook in cfg.get('custom_hooks') or []):
+            raise UserError(f"{path} has no dict(type='HistoryHook') in custom_hooks: add it")
+    values: dict[str, list[float]] = {path: [] for path in args.configs}
+    for number, (path, seed) in enumerate(runs, 1):
+        folder = Path(args.work_dir) / Path(path).stem / f'seed_{seed}'
+        print(f'[{number}/{len(runs)}] {path}, seed {seed}: {folder}', file=sys.stderr)
+        value = finished(folder, epochs[path], args.metric)
+        if value is None:
+            train(path, seed, folder)
+            value = finished(folder, epochs[path], args.metric)
+        if value is None:
+            raise UserError(f'{folder} has no {args.metric} of the last epoch: mend --metric')
+        values[path].append(value)
+    content = dict(metric=args.metric, seeds=seeds, values=values)
+    target = Path(args.work_dir) / 'seeds.json'
+    AtomicBackend().put(json.dumps(content, indent=2).encode(), target)
+    print(table(values, args.metric))
+    print(f'figures written to {target}')
+
+
+def finished(folder: Path, epochs: int, metric: str) -> float | None:
+    """The metric of a run's last epoch; None where the run has not reached it."""
+    path = folder / 'history.json'
+    if not path.is_file():
+        return None
+    records = json.loads(path.read_text())
+    if not records or records[-1]['epoch'] != epochs:
+        return None
+    return records[-1].get('metrics', {}).get(metric)
+
+
+def train(path: str, seed: int, folder: Path) -> None:
+    """Run ``tools/train.py``."""
+    options = [f'randomness.seed={seed}']
+    command = [sys.executable, TRAIN, path, '--work-dir', folder, '--cfg-options', *options]
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise UserError(f'training {path} with seed {seed} failed, see above')
+
+
+def table(values: dict[str, list[float]], metric: str) -> str:
+    """Mean, sample standard deviation, lowest and highest of each config as Markdown."""
+    lines = [f'| config | {metric}, mean | deviation | lowest | highest |', '|---|---|---|---|---|']
+    for path, found in values.items():
+        spread = f'{statistics.stdev(found):.1f}' if len(found) > 1 else '-'
+        lines.append(
+            f'| {Path(path).name} | {statistics.mean(found):.1f} | {spread} | {min(found):.1f} | '
+            f'{max(found):.1f} |'
+        )
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    cli.run(main)
