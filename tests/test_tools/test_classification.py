@@ -174,16 +174,25 @@ def test_accumulation_is_checked(trained, tmp_path, arguments, part):
     assert_user_error(done, part)
 
 
+SLIM = ('mobilenet_v1/mobilenetv1-x1.0-tf-slim', 'mobilenet_v1_1.0_224_tf-slim.npz')
+SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.pth')
+
+
 @pytest.mark.parametrize(
-    ('padding', 'top1', 'top5'), [('symmetric', 66.2, 88.4), ('same', 65.8, 89.4)]
+    ('config', 'weights', 'padding', 'top1', 'top5'),
+    [
+        (*SLIM, 'symmetric', 66.2, 88.4),
+        (*SLIM, 'same', 65.8, 89.4),
+        (*SQUEEZE, 'published', 58.0, 81.6),
+    ],
 )
 @pytest.mark.slow
-def test_published_weights_have_their_accuracy(padding, top1, top5, tmp_path):
-    weights = facts('weights/mobilenet_v1_1.0_224_tf-slim.npz')
+def test_published_weights_have_their_accuracy(config, weights, padding, top1, top5, tmp_path):
     done = run(
         'tools/test.py',
-        'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0-tf-slim_imagenet10.py',
-        *(weights, '--work-dir', tmp_path, '--cfg-options', f'model.backbone.padding={padding}'),
+        f'configs/imagenet/{config}_imagenet10.py',
+        *(facts(f'weights/{weights}'), '--work-dir', tmp_path, '--cfg-options'),
+        f'model.backbone.padding={padding}',
         f'test_dataloader.dataset.data_root={facts("data/imagenet_10")}',
     )
     assert done.returncode == 0, done.stderr[-3000:]

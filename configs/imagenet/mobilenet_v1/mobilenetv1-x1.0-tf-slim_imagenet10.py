@@ -4,6 +4,7 @@ _base_ = './mobilenetv1-x1.0-tf-slim_imagenet.py'
 test_dataloader = dict(
     batch_size=50,
     num_workers=1,
+    pin_memory=False,
     dataset=dict(
         data_root='data/imagenet_10/',
         data_prefix='',
