@@ -18,8 +18,7 @@ from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Table, load_table, load_tables
-from mmshuffle.engine import cli
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine import cli, weight_files
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -54,13 +53,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='FILE',
-        help='latency files: {"results": [{"config", "shape": [H, W], "median_ms"}, ...]}',
+        help='files of tools/latency.py, or with the same '
+        '{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}',
     )
     parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
     parser.add_argument(
         '--commands',
         action='store_true',
-        help='print the commands that train and test what is not measured yet, for a shell',
+        help='print the commands that train, test and time what is not measured yet, for a shell',
     )
     parser.add_argument(
         '--gpus',
@@ -86,12 +86,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
-    """All tables with the states of their rows, as Markdown."""
-    rows = []
+    """All tables with the states of their rows, as Markdown, and of all rows in words."""
+    rows, everything = [], []
     for name, table in tqdm(load_tables().items(), desc='tables', file=sys.stderr, leave=False):
-        states = count_states(compare_table(table))
-        rows.append([name, table.title, *map(str, states.values())])
-    return markdown.table(['table', 'title', 'rows', 'built', 'counted', 'measured'], rows)
+        compared = compare_table(table)
+        everything += compared
+        rows.append([name, table.title, *map(str, count_states(compared).values())])
+    head = ['table', 'title', 'rows', 'built', 'counted', 'measured']
+    return f'{markdown.table(head, rows)}\n\n{report.summary(everything)}'
 
 
 def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
@@ -107,7 +109,7 @@ def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
             print(f'{table.name} has no accuracy to draw: no plot')
             continue
         path = folder / f'{stem}.{ending}'
-        AtomicBackend().put(content, path)
+        weight_files.write(content, path)
         print(f'written: {path}')
 
 
@@ -117,7 +119,7 @@ def main() -> None:
     check(args)
     table = None if args.list else load_table(args.table)
     runs: dict[str, Run] = find_runs(args.work_dirs)
-    latencies = [read_latencies(path) for path in args.latency]
+    latencies = read_latencies(args.latency)
 
     def compare_table(table: Table) -> list[Compared]:
         return list(compare(table, runs, latencies))
@@ -127,7 +129,7 @@ def main() -> None:
         return
     rows = compare_table(table)
     if args.commands:
-        print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(rows)))
+        print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(table, rows)))
         return
     text = report.to_markdown(table, rows)
     print(text)

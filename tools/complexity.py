@@ -9,6 +9,7 @@ import argparse
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
@@ -19,8 +20,8 @@ from mmshuffle.analysis.complexity import CONVENTION, Cost
 from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
 from mmshuffle.engine import cli
-from mmshuffle.engine.checkpoint import AtomicBackend
 from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.weight_files import write
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -28,8 +29,19 @@ EXAMPLE = """examples:
       --shape 300 300 --json cost.json
   python tools/complexity.py shufflenetv1-x1.0-g3
   python tools/complexity.py ShuffleNetV2 --args widen_factor=1.0 "out_indices=[4]" --shape 320 320
+  python tools/complexity.py SqueezeNet --args "version='1.1'"
 """
 DEFAULT_SHAPE = (224, 224)
+
+
+class Arguments(cli.ConfigOptions):
+    """Arguments as KEY=VALUE, where a number in quotes is text, as versions are."""
+
+    @staticmethod
+    def _parse_iterable(val: str) -> Any:
+        parsed = cli.ConfigOptions._parse_iterable(val)
+        quoted = len(val) > 1 and val[0] == val[-1] and val[0] in '\'"'
+        return val[1:-1] if quoted and not isinstance(parsed, list | tuple) else parsed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,9 +67,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--args',
         nargs='+',
         default={},
-        action=cli.ConfigOptions,
+        action=Arguments,
         metavar='KEY=VALUE',
-        help='arguments of a registered backbone',
+        help='arguments of a registered backbone; text that reads as a number in quotes of its own',
     )
     parser.add_argument(
         '--proposals',
@@ -134,10 +146,12 @@ def main() -> None:
     args = parse_args()
     check(args)
     cost = count(args)
+    if args.proposals is not None and cost.proposals is None:
+        raise UserError(f'--proposals: {args.model} is no two-stage detector; leave it out')
     print(report(Path(args.model).stem if args.model.endswith('.py') else args.model, cost))
     if args.json:
         content = dict(model=args.model, **cost.as_dict())
-        AtomicBackend().put(json.dumps(content, indent=2).encode(), args.json)
+        write(json.dumps(content, indent=2).encode(), Path(args.json))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""The commands that measure the accuracies of a table that are not measured yet."""
+"""The commands that measure what a table prints and what is not measured yet."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mmshuffle.engine.launch import read_config
 from . import shipped
 from .comparison import Compared
 from .measured import Run
+from .tables import Table
 
 DEFAULT_FOLDER = 'work_dirs'  # where the tools write by themselves
 
@@ -31,11 +32,14 @@ class Planner:
     folder: str = DEFAULT_FOLDER
     planned: set[str] = field(default_factory=set)
 
-    def plan(self, rows: Iterable[Compared]) -> Iterator[str]:
-        """Lines for a shell: train and test of each config once, in order; comments say why not.
+    def plan(self, table: Table, rows: Sequence[Compared]) -> Iterator[str]:
+        """Lines for a shell: train and test of each config once, then the latencies.
+
+        Comments say why a row has no command.
 
         Args:
-            rows: Rows of a comparison.
+            table: The table.
+            rows: Its rows, compared.
         """
         yield f'# in {shipped.root()}'
         for compared in rows:
@@ -47,6 +51,10 @@ class Planner:
             elif compared.run is None and row.config not in self.planned:
                 yield f'# {row.model}'
                 yield from self._detector(row.config, row.pretrained)
+        if any(r.path and r.row.latency_ms and not r.latency_ms for r in rows):
+            yield '# latencies: on the device itself, or with --target ssh:USER@HOST or adb'
+            out = f'{table.name.replace("/", "_")}_latency.json'
+            yield f'python tools/latency.py --suite {table.name} --out {out}'
 
     def _detector(self, config: str, pretrained: str | None) -> Iterator[str]:
         """Commands of a config, after those of the config that pretrains its backbone, if any."""

@@ -1,6 +1,7 @@
 """What runs of this project measured: the figures of tests, and latencies."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from mmshuffle.errors import UserError
 
 # tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
 METRICS = ('metrics.json', '*/metrics.json', '*/*/metrics.json')
+# What tools/latency.py notes with every figure, of which one file may have several.
+SETTINGS = ('part', 'runtime', 'threads', 'precision', 'shuffle')
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Latencies:
-    """The figures of one latency file.
+    """The figures of one latency file in one setting.
 
     Attributes:
-        name: The file's name, without its ending.
+        name: The file's name, without its ending, and the setting where the file has several.
         median_ms: Milliseconds by the name of the config and the image's height and width.
     """
 
@@ -84,27 +87,48 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
     return found
 
 
-def read_latencies(path: str | Path) -> Latencies:
-    """Read a latency file: ``{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}``.
+def read_latencies(paths: Iterable[str | Path]) -> list[Latencies]:
+    """Read latency files: ``{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}``.
 
-    Other keys are passed over. ``config`` is a path, or a name as in :func:`.shipped.names`.
+    ``config`` is a path, or a name as in :func:`.shipped.names`. Figures of different
+    :data:`SETTINGS`, such as two runtimes, are kept apart; other keys are passed over.
 
     Raises:
         UserError: There is no such file, or it has another form.
     """
-    results = _read(Path(path), ('results',))['results']
+    paths = list(map(Path, paths))
+    stems = Counter(path.stem for path in paths)
+    found = []
+    for path in paths:
+        name = path.stem if stems[path.stem] == 1 else str(path)
+        by_setting = _read_medians(path)
+        values = [{setting[i] for setting in by_setting} for i in range(len(SETTINGS))]
+        for setting, median_ms in by_setting.items():
+            words = [
+                f'threads {value}' if key == 'threads' else str(value)
+                for key, value, others in zip(SETTINGS, setting, values, strict=True)
+                if len(others) > 1 and value is not None
+            ]
+            found.append(Latencies(', '.join([name, *words]), median_ms))
+    return found
+
+
+def _read_medians(path: Path) -> dict[tuple, dict[tuple[str, tuple[int, int]], float]]:
+    """Medians of a latency file by setting, then by config and image size."""
+    found: dict[tuple, dict[tuple[str, tuple[int, int]], float]] = {}
+    results = _read(path, ('results',))['results']
     try:
-        figures = {
-            (Path(r['config']).name.removesuffix('.py'), tuple(map(int, r['shape']))): float(
-                r['median_ms']
-            )
-            for r in results
-        }
+        for r in results:
+            if 'emulated_median_ms' in r:
+                raise UserError(f'{path}: times of an emulated processor compare with nothing')
+            network = Path(r['config']).name.removesuffix('.py'), tuple(map(int, r['shape']))
+            setting = tuple(r.get(key) for key in SETTINGS)
+            found.setdefault(setting, {})[network] = float(r['median_ms'])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{path}: every entry of results needs config, shape [H, W] and median_ms ({error})'
         ) from None
-    return Latencies(Path(path).stem, figures)
+    return found
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _grouped(pairs: Iterable[tuple[str | None, str]]) -> list[str]:
 
 
 def _why_different(row: Compared) -> str | None:
-    return row.row.difference and f'published and counted cost differ: {row.row.difference}'
+    return row.row.difference and f'published and counted figures differ: {row.row.difference}'
 
 
 def disagreements(rows: Iterable[Compared]) -> list[str]:

@@ -51,6 +51,18 @@ def is_channels_last(x: Tensor) -> bool:
     return x.stride(1) == 1
 
 
+def build_activation(act_cfg: dict) -> nn.Module:
+    """Build an activation that works in place where its kind can, as those of ConvModule do.
+
+    Args:
+        act_cfg: Config of the activation; ``inplace`` in it is kept.
+    """
+    act = build_activation_layer(act_cfg)
+    if hasattr(act, 'inplace') and 'inplace' not in act_cfg:
+        act.inplace = True
+    return act
+
+
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excitation: every channel is scaled by a gate (arXiv 1709.01507, section 3).
 
@@ -66,7 +78,7 @@ class SqueezeExcite(nn.Module):
         neurons = max(int(of * ratio), 1)
         # Fully connected layers, as 1x1 convolutions: no exporter has to reshape.
         self.squeeze = nn.Conv2d(channels, neurons, 1)
-        self.act = build_activation_layer({'inplace': True, **act_cfg})
+        self.act = build_activation(act_cfg)
         self.excite = nn.Conv2d(neurons, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
 from .layers import (
     SqueezeExcite,
+    build_activation,
     channel_shuffle,
     check_se_ratio,
     init_normal_fan_in,
@@ -217,7 +218,7 @@ class ShuffleUnit(nn.Module):
         self.se = None
         if se_ratio is not None:
             self.se = SqueezeExcite(branch_channels, se_ratio, out_channels, layer_cfg['act_cfg'])
-        self.act = build_activation_layer({'inplace': True, **layer_cfg['act_cfg']})
+        self.act = build_activation(layer_cfg['act_cfg'])
         self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:

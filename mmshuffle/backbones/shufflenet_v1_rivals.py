@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import init_he_normal, run_unit
+from .layers import build_activation, init_he_normal, run_unit
 
 # Channels of Conv1, Stage2, Stage3 and Stage4 by unit and cost (millions of multiply-adds). Printed
 # are Stage4's at 38 M (section 4.2); the others are chosen, as near to doubling from stage to stage
@@ -161,7 +161,7 @@ class Bottleneck(nn.Module):
             if stride == 2
             else nn.Identity()
         )
-        self.act = build_activation_layer({'inplace': True, **layer_cfg['act_cfg']})
+        self.act = build_activation(layer_cfg['act_cfg'])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""

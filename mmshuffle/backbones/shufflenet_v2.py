@@ -6,12 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import SqueezeExcite, check_se_ratio, init_normal_fan_in, interleave, run_unit
+from .layers import (
+    SqueezeExcite,
+    build_activation,
+    check_se_ratio,
+    init_normal_fan_in,
+    interleave,
+    run_unit,
+)
 
 # Table 5: output channels of Stage2, Stage3, Stage4 and Conv5 at each width.
 STAGE_CHANNELS = {
@@ -254,7 +261,7 @@ def main_branch(
     if branch_cfg.se_ratio is not None:
         # A unit has twice the output channels of a main branch's first convolution.
         layers['se'] = SqueezeExcite(out_channels, branch_cfg.se_ratio, 2 * mid_channels, act_cfg)
-    layers['act'] = build_activation_layer({'inplace': True, **act_cfg})
+    layers['act'] = build_activation(act_cfg)
     return (ResidualBranch if branch_cfg.residual else nn.Sequential)(layers)
 
 

@@ -7,12 +7,12 @@ but no architecture. See :class:`XceptionLike` for where this one comes from.
 from collections.abc import Sequence
 from typing import Any
 
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import init_he_normal, run_unit
+from .layers import build_activation, init_he_normal, run_unit
 
 # Output channels of stages 0 to 3; the first is the stem's.
 STAGE_CHANNELS = {
@@ -120,7 +120,7 @@ class XceptionUnit(nn.Module):
             if stride == 2
             else nn.Identity()
         )
-        self.act = build_activation_layer({'inplace': True, **layer_cfg['act_cfg']})
+        self.act = build_activation(layer_cfg['act_cfg'])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""

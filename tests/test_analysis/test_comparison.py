@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -62,11 +63,36 @@ def test_latencies_belong_to_a_config_and_an_image_size(tmp_path):
         dict(config='shufflenetv1-x0.5-g3', shape=[480, 640], median_ms=90),
     ]
     path.write_text(json.dumps(dict(results=results)))
-    latencies = [read_latencies(path)]
+    latencies = read_latencies([path])
     (row,) = [r for r in compare(load_table('shufflenet_v1/table5'), {}, latencies) if r.latency_ms]
     assert row.row.config == SHUFFLENET and row.latency_ms == {'board': 31.5}
     (row,) = [r for r in compare(load_table('shufflenet_v1/table8'), {}, latencies) if r.latency_ms]
     assert row.row.shape == (480, 640) and row.row.latency_ms == 87.4 and row.measured
+
+
+def test_figures_of_different_settings_and_files_are_kept_apart(tmp_path):
+    def write(folder: str, *settings: dict) -> Path:
+        path = tmp_path / folder / 'board.json'
+        path.parent.mkdir()
+        case = dict(config=SHUFFLENET, shape=[224, 224], part='model', precision='fp32')
+        results = [dict(case, median_ms=10.0 + i, **s) for i, s in enumerate(settings)]
+        path.write_text(json.dumps(dict(results=results)))
+        return path
+
+    several = [dict(runtime=r, threads=n) for r in ('ncnn', 'onnxruntime') for n in (1, 4)]
+    first, second = write('a', *several), write('b', dict(runtime='ncnn', threads=2))
+    table = make_table(Row('Net', 'N', {}, config=SHUFFLENET))
+    (row,) = compare(table, {}, read_latencies([first]))
+    assert row.latency_ms == {
+        'board, ncnn, threads 1': 10,
+        'board, ncnn, threads 4': 11,
+        'board, onnxruntime, threads 1': 12,
+        'board, onnxruntime, threads 4': 13,
+    }
+    (row,) = compare(table, {}, read_latencies([second]))
+    assert row.latency_ms == {'board': 10}
+    (row,) = compare(table, {}, read_latencies([first, second]))
+    assert len(row.latency_ms) == 5 and row.latency_ms[str(second)] == 10
 
 
 @pytest.mark.parametrize(
@@ -76,19 +102,20 @@ def test_latencies_belong_to_a_config_and_an_image_size(tmp_path):
         ('[]', 'needs results'),
         ('{"results": [{"config": "a", "shape": [1, 2]}]}', 'median_ms'),
         ('{"results": [{"config": "a", "shape": 3, "median_ms": 1}]}', 'needs config, shape'),
+        ('{"results": [{"config": "a", "emulated_median_ms": 1}]}', 'an emulated processor'),
     ],
 )
 def test_a_broken_latency_file_is_named(tmp_path, content, words):
     path = tmp_path / 'l.json'
     path.write_text(content)
     with pytest.raises(UserError, match=words) as error:
-        read_latencies(path)
+        read_latencies([path])
     assert str(path) in str(error.value)
 
 
 def test_absent_and_broken_files_are_named(tmp_path):
     with pytest.raises(UserError, match='No such file'):
-        read_latencies(tmp_path / 'none.json')
+        read_latencies([tmp_path / 'none.json'])
     (tmp_path / 'metrics.json').write_text('{"metrics": {}}')
     with pytest.raises(UserError, match='needs config, checkpoint, metrics'):
         find_runs([tmp_path])
@@ -198,13 +225,14 @@ def test_families_have_different_looks():
     assert len(set(styles.values())) == len(styles) > 8
 
 
-def plan(table: str, runs: dict | None = None, **kwargs) -> list[str]:
-    rows = list(compare(load_table(table), runs))
-    return [line for line in Planner(runs or {}, **kwargs).plan(rows) if line[0] != '#']
+def plan(name: str, runs: dict | None = None, **kwargs) -> list[str]:
+    table = load_table(name)
+    lines = Planner(runs or {}, **kwargs).plan(table, list(compare(table, runs)))
+    return [line for line in lines if line[0] != '#']
 
 
 def test_commands_train_and_test_every_config_once():
-    lines = plan('shufflenet_v1/table8')
+    *lines, _ = plan('shufflenet_v1/table8')
     configs = [shlex.split(line)[2] for line in lines]
     networks = list(dict.fromkeys(configs))
     assert configs == [config for config in networks for _ in range(2)] and len(networks) >= 4
@@ -215,6 +243,32 @@ def test_commands_train_and_test_every_config_once():
         assert train == f'python tools/train.py {config} --accumulate auto'
         checkpoint = f'work_dirs/{Path(config).stem}/epoch_{epochs}.pth'
         assert test == f'python tools/test.py {config} {checkpoint}'
+
+
+def test_latencies_are_measured_once_a_table_and_last(tmp_path):
+    out = 'shufflenet_v1_table8_latency.json'
+    command = f'python tools/latency.py --suite shufflenet_v1/table8 --out {out}'
+    table = load_table('shufflenet_v1/table8')
+    assert plan(table.name)[-1] == command
+    # Its figures, once they are there, are not measured again.
+    path = tmp_path / out
+    results = [dict(config=row.config, shape=row.shape, median_ms=1) for row in table.rows]
+    path.write_text(json.dumps(dict(results=results)))
+    rows = list(compare(table, {}, read_latencies([path])))
+    assert not any('latency' in line for line in Planner().plan(table, rows))
+    # No time is published there.
+    assert not any('latency' in line for line in plan('shufflenet_v1/table5'))
+
+
+@pytest.mark.parametrize('table', ['shufflenet_v1/table7', 'shufflenet_v1/table8'])
+def test_the_tools_understand_the_commands(table):
+    for line in plan(table, folder='runs'):
+        _, tool, *words = shlex.split(line)
+        options = runpy.run_path(str(REPO / tool))['parse_args'](words)
+        if tool == 'tools/latency.py':
+            assert (options.suite, options.models) == (table, [])
+        else:
+            assert options.work_dir == f'runs/{Path(options.config).stem}'
 
 
 def test_commands_use_the_launch_scripts_and_the_given_folder():
@@ -273,7 +327,7 @@ def test_a_backbone_trained_on_another_input_brings_it_along(monkeypatch, tmp_pa
     monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
     row = Row('D', 'D', dict(coco_map=9), config='configs/det.py', pretrained='configs/net.py')
     compared = Compared(row, path=tmp_path / 'configs' / 'det.py')
-    train, test = list(Planner().plan([compared]))[-2:]
+    train, test = list(Planner().plan(make_table(row), [compared]))[-2:]
     for line in (train, test):
         options = shlex.split(line.partition('--cfg-options ')[2])
         assert 'model.data_preprocessor.std=[255.0]' in options
@@ -283,8 +337,9 @@ def test_a_backbone_trained_on_another_input_brings_it_along(monkeypatch, tmp_pa
 
 
 def test_rows_without_a_command_say_why():
-    rows = list(compare(load_table('shufflenet_v2/table8')))
-    lines = list(Planner().plan(rows))
+    table = load_table('shufflenet_v2/table8')
+    lines = list(Planner().plan(table, list(compare(table))))
     assert any(re.match(r'# NASNet-A .*: not built: a network of another', line) for line in lines)
-    rows = list(compare(load_table('shufflenet_v2/table5')))
-    assert all('no accuracy is published' in line for line in list(Planner().plan(rows))[1:])
+    table = load_table('shufflenet_v2/table5')
+    lines = list(Planner().plan(table, list(compare(table))))
+    assert all('no accuracy is published' in line for line in lines[1:])

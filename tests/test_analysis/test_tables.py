@@ -120,6 +120,31 @@ def test_the_channels_are_transcribed(name, key, groups):
         assert row.published['multiply_adds_m'] == by_layer[cost][group]
 
 
+def test_the_config_of_a_row_is_of_the_network_that_its_label_names():
+    """Also where no cost would tell them apart, such as with and without the shuffle."""
+    named = [
+        (row.model, row.config)
+        for table in TABLES.values()
+        for row in table.rows
+        if row.config and re.search('ShuffleNet|MobileNet', row.model)
+    ]
+    assert len(named) > 100
+    for label, config in named:
+        width = re.search(r'([\d.]+)x|^([\d.]+) MobileNet', label)
+        if width:
+            assert f'-x{float(width[1] or width[2])}' in config, label
+        groups = re.search(r'g=(\d)', label)
+        if groups and 'v1-50' not in label:
+            assert f'-g{groups[1]}' in config, label
+        for word, part in (
+            ('no shuffle', '-noshuffle_'),
+            ('[Ss]hallow', '-shallow_'),
+            (r'\bSE\b', '-se_'),
+            ('^Conv ', '-full_'),
+        ):
+            assert bool(re.search(word, label)) == (part in config), (label, config)
+
+
 def test_every_row_says_what_becomes_of_it():
     for table in TABLES.values():
         assert table.rows and table.title and table.source, table.name

@@ -68,7 +68,7 @@ def test_a_table_with_what_is_measured(tool, work_dirs, tmp_path):
 
 def test_the_list_names_every_table(tool, work_dirs):
     code, output, _ = tool('--list')
-    rows = [line.strip('| ').split(' | ') for line in output.splitlines()[2:]]
+    rows = [line.strip('| ').split(' | ') for line in output.splitlines()[2:] if '|' in line]
     assert code == 0
     assert {row[0]: int(row[2]) for row in rows} == {
         name: len(table.rows) for name, table in load_tables().items()
@@ -77,6 +77,10 @@ def test_the_list_names_every_table(tool, work_dirs):
     assert all(built >= counted >= measured for built, counted, measured in states.values())
     assert states['shufflenet_v1/table2'] == (15, 15, 1)
     assert states['shufflenet_v2/table7'][1:] == (0, 0)
+    total = sum(int(row[2]) for row in rows)
+    built, counted, measured = map(sum, zip(*states.values(), strict=True))
+    summary = f'{total} rows: {built} built, {counted} counted, {measured} measured.'
+    assert output.splitlines()[-1] == summary
 
 
 def test_the_commands_are_for_a_shell(tool, work_dirs):
@@ -119,6 +123,12 @@ def test_bad_input_is_one_line(tool, args, words):
     lines = [line for line in errors.splitlines() if line.startswith('error: ')]
     assert code == 2 and len(lines) == 1 and words in lines[0], errors
     assert output == ''
+
+
+def test_a_folder_that_cannot_be_written_is_named(tool, tmp_path):
+    (tmp_path / 'file').touch()
+    code, _, errors = tool('mobilenet_v1/table4', '--out', 'file/inside')
+    assert code == 2 and 'error: cannot write file/inside' in errors
 
 
 def test_an_installed_package_has_the_tables_and_finds_its_configs(tmp_path):

@@ -70,6 +70,14 @@ def test_a_registered_backbone_takes_arguments(tool):
     assert cells(output, 'stage 4')[1] == pytest.approx((192 * 1024 + 2048) / 1e6, abs=1e-3)
 
 
+def test_a_version_is_text_in_quotes_of_its_own(tool):
+    code, output, _ = tool('SqueezeNet', '--args', "version='1.1'", 'padding=published')
+    # 349.15 M less the last convolution.
+    assert code == 0 and cells(output, 'total')[0] == pytest.approx(
+        349.15 - 13**2 * 0.512, abs=0.01
+    )
+
+
 def test_a_config_takes_options(tool):
     options = ('--cfg-options', 'model.backbone.groups=8', 'model.head.in_channels=1536')
     code, output, _ = tool('shufflenetv1-x1.0-g3', *options)
@@ -97,6 +105,8 @@ def test_what_does_not_run_is_named(tool, tmp_path):
         ((C4,), 'give --shape'),
         ((C4, '--shape', '0', '10'), 'at least 1'),
         ((C4, '--shape', '64', '64', '--proposals', '0'), 'at least 1'),
+        (('shufflenetv2-x1.0', '--proposals', '30'), 'is no two-stage detector'),
+        (('SqueezeNet', '--args', 'version=1.1'), "choose one of '1.0', '1.1'"),
         (('configs/none.py', '--shape', '64', '64'), 'does not exist'),
         (('configs/_base_/runtime.py', '--shape', '64', '64'), 'has no model'),
     ],
@@ -106,3 +116,9 @@ def test_bad_input_is_one_line(tool, args, words):
     lines = [line for line in errors.splitlines() if line.startswith('error: ')]
     assert code == 2 and len(lines) == 1 and words in lines[0], errors
     assert output == ''
+
+
+def test_a_file_that_cannot_be_written_is_named(tool, tmp_path):
+    (tmp_path / 'file').touch()
+    code, _, errors = tool('shufflenetv2-x1.0', '--json', tmp_path / 'file' / 'cost.json')
+    assert code == 2 and errors.startswith('error: cannot write')
