@@ -315,12 +315,12 @@ def main(argv: list[str] | None = None) -> None:
     import cv2
     import torch
 
-    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.engine.weight_files import write
 
-    load = os.getloadavg()[0]
-    if load > 0.5:
+    busy = os.getloadavg()[0]
+    if busy > 0.5:
         print(
-            f'warning: the load is {load:.1f}; figures of a busy machine mislead', file=sys.stderr
+            f'warning: the load is {busy:.1f}; figures of a busy machine mislead', file=sys.stderr
         )
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -334,10 +334,10 @@ def main(argv: list[str] | None = None) -> None:
             size=args.size,
             rounds=args.rounds,
             opencv=cv2.__version__,
-            load=load,
+            load=busy,
             pipelines=result,
         )
-        AtomicBackend().put(json.dumps(summary, indent=2).encode(), args.json)
+        write(json.dumps(summary, indent=2).encode(), Path(args.json))
 
 
 if __name__ == '__main__':

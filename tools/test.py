@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Evaluate a trained detector and write its figures as JSON."""
+"""Evaluate a trained detector or classifier and write its figures as JSON."""
 
 import argparse
 

@@ -39,15 +39,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Train what is missing, then write seeds.json and print the table."""
     args = parse_args()
-    seeds = list(dict.fromkeys(args.seeds))
-    runs = [(path, seed) for seed in seeds for path in args.configs]
-    epochs = {}
-    for path in args.configs:
+    seeds, configs = list(dict.fromkeys(args.seeds)), list(dict.fromkeys(args.configs))
+    runs = [(path, seed) for seed in seeds for path in configs]
+    epochs, owners = {}, {}
+    for path in configs:
+        owner = owners.setdefault(Path(path).stem, path)
+        if owner != path:
+            raise UserError(f'{owner} and {path} would share a folder: give them different names')
         cfg = read_config(path)
         epochs[path] = cfg.get('train_cfg', {}).get('max_epochs')
         if not any('HistoryHook' in str(hook['type']) for hook in cfg.get('custom_hooks') or []):
             raise UserError(f"{path} has no dict(type='HistoryHook') in custom_hooks: add it")
-    values: dict[str, list[float]] = {path: [] for path in args.configs}
+    values: dict[str, list[float]] = {path: [] for path in configs}
     for number, (path, seed) in enumerate(runs, 1):
         folder = Path(args.work_dir) / Path(path).stem / f'seed_{seed}'
         print(f'[{number}/{len(runs)}] {path}, seed {seed}: {folder}', file=sys.stderr)

@@ -30,6 +30,11 @@ def check_classifier(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Prob
     Returns:
         The problems, none if the config is sound.
     """
+    missing = [
+        part for part in ('backbone', 'head') if not isinstance(cfg.model.get(part), Mapping)
+    ]
+    if missing:
+        return [Problem('model', f'an ImageClassifier needs {" and ".join(missing)}: give both')]
     problems = list(check_classifier_model(cfg.model))
     problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
     problems += check_numbers(cfg)
@@ -45,7 +50,7 @@ def check_classifier_model(model: Mapping[str, Any]) -> Iterator[Problem]:
         network = MODELS.build({'_scope_': 'mmdet', **backbone})
         MODELS.build({'_scope_': 'mmdet', **model['head']})
     except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model', (str(error).strip().splitlines() or [''])[-1])
+        yield Problem('model', _reason(error))
         return
     if isinstance(network, BaseBackbone):
         channels = network.out_channels[-1]
@@ -77,12 +82,19 @@ def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
         checked.append(files)
         try:
             built = DATASETS.build({'_scope_': 'mmdet', **files, 'serialize_data': False})
-        except UserError as error:
-            yield Problem(where, str(error))
+        except (UserError, TypeError, KeyError, ValueError) as error:
+            yield Problem(where, _reason(error))
             continue
         classes = built.metainfo.get('classes')
-        highest = max(item['gt_label'] for item in built.data_list)
-        if isinstance(number, int) and (highest >= number or (classes and len(classes) != number)):
+        labels = {item['gt_label'] for item in built.data_list}
+        highest = max(labels)
+        if highest == number and 0 not in labels:
+            yield Problem(
+                where, f'its labels are from {min(labels)} to {highest}: count them from 0'
+            )
+        elif isinstance(number, int) and (
+            highest >= number or (classes and len(classes) != number)
+        ):
             found = (
                 len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
             )
@@ -98,3 +110,8 @@ def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
                 'both data sets the same class folders, or classes',
             )
         known = known or (classes and (where, classes)) or None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the class and its file, which mmengine puts in front, and quotes."""
+    return (str(error).strip('\'" \n').splitlines() or [''])[-1]

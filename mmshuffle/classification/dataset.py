@@ -6,7 +6,7 @@ from pathlib import Path
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
 
-from .listing import list_annotated, list_class_folders
+from .listing import list_annotated, list_class_folders, read_lines
 
 
 @DATASETS.register_module()
@@ -39,7 +39,7 @@ class ImageFolder(BaseDataset):
         **kwargs,
     ) -> None:
         if isinstance(classes, str):
-            classes = Path(classes).read_text(encoding='utf-8').split()
+            classes = read_lines(Path(classes), 'classes')
         self._given_classes = tuple(classes) if classes else None
         super().__init__(
             data_root=data_root,

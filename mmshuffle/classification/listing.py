@@ -20,7 +20,7 @@ Labelled = list[tuple[str, int]]
 def list_class_folders(
     folder: Path, classes: Sequence[str] | None = None
 ) -> tuple[Classes, Labelled]:
-    """List images that lie in a folder a class.
+    """List images that lie in a folder a class; what is hidden by a leading dot is passed over.
 
     Args:
         folder: Holds the folders.
@@ -33,7 +33,7 @@ def list_class_folders(
         UserError: The folder is absent, has no class folders, or one of them has no images.
     """
     _require_folder(folder)
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
     if not found:
         raise UserError(_explain_no_folders(folder))
     names = tuple(classes or found)
@@ -59,10 +59,11 @@ def list_annotated(
 ) -> tuple[Classes | None, Labelled]:
     """List images whose labels are in a file.
 
-    The file has a line an image: its path below ``folder``, a blank, and its class as an index from
-    0 or as one of ``classes``. Or it is ILSVRC's ``ILSVRC2012_validation_ground_truth.txt``, one
-    number an image, in the folder ``data`` of the devkit with ``meta.mat`` beside it, which is
-    needed because the devkit numbers the classes in an order of its own.
+    The file has a line an image: its path below ``folder``, a tab or blank, and its class as an
+    index from 0 or as one of ``classes``. Or it is ILSVRC's
+    ``ILSVRC2012_validation_ground_truth.txt``, one number an image, in the folder ``data`` of the
+    devkit with ``meta.mat`` beside it, which is needed because the devkit numbers the classes in an
+    order of its own.
 
     Returns:
         The names of the classes, None where the file has indices only, and path and label of each
@@ -72,22 +73,15 @@ def list_annotated(
         UserError: A file is absent, a line is of neither form, or images and lines do not match.
     """
     _require_folder(folder)
-    try:
-        lines = ann_file.read_text(encoding='utf-8').splitlines()
-    except OSError:
-        raise UserError(f'ann_file {ann_file} cannot be read; mend the path') from None
-    except UnicodeDecodeError:
-        raise UserError(f'ann_file {ann_file} is no text; give lines of image and label') from None
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise UserError(f'ann_file {ann_file} is empty; give lines of image and label')
-    if all(line.isdigit() for line in lines):
+    lines = read_lines(ann_file, 'ann_file')
+    if all(line.isdecimal() for line in lines):
         return _list_devkit(folder, ann_file, [int(line) for line in lines])
     indices = {name: index for index, name in enumerate(classes or ())}
     labelled: Labelled = []
     for number, line in enumerate(lines, 1):
-        path, _, label = line.rpartition(' ')
-        if label.isdigit():
+        path, _, label = line.rpartition('\t' if '\t' in line else ' ')
+        path, label = path.strip(), label.strip()
+        if label.isdecimal():
             index = int(label)
         elif label in indices:
             index = indices[label]
@@ -95,10 +89,10 @@ def list_annotated(
             index = -1
         if not path or index < 0 or (classes and index >= len(classes)):
             raise UserError(
-                f'{ann_file}, line {number}: {line!r}: give the image, a blank, and an index from '
-                '0 or one of classes'
+                f'{ann_file}, line {number}: {line!r}: give the image, a tab or blank, and an '
+                'index from 0 or one of classes'
             )
-        labelled.append((str(folder / path.strip()), index))
+        labelled.append((str(folder / path), index))
     absent = [path for path, _ in labelled if not os.path.isfile(path)]
     if absent:
         raise UserError(
@@ -106,6 +100,28 @@ def list_annotated(
             f'{absent[0]}; mend data_prefix, below which the paths are'
         )
     return (tuple(classes) if classes else None), labelled
+
+
+def read_lines(path: Path, argument: str) -> list[str]:
+    """Read the lines of a text file, without blank ones and blanks around them.
+
+    Args:
+        path: The file.
+        argument: Which argument names it, for the message.
+
+    Raises:
+        UserError: It cannot be read, is no text, or has no lines.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except OSError:
+        raise UserError(f'{argument} {path} cannot be read; mend the path') from None
+    except UnicodeDecodeError:
+        raise UserError(f'{argument} {path} is no text; mend the path') from None
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise UserError(f'{argument} {path} is empty; mend the path')
+    return lines
 
 
 def _list_devkit(folder: Path, ann_file: Path, numbers: list[int]) -> tuple[Classes, Labelled]:
@@ -146,7 +162,16 @@ def _devkit_classes(path: Path) -> dict[int, str]:
 
 def _images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.path for e in entries if e.name.lower().endswith(EXTENSIONS))
+        return sorted(
+            e.path
+            for e in entries
+            if e.name.lower().endswith(EXTENSIONS) and not _is_hidden(e.name)
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether it is no part of the data, such as .ipynb_checkpoints or macOS's ._picture.jpg."""
+    return name.startswith('.')
 
 
 def _require_folder(folder: Path) -> None:

@@ -6,6 +6,8 @@ import torch
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 
+from mmshuffle.errors import UserError
+
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
@@ -28,9 +30,17 @@ class Accuracy(BaseMetric):
         Args:
             data_batch: Not needed.
             data_samples: For each image ``scores``, (num_classes,), and ``gt_label``, its index.
+
+        Raises:
+            UserError: A label is the index of no score.
         """
         scores = torch.stack([sample['scores'] for sample in data_samples])
         labels = torch.stack([sample['gt_label'] for sample in data_samples])
+        if not ((labels >= 0) & (labels < scores.shape[1])).all():
+            raise UserError(
+                f'labels from {labels.min()} to {labels.max()} for scores of {scores.shape[1]} '
+                'classes: mend the labels, which count from 0, or num_classes of the head'
+            )
         order = scores.argsort(dim=1, descending=True, stable=True)
         self.results += (order == labels[:, None]).int().argmax(1).tolist()
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -46,7 +46,7 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
         log, count = value.data
         return {HISTORY: [to_plain(log, path), to_plain(count, path), value.max_length]}
     if isinstance(value, Mapping):
-        if all(isinstance(item, Tensor) for item in value.values()):
+        if isinstance(value, OrderedDict) and all(isinstance(v, Tensor) for v in value.values()):
             return value  # a state dict, whose version numbers a copy would lose
         return {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, deque)):
@@ -108,6 +108,12 @@ class AtomicBackend(LocalBackend):
 register_backend('atomic', AtomicBackend, force=True)
 
 
+def _age(path: Path) -> tuple[float, int]:
+    """Sorts checkpoints from old to new; by number where a copy gave them the same time."""
+    number = re.search(r'(\d+)\.pth$', path.name)
+    return path.stat().st_mtime, int(number[1]) if number else 0
+
+
 def find_resumable(work_dir: str | Path) -> Path | None:
     """Find the newest checkpoint of ``work_dir`` that can be read whole.
 
@@ -135,7 +141,7 @@ def find_resumable(work_dir: str | Path) -> Path | None:
         if path.is_file():
             found.add(path)
     problems = []
-    for path in sorted(found, key=lambda path: (path.stat().st_mtime, path.name), reverse=True):
+    for path in sorted(found, key=_age, reverse=True):
         try:
             content = read_checkpoint(path)
         except UserError as error:

@@ -54,10 +54,19 @@ def run(main: Callable[[], int | None]) -> None:
         print(f'error: {message}', file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        code = 130
+        code = _interrupted()
+    except Exception as error:
+        # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        code = _interrupted()
     sys.stdout.flush()
     sys.exit(code or 0)
+
+
+def _interrupted() -> int:
+    print('interrupted', file=sys.stderr)
+    return 130
 
 
 def _leave_process_group() -> None:

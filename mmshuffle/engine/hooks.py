@@ -17,6 +17,7 @@ from torch import nn
 
 from mmshuffle.errors import UserError
 from mmshuffle.weights.families import hints, recognise
+from mmshuffle.weights.settings import NOTE, check_settings, noted_settings, settings_of
 
 from .checkpoint import from_plain, to_plain
 from .memory_format import set_memory_format
@@ -44,7 +45,10 @@ class PlainCheckpointHook(Hook):
     priority = 'LOWEST'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Make the checkpoint plain."""
+        """Note the backbone's settings, and make the checkpoint plain."""
+        settings = settings_of(_unwrapped(runner))
+        if settings:
+            checkpoint['meta'][NOTE] = settings
         dropped: list[str] = []
         for key, value in checkpoint.items():
             strict = key in ('state_dict', 'optimizer')
@@ -66,6 +70,7 @@ class PlainCheckpointHook(Hook):
                 '--cfg-options load_from=PATH'
             )
         meta = checkpoint.get('meta')
+        check_settings(_unwrapped(runner), noted_settings(meta))
         if isinstance(meta, dict):
             meta.pop('config', None)
         hub = checkpoint.get('message_hub')
@@ -124,7 +129,8 @@ class ReproducibleResumeHook(Hook):
     Every rank has its own state. Validation leaves the generators untouched, so that neither how
     often nor whether one validates changes the training. Exact on the CPU for checkpoints at the
     end of an epoch, with ``num_workers=0`` or with transforms that draw nothing in the workers; a
-    checkpoint within an epoch holds no states.
+    checkpoint within an epoch holds no states, and none holds gradients: where they are accumulated
+    and an epoch ends between two steps, the resumed run lacks those of its last batches.
     """
 
     # Before CheckpointHook, which has VERY_LOW.
@@ -183,7 +189,7 @@ class ReproducibleResumeHook(Hook):
 
 @HOOKS.register_module()
 class MemoryFormatHook(Hook):
-    """Runs a detector in a memory layout, see :func:`mmshuffle.engine.set_memory_format`.
+    """Runs a model in a memory layout, see :func:`mmshuffle.engine.set_memory_format`.
 
     Args:
         memory_format: ``'contiguous'`` or ``'channels_last'``.

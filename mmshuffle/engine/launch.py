@@ -101,7 +101,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that ``args`` names and apply what training and testing share.
 
     Raises:
-        UserError: See :func:`read_config`.
+        UserError: The work dir is a file; see also :func:`read_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
@@ -113,6 +113,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if Path(cfg.work_dir).is_file():
+        raise UserError(f'work dir {cfg.work_dir} is a file; give a folder')
     return cfg
 
 
@@ -161,7 +163,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
 
 def _accumulation(cfg: Config, given: str) -> int:
     """Batches whose gradients are added up for one step."""
-    if given.isdigit() and int(given) > 0:
+    if given.isdecimal() and int(given) > 0:
         return int(given)
     if given != 'auto':
         raise UserError(f"--accumulate {given}: give a number of batches, or 'auto'")

@@ -1,7 +1,8 @@
 """BatchNorm statistics, estimated anew at the end of training."""
 
-from collections.abc import Iterator
-from itertools import islice
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -10,9 +11,9 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmengine.utils import ProgressBar
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
+from tqdm import tqdm
 
 
 @HOOKS.register_module()
@@ -29,8 +30,9 @@ class PreciseBNHook(Hook):
         num_batches: Batches a process; as many as the training set has, if that is less.
     """
 
-    # Before CheckpointHook, which has VERY_LOW.
-    priority = 'LOW'
+    # Before CheckpointHook, which has VERY_LOW, that is 90; behind the hooks of priority LOW, 70,
+    # which time the epoch.
+    priority = 80
 
     def __init__(self, num_batches: int = 1250) -> None:
         if type(num_batches) is not int or num_batches < 1:
@@ -67,14 +69,21 @@ class PreciseBNHook(Hook):
 
 
 @torch.no_grad()
-def estimate_statistics(model: nn.Module, batches: Iterator[tuple]) -> None:
+def estimate_statistics(model: nn.Module, batches: Iterable[tuple]) -> None:
     """Set running mean and variance of every BatchNorm in training mode to means over ``batches``.
 
     Args:
         model: In training mode.
         batches: Positional arguments of ``model``, for each forward pass. In distributed runs every
             process gives its own, and the same number.
+
+    Raises:
+        ValueError: ``batches`` is empty; the statistics are then unchanged.
     """
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError('batches is empty: BatchNorm statistics cannot be estimated')
     norms = [
         m
         for m in model.modules()
@@ -85,7 +94,7 @@ def estimate_statistics(model: nn.Module, batches: Iterator[tuple]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # PyTorch: a cumulative mean
     try:
-        for arguments in batches:
+        for arguments in chain((first,), batches):
             model(*arguments)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -97,9 +106,11 @@ def estimate_statistics(model: nn.Module, batches: Iterator[tuple]) -> None:
 
 
 def _batches(model: nn.Module, runner: Runner, count: int) -> Iterator[tuple]:
-    bar = ProgressBar(count) if runner.rank == 0 else None
-    for batch in islice(runner.train_dataloader, count):
+    # A loop that counts iterations holds one iterator of its sampler, which ends when another takes
+    # its place in workers that persist: it must be gone on with.
+    loop = runner.train_loop
+    source = getattr(loop, 'dataloader_iterator', loop.dataloader)
+    bar = dict(desc='BatchNorm statistics', total=count, leave=False, file=sys.stderr)
+    for batch in tqdm(islice(source, count), disable=runner.rank != 0, **bar):
         data = model.data_preprocessor(batch, training=True)
         yield data['inputs'], data['data_samples'], 'loss'
-        if bar is not None:
-            bar.update()

@@ -223,6 +223,8 @@ class HistoryHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Write a record."""
+        if not self._losses:  # a run that counts iterations, resumed behind its last one
+            return
         loss = torch.tensor(sum(self._losses) / len(self._losses), dtype=torch.float64)
         all_reduce(loss, 'mean')
         self.records.append(

@@ -42,7 +42,7 @@ def place_in_classifier(
             if background and len(value) == needed[0] + 1:
                 value = value[1:]
             result[f'head.{ours}'] = (
-                value.view(needed) if value.numel() == needed.numel() else value
+                value.reshape(needed) if value.numel() == needed.numel() else value
             )
         else:
             result[f'backbone.{name}' if name in backbone else name] = value

@@ -12,6 +12,7 @@ from mmshuffle.errors import UserError
 from .families import Family, hints, recognise
 from .loader import LoadReport, describe, load_state
 from .reader import read_tensors
+from .settings import check_settings, read_settings
 from .zoo import RELU6, find_entry
 
 Network = dict[str, Any]
@@ -89,7 +90,7 @@ def convert_file(
         for config in _with_conv5(candidate):
             module = _build(config)
             report = _load(module, tensors, str(source), prefix)
-            if not report.missing and not report.misshapen:
+            if report.fits:
                 return module, config, report
             if nearest is None or len(report.matched) > len(nearest[1].matched):
                 nearest = module, report
@@ -145,6 +146,8 @@ def _load(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str, prefix: str | None
 ) -> LoadReport:
     family, state = recognise(module, dict(tensors), prefix)
+    if family is None:
+        check_settings(module, read_settings(source))
     name = 'own names' if family is None else family.name
     report = load_state(module, state, source, name)
     if family is not None:

@@ -206,8 +206,8 @@ def recognise(
             a leading ``backbone.`` or ``model.backbone.`` is found and removed.
 
     Returns:
-        The family, None where no published scheme matches, and the tensors by the names of
-        ``module``; names without a counterpart are kept.
+        The family, None where no published scheme matches or the names are those of ``module``
+        already, and the tensors by its names; names without a counterpart are kept.
     """
     if prefix is None:
         views = [(start, *_split(tensors, start)) for start in PREFIXES]
@@ -215,6 +215,12 @@ def recognise(
         start = prefix.rstrip('.') + '.'
         views = [(start, _split(tensors, start)[0], {})]
     network = module.backbone if is_classifier(module) else module
+    own = module.state_dict().keys()
+    needed = {name for name in own if not name.endswith('num_batches_tracked')}
+    for _, inner, others in views:
+        # Also names that a family has: MMPretrain's networks run in MMDetection as they are.
+        if needed and needed <= inner.keys():
+            return None, {**others, **inner}
     for start, inner, others in views:
         for family in FAMILIES:
             if family.markers <= inner.keys() and family.prefix in (None, start):
@@ -222,7 +228,6 @@ def recognise(
                 if network is not module:
                     state = place_in_classifier(module, state, family.head, family.background)
                 return family, state
-    own = module.state_dict().keys()
     for _, inner, others in views:
         if not own.isdisjoint(inner):
             return None, {**others, **inner}

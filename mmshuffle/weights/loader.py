@@ -11,7 +11,10 @@ from mmshuffle.errors import UserError
 
 from .families import Normalisation, hints, recognise
 from .reader import read_tensors
+from .settings import check_settings, read_settings
 
+# BatchNorm counts its batches, which matters only without momentum, and converters lack the count.
+COUNTER = 'num_batches_tracked'
 # To this package's backbones both mean the same.
 PRETRAINED_TYPES = ('Pretrained', 'PretrainedStrict')
 
@@ -27,6 +30,7 @@ class LoadReport:
         missing: Names that the network needs and the checkpoint lacks.
         unexpected: Names that the network has no use for, such as a classifier.
         misshapen: Name, shape in the checkpoint, shape in the network.
+        excused: Names missing or misshapen that were allowed to be: they keep their values.
         normalisation: The input that the weights were trained with, where the family tells.
         hints: Settings in which the network differs from the one that was trained.
     """
@@ -37,8 +41,15 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    excused: list[str] = field(default_factory=list)
     normalisation: Normalisation | None = None
     hints: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the checkpoint has all that the network needs, and anything of it at all."""
+        matched = any(not name.endswith(COUNTER) for name in self.matched)
+        return matched and not self.missing and not self.misshapen
 
     def __str__(self) -> str:
         shapes = [f'{name} {found} for {needed}' for name, found, needed in self.misshapen]
@@ -47,8 +58,9 @@ class LoadReport:
             f'{_count(self.missing, "missing")}, {_count(self.unexpected, "unexpected")}, '
             f'{_count(shapes, "of another shape")}'
         )
+        excused = [_count(self.excused, 'left as they were')] if self.excused else []
         trained = [] if self.normalisation is None else [f'trained on {self.normalisation}']
-        return '; '.join([counts, *trained, *self.hints])
+        return '; '.join([', '.join([counts, *excused]), *trained, *self.hints])
 
 
 def load_state(
@@ -70,21 +82,23 @@ def load_state(
     Returns:
         The report, also when nothing was loaded: then ``matched`` is what would have fitted.
     """
+    if isinstance(allow_missing, str):  # its letters would begin the names of everything
+        allow_missing = (allow_missing,)
     report = LoadReport(source, family)
     own = module.state_dict()
     for name, value in own.items():
-        excused = any(name.startswith(prefix) for prefix in allow_missing)
-        if name not in state:
-            # The counter matters only to BatchNorm without momentum, and converters lack it.
-            if not excused and not name.endswith('num_batches_tracked'):
-                report.missing.append(name)
-        elif state[name].shape != value.shape:
-            if not excused:
-                report.misshapen.append((name, tuple(state[name].shape), tuple(value.shape)))
-        else:
+        if name in state and state[name].shape == value.shape:
             report.matched.append(name)
+        elif name.endswith(COUNTER):
+            continue
+        elif name.startswith(tuple(allow_missing)):
+            report.excused.append(name)
+        elif name in state:
+            report.misshapen.append((name, tuple(state[name].shape), tuple(value.shape)))
+        else:
+            report.missing.append(name)
     report.unexpected = sorted(state.keys() - own.keys())
-    if not report.missing and not report.misshapen:
+    if report.fits:
         module.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     return report
 
@@ -110,15 +124,17 @@ def load_pretrained(
         activation is not the one that the weights were trained with.
 
     Raises:
-        UserError: The file cannot be read, or something that ``module`` needs is missing or of
-            another shape; ``module`` is then unchanged.
+        UserError: The file cannot be read, something that ``module`` needs is missing or of another
+            shape, or nothing of it is there; ``module`` is then unchanged.
     """
     family, state = recognise(module, read_tensors(checkpoint), prefix)
     if not state:
         raise UserError(f'{checkpoint} has no tensors below prefix={prefix!r}; mend the prefix')
     name = 'own names' if family is None else family.name
+    if family is None and prefix in (None, 'backbone', 'backbone.'):
+        check_settings(module, read_settings(checkpoint))
     report = load_state(module, state, checkpoint, name, allow_missing)
-    if report.missing or report.misshapen:
+    if not report.fits:
         raise UserError(
             f'weights do not fit {describe(module)}: {report}; give a checkpoint of this network '
             'and width, or name the exceptions in allow_missing'

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -46,7 +45,7 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
             f'{path} holds more than tensors and plain data ({found[1]}) and is not read, because '
             'that could run code; save its state_dict alone with torch.save'
         ) from None
-    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # from damaged bytes an unpickler raises anything
         reason = f'{type(error).__name__}: {_first_line(error)}'
         raise UserError(f'{path} is damaged, or not written by torch.save ({reason})') from None
 
@@ -77,8 +76,9 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        except (ValueError, BadZipFile, EOFError, TypeError) as error:
-            raise UserError(f'{path} is damaged or holds more than arrays: {error}') from None
+        except Exception as error:  # from damaged bytes zipfile and zlib raise many kinds
+            reason = _first_line(error)
+            raise UserError(f'{path} is damaged or holds more than arrays: {reason}') from None
     if path.suffix not in FORMATS:
         raise UserError(f'{path}: unknown weight format; give one of {", ".join(FORMATS)}')
     content = read_checkpoint(path)

@@ -7,6 +7,7 @@ from mmdet.registry import METRICS, MODELS, TRANSFORMS
 from torch.nn import functional as F
 
 from mmshuffle.classification import ConvHead, HiddenLayersHead, ImageClassifier, LinearHead
+from mmshuffle.errors import UserError
 from mmshuffle.weights import load_pretrained
 
 BACKBONE = dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=(3,))
@@ -71,6 +72,13 @@ def test_accuracy_counts_the_labels_among_the_best():
         metric.process({}, samples)
     figures = metric.evaluate(4)
     assert figures == {'accuracy/top1': 25.0, 'accuracy/top2': 50.0}
+
+
+@pytest.mark.parametrize('label', [3, -1])
+def test_labels_of_no_class_are_refused(label):
+    sample = dict(scores=torch.rand(3), gt_label=torch.tensor(label))
+    with pytest.raises(UserError, match=f'labels from {label} to {label} for scores of 3 classes'):
+        METRICS.build(dict(type='Accuracy', topk=(1,))).process({}, [sample])
 
 
 def test_the_preprocessor_normalises_stacked_bytes_in_rgb_order():

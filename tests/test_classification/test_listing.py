@@ -66,6 +66,14 @@ def test_lists_take_indices_or_names_of_classes(tmp_path):
     (tmp_path / 'list.txt').write_text('c.jpg dog\na b.jpg cat\n')
     classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'dog'])
     assert classes == ('cat', 'dog') and [label for _, label in labelled] == [1, 0]
+    (tmp_path / 'list.txt').write_text('c.jpg\thot dog\na b.jpg\t0\n')
+    _, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'hot dog'])
+    assert labelled == [(str(tmp_path / 'val' / 'c.jpg'), 1), (str(tmp_path / 'val/a b.jpg'), 0)]
+
+
+def test_hidden_files_and_folders_are_no_data(tmp_path):
+    write(tmp_path, 'cat/1.jpg', 'cat/._1.jpg', '.ipynb_checkpoints/1.jpg')
+    assert list_class_folders(tmp_path) == (('cat',), [(str(tmp_path / 'cat/1.jpg'), 0)])
 
 
 def test_the_devkits_numbers_become_the_usual_indices(tmp_path):
@@ -95,6 +103,10 @@ def test_the_dataset_joins_its_paths(tmp_path):
     (tmp_path / 'names.txt').write_text('n02\nn01\n')
     built = dataset(tmp_path, data_prefix='train', classes=str(tmp_path / 'names.txt'))
     assert built.metainfo['classes'] == ('n02', 'n01')
+    write(tmp_path, 'food/hot dog/1.jpg', 'food/pie/2.jpg')
+    (tmp_path / 'names.txt').write_text('pie\nhot dog\n')
+    built = dataset(tmp_path, data_prefix='food', classes=str(tmp_path / 'names.txt'))
+    assert built.metainfo['classes'] == ('pie', 'hot dog')
 
 
 def flat_val(root: Path) -> dict:
@@ -148,6 +160,11 @@ def absent_images(root: Path) -> dict:
     return dict(data_prefix='val', ann_file='val.txt')
 
 
+def absent_names(root: Path) -> dict:
+    write(root, 'train/n01/a.JPEG')
+    return dict(data_prefix='train', classes='names.txt')
+
+
 def no_label(root: Path) -> dict:
     write(root, 'val/a.jpg')
     (root / 'val.txt').write_text('a.jpg 0\nb.jpg\n')
@@ -190,6 +207,7 @@ MISTAKES = {
     absent_list: 'ann_file .*val.txt cannot be read',
     absent_images: '1 of 2 images of .*val.txt do not exist, such as .*val/val/b.jpg',
     no_label: "val.txt, line 2: 'b.jpg': give the image",
+    absent_names: 'classes names.txt cannot be read; mend the path',
     too_few: 'has 3 images named ILSVRC2012_val_.* 2 labels',
     no_meta: 'meta.mat does not exist',
     other_meta: 'is not the meta.mat',

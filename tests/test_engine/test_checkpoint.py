@@ -1,10 +1,12 @@
 """Checkpoints are plain, whole or absent, and found again."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -47,6 +49,15 @@ def test_what_has_no_plain_form_is_refused_or_dropped_by_name():
     dropped = []
     assert to_plain(content, 'state', dropped) == {'a': [None, [1, 2]], 'b': 3}
     assert dropped == ['state.a[0]']
+
+
+def test_mappings_of_a_config_become_plain(tmp_path):
+    content = {'empty': ConfigDict(), 'tensors': ConfigDict(a=torch.ones(1))}
+    torch.save(to_plain(content, 'meta'), tmp_path / 'a.pth')
+    assert torch.load(tmp_path / 'a.pth', weights_only=True) == {
+        'empty': {},
+        'tensors': {'a': torch.ones(1)},
+    }
 
 
 def test_state_dicts_keep_their_version_numbers():
@@ -103,6 +114,13 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     save(elsewhere)
     pointer.write_text(str(elsewhere))
     assert find_resumable(tmp_path) == elsewhere
+
+
+def test_checkpoints_that_a_copy_made_of_one_age_go_by_number(tmp_path):
+    for epoch in (9, 10):
+        save(tmp_path / f'epoch_{epoch}.pth')
+        os.utime(tmp_path / f'epoch_{epoch}.pth', (1e9, 1e9))
+    assert find_resumable(tmp_path) == tmp_path / 'epoch_10.pth'
 
 
 def test_no_readable_checkpoint_is_an_error_and_no_fresh_start(tmp_path):

@@ -1,8 +1,10 @@
 """Statistics estimated at the end of training."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
+from torch import distributed, multiprocessing, nn
 
 from mmshuffle.engine.norm_statistics import PreciseBNHook, estimate_statistics
 
@@ -51,6 +53,35 @@ def test_a_failing_batch_restores_the_momentum():
     with pytest.raises(RuntimeError):
         estimate_statistics(net, iter([(torch.rand(4, 3, 8, 8).double(),), (torch.rand(1),)]))
     assert net[1].momentum == 0.1
+
+
+def test_without_batches_the_statistics_stay():
+    net = network()
+    net(*batches(1)[0])
+    before = net[1].running_mean.clone()
+    with pytest.raises(ValueError, match='batches is empty'):
+        estimate_statistics(net, iter([]))
+    assert torch.equal(net[1].running_mean, before) and net[1].num_batches_tracked == 1
+
+
+def estimate_in_a_process(rank: int, folder: Path) -> None:
+    store = f'file://{folder}/store'
+    distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=2)
+    torch.manual_seed(0)
+    net, data = network(), batches(4)
+    estimate_statistics(net, data[rank::2])
+    torch.save(net.state_dict(), folder / f'{rank}.pth')
+    distributed.destroy_process_group()
+
+
+def test_processes_share_the_mean_over_all_their_batches(tmp_path):
+    multiprocessing.spawn(estimate_in_a_process, (tmp_path,), nprocs=2)
+    net, data = network(), batches(4)
+    estimate_statistics(net, data)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+        for key in ('1.running_mean', '1.running_var', '4.running_mean', '4.running_var'):
+            assert torch.allclose(found[key], net.state_dict()[key]), key
 
 
 def test_the_number_of_batches_is_checked():

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmshuffle.weights import read_checkpoint
 from tests.conftest import REPO, facts
-from tests.test_classification.tiny import write_config, write_folders
+from tests.test_classification.tiny import COLOURS, write_config, write_folders
 from tests.test_tools.test_train_and_test import assert_user_error, run, torchrun
 
 
@@ -79,6 +79,32 @@ def test_a_resumed_run_is_bit_identical(trained, tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
+ITERATIONS = """
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=2)
+param_scheduler = [dict(type='PolyLR', by_epoch=False, end=4)]
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler', shuffle=True), num_workers=1, persistent_workers=True
+)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4))
+"""
+
+
+def test_a_run_that_counts_iterations_estimates_the_statistics_too(tmp_path):
+    """Its workers persist, and the sampler has no end."""
+    config = write_config(tmp_path, write_folders(tmp_path / 'data'), ITERATIONS)
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = read_checkpoint(tmp_path / 'work' / 'iter_4.pth')['state_dict']
+    norms = {key.removesuffix('.num_batches_tracked') for key in state if key.endswith('tracked')}
+    assert norms and all(state[f'{norm}.num_batches_tracked'] == 3 for norm in norms)
+    assert all(state[f'{norm}.running_mean'].abs().sum() > 0 for norm in norms)
+    # Nothing is left to do, and that is no error.
+    before = history(tmp_path / 'work')
+    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work', '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert before and history(tmp_path / 'work') == before
+
+
 # BatchNorm's statistics depend on how a batch is divided; nothing else does.
 EVEN = """
 model = dict(backbone=dict(norm_cfg=dict(type='GN', num_groups=1)))
@@ -137,6 +163,28 @@ model = dict(backbone=dict(
         assert torch.equal(value, state[f'backbone.{key}']), key
 
 
+def test_weights_in_another_channel_order_are_refused(trained, tmp_path):
+    """At width 0.5 names and shapes are the same in both."""
+    checkpoint = trained / 'work' / 'epoch_2.pth'
+    from mmshuffle.backbones import ShuffleNetV2
+    from mmshuffle.errors import UserError
+    from mmshuffle.weights import load_pretrained
+
+    net = ShuffleNetV2(0.5, 'torchvision', out_indices=(2,))
+    for prefix in (None, 'backbone'):
+        with pytest.raises(UserError, match="layout='megvii'"):
+            load_pretrained(net, checkpoint, prefix)
+    load_pretrained(ShuffleNetV2(0.5, 'megvii', out_indices=(2,)), checkpoint)
+    options = ('--cfg-options', 'model.backbone.layout=torchvision')
+    done = run('tools/test.py', trained / 'tiny.py', checkpoint, '--work-dir', tmp_path, *options)
+    assert_user_error(done, "layout='megvii'")
+    target = tmp_path / 'ours.pth'
+    network = ('--network', 'ShuffleNetV2', '--args', 'widen_factor=0.5', 'out_indices=(2,)')
+    done = run('tools/convert_weights.py', checkpoint, target, *network, 'layout=torchvision')
+    assert_user_error(done, "layout='megvii'")
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(
     ('text', 'parts'),
     [
@@ -148,9 +196,24 @@ model = dict(backbone=dict(
         ),
         ('model = dict(backbone=dict(widen_factor=3.0))', ('widen_factor=3.0',)),
         ("load_from = 'absent.pth'", ('load_from', 'absent.pth does not exist')),
+        ('model = dict(head=None)', ('model: ', 'needs head')),
+        (
+            "train_dataloader = dict(dataset=dict(data_prefx='x'))",
+            ('train_dataloader.dataset: ', 'data_prefx'),
+        ),
+        (
+            "val_dataloader = dict(dataset=dict(classes='absent.txt'))",
+            ('val_dataloader.dataset: ', 'classes absent.txt cannot be read'),
+        ),
+        (
+            "val_dataloader = dict(dataset=dict(data_prefix='val', ann_file='from_1.txt'))",
+            ('val_dataloader.dataset: its labels are from 1 to 3: count them from 0',),
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(trained, tmp_path, text, parts):
+    lines = [f'{name}/0.jpg {label}' for label, name in enumerate(COLOURS, 1)]
+    (trained / 'data' / 'from_1.txt').write_text('\n'.join(lines))
     config = tmp_path / 'wrong.py'
     config.write_text(f"_base_ = '{trained}/tiny.py'\n{text}\n")
     done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
@@ -162,6 +225,8 @@ def test_mistakes_end_in_one_line(trained, tmp_path, text, parts):
     ('arguments', 'part'),
     [
         (('--accumulate', 'some'), "give a number of batches, or 'auto'"),
+        (('--accumulate', '2²'), "give a number of batches, or 'auto'"),
+        (('--work-dir', Path(__file__)), 'is a file; give a folder'),
         (('--accumulate', 'auto', '--auto-scale-lr'), 'give one'),
         (
             ('--accumulate', 'auto', '--cfg-options', 'train_dataloader.batch_size=3'),
@@ -221,6 +286,9 @@ def test_several_seeds_are_trained_once_and_averaged(tmp_path):
     assert again.returncode == 0 and again.stdout == done.stdout
     assert not (folders[0] / 'epoch_1.pth').exists() and (folders[1] / 'history.json').exists()
     assert_user_error(run(*arguments, '--metric', 'accuracy/top9'), 'has no accuracy/top9')
+    (tmp_path / 'other').mkdir()
+    namesake = shutil.copy(config, tmp_path / 'other')
+    assert_user_error(run('tools/train_seeds.py', config, namesake), 'would share a folder')
     silent = tmp_path / 'silent.py'
     silent.write_text("_base_ = './tiny.py'\ncustom_hooks = []\n")
     assert_user_error(run('tools/train_seeds.py', silent), 'HistoryHook')

@@ -81,8 +81,32 @@ def test_named_exceptions_may_be_missing(tmp_path):
     net = ShuffleNetV2(0.5, 'torchvision', out_indices=(3, 4))
     with pytest.raises(UserError, match=r'stages\.4'):
         load_pretrained(net, str(path))
-    report = load_pretrained(net, str(path), allow_missing=['stages.4.'])
-    assert report.matched and not report.missing
+    for allowed in (['stages.4.'], 'stages.4.'):
+        report = load_pretrained(net, str(path), allow_missing=allowed)
+        assert report.matched and not report.missing
+        assert len(report.excused) == 5 and '5 left as they were (stages.4.conv' in str(report)
+    # One name is not the list of its letters, with which every name begins.
+    with pytest.raises(UserError, match=r'stages\.4'):
+        load_pretrained(net, str(path), allow_missing='stages.1.')
+
+
+def test_a_file_with_nothing_that_fits_is_an_error_whatever_may_be_missing(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save({'stages.0.0.bn.num_batches_tracked': torch.tensor(7), 'a': torch.ones(1)}, path)
+    net = ShuffleNetV2(0.5, 'torchvision')
+    with pytest.raises(UserError, match='left as they were'):
+        load_pretrained(net, str(path), allow_missing=['stages.'])
+    assert net.stages[0][0].bn.num_batches_tracked == 0
+
+
+def test_a_network_with_a_familys_own_names_is_filled_as_it_is(tmp_path):
+    net = TextbookShuffleNetV2(0.5)  # named as torchvision's
+    path = tmp_path / 'weights.pth'
+    torch.save(torchvision_state(0.5), path)
+    report = load_pretrained(net, str(path))
+    assert report.family == 'own names' and len(report.unexpected) == 2
+    wanted = read_tensors(path)['stage4.2.branch2.4.bias']
+    assert torch.equal(net.state_dict()['stage4.2.branch2.4.bias'], wanted)
 
 
 def test_nothing_in_a_file_is_executed(tmp_path):
@@ -105,8 +129,14 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / 'text.pth').write_text('not weights')
     (tmp_path / 'weights.h5').write_text('')
     torch.save({'epoch': 3}, tmp_path / 'none.pth')
+    arrays = tmp_path / 'arrays.npz'
+    np.savez_compressed(arrays, a=np.random.default_rng(0).integers(0, 9, 10000))
+    arrays.write_bytes(arrays.read_bytes().replace(arrays.read_bytes()[500:520], bytes(20)))
+    (tmp_path / 'old.pth').write_bytes(b'\x80\x02.')  # a pickle that ends before it begins
     for name, part in (
         ('truncated.pth', 'damaged'),
+        ('arrays.npz', 'damaged'),
+        ('old.pth', 'damaged'),
         ('empty.safetensors', 'damaged'),
         ('text.pth', 'damaged'),
         ('weights.h5', 'unknown weight format'),
