@@ -1,0 +1,49 @@
+"""The correctness gate: outputs on the device against those of PyTorch on the other machine."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def read_floats(path: Path) -> array:
+    """Read little-endian float32 values."""
+    values = array('f')
+    values.frombytes(path.read_bytes())
+    if sys.byteorder == 'big':
+        values.byteswap()
+    return values
+
+
+def compare(actual: Sequence[array], expected: Sequence[array], tolerance: float) -> dict[str, Any]:
+    """Compare outputs.
+
+    Args:
+        actual: Values of each output on the device.
+        expected: Values of each output as they should be.
+        tolerance: Largest allowed difference, as a share of the largest expected value.
+
+    Returns:
+        ``passed``, ``error`` (the largest difference as a share of the largest expected value of
+        the same output; None where it is no finite number), ``tolerance``, and ``reason`` where
+        they differ.
+    """
+    found = dict(passed=False, error=None, tolerance=tolerance)
+    sizes = [len(values) for values in actual], [len(values) for values in expected]
+    if sizes[0] != sizes[1]:
+        return dict(found, reason=f'outputs have {sizes[0]} values instead of {sizes[1]}')
+    worst = 0.0
+    for mine, theirs in zip(actual, expected):
+        # Only this order of the operands lets a NaN through to the comparison below.
+        error = max(abs(a - b) if a == a else math.inf for a, b in zip(mine, theirs))
+        worst = max(worst, error / max(map(abs, theirs)))
+    if not math.isfinite(worst):
+        return dict(found, reason='outputs are not finite numbers')
+    found['error'] = worst
+    if worst > tolerance:
+        return dict(found, reason=f'outputs differ by {worst:.2g} of the largest one')
+    return dict(found, passed=True)

@@ -1,0 +1,162 @@
+"""The runner: does one job and reports it line by line, as JSON, on the standard output.
+
+It stops when its standard input ends: then the machine that started it is gone, or wants no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from . import cores, gate, loop, profiling, state
+from .runtimes import Loaded, Problem, load, one_line
+
+# How long a run inside a runtime may go on after the other side is gone, in seconds.
+PATIENCE = 30
+STOP = 'stop'
+
+
+class Reporter:
+    """Writes events to what was the standard output.
+
+    Runtimes print to it too, from C: the file descriptor is moved out of their reach and theirs
+    leads to the standard error.
+    """
+
+    def __init__(self) -> None:
+        self._file: TextIO = os.fdopen(os.dup(1), 'w', encoding='utf-8')
+        os.dup2(2, 1)
+
+    def __call__(self, event: str, **content: Any) -> None:
+        """Write an event."""
+        self._file.write(json.dumps(dict(event=event, **content)) + '\n')
+        self._file.flush()
+
+
+class Lifeline:
+    """Ends this process when the standard input ends.
+
+    Without the word ``stop`` nobody is left to remove the folder, so that is done here.
+
+    Args:
+        folder: The folder of the measurement; None to keep it.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._lost = False
+        # SIGINT too: a shell that starts this in the background has it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        self._lost = sys.stdin.readline().strip() != STOP
+        timer = threading.Timer(PATIENCE, self._give_up)
+        timer.daemon = True
+        timer.start()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def _give_up(self) -> None:
+        self.clean()
+        os._exit(1)
+
+    def clean(self) -> None:
+        """Remove the folder if the other side is gone."""
+        if self._lost and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def cut(self) -> None:
+        """Note that the other side does not read any more."""
+        self._lost = True
+
+
+def prepare(job: dict[str, Any], folder: Path, report: Reporter) -> Iterator[tuple[int, Loaded]]:
+    """Load the networks and check their outputs; yields those that pass, with their ids."""
+    for run in job['runs']:
+        try:
+            loaded = load(run, folder)
+            outputs = loaded.outputs()
+        except Problem as problem:
+            report('failed', run=run['id'], stage='load', message=str(problem))
+            continue
+        expected = [gate.read_floats(folder / name) for name in run['expected']]
+        result = gate.compare(outputs, expected, run['tolerance'])
+        report('gate', run=run['id'], version=loaded.version, options=loaded.options, result=result)
+        if result['passed']:
+            yield run['id'], loaded
+        else:
+            report('failed', run=run['id'], stage='gate', message=result['reason'])
+
+
+def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Do a job.
+
+    Args:
+        job: ``runs``, ``protocol``, ``cores``, ``governor``, ``what`` (``'gate'``, ``'measure'`` or
+            ``'profile'``).
+        folder: Where its files are.
+        report: Gets the events ``device``, ``gate``, ``failed``, ``state``, ``times``, ``profile``.
+
+    Raises:
+        Problem: No network can be measured.
+    """
+    report('device', device=state.read_device())
+    if job['cores'] is not None:
+        chosen = cores.choose(job['cores'])
+        cores.pin(chosen)
+        report('pinned', cores=chosen)
+        few = [run for run in job['runs'] if run['threads'] > len(chosen)]
+        if few:
+            raise Problem(
+                f'--threads {few[0]["threads"]}: more than the {len(chosen)} cores of --cores'
+            )
+    loaded = list(prepare(job, folder, report))
+    if job['what'] == 'profile':
+        for number, network in loaded:
+            report('profile', run=number, layers=profiling.profile(network))
+    if job['what'] != 'measure' or not loaded:
+        return
+    with cores.governor(job['governor']):
+        report('state', when='before', state=state.read_state())
+        loop.measure(
+            [network.call for _, network in loaded],
+            job['protocol'],
+            lambda n, times, cpu, done: report(
+                'times', run=loaded[n][0], ms=[round(t, 6) for t in times], cpu=cpu, done=done
+            ),
+        )
+        report('state', when='after', state=state.read_state())
+
+
+def main() -> None:
+    """Do the job whose file is named on the command line."""
+    folder = Path(sys.argv[0]).resolve().parent
+    sys.path.insert(0, str(folder / 'site'))  # from wheels that were carried over
+    report = Reporter()
+    job = json.loads((folder / sys.argv[1]).read_text(encoding='utf-8'))
+    lifeline = Lifeline(None if job['keep'] else folder)
+    try:
+        work(job, folder, report)
+        report('end')
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
+            report('interrupted')
+    except BrokenPipeError:
+        lifeline.cut()
+    except Problem as problem:
+        report('problem', message=str(problem))
+    except Exception as error:  # whatever it is, it has to reach the other side as one line
+        report('problem', message=f'{type(error).__name__}: {one_line(error)}')
+    finally:
+        lifeline.clean()
+        sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  (a broken pipe must not raise at exit)
+    os._exit(0)  # the thread that reads the standard input would keep the process

@@ -1,0 +1,174 @@
+"""Inference runtimes: each loads a network and gives a function that runs it once."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .inputs import make_input
+
+
+class Problem(Exception):
+    """What went wrong, in one line for the user."""
+
+
+class Loaded(NamedTuple):
+    """A network, ready to run.
+
+    Attributes:
+        call: Runs it once on the fixed input. This is what is timed.
+        outputs: Values of the outputs of one run, in the order of the network.
+        version: Version of the runtime.
+        options: Settings of the runtime that bear on speed.
+        end_profile: Ends a profile and gives the path of its file; None where none is made.
+    """
+
+    call: Callable[[], Any]
+    outputs: Callable[[], list[array]]
+    version: str
+    options: dict[str, Any]
+    end_profile: Callable[[], str] | None = None
+
+
+def load(run: dict[str, Any], folder: Path) -> Loaded:
+    """Load the network of a run.
+
+    Args:
+        run: ``runtime``, ``files`` by role, ``input`` (N, C, H, W), ``threads``, ``precision``.
+        folder: Where the files are.
+
+    Raises:
+        Problem: The runtime is missing, or cannot load or run the network.
+    """
+    loader, package = RUNTIMES[run['runtime']]
+    try:
+        module = importlib.import_module(package)
+    except Exception as error:  # a wheel of another platform raises anything
+        raise Problem(
+            f'{package} cannot be imported by this Python: {one_line(error)}; install it there, '
+            'or carry its wheels over with --wheels'
+        ) from None
+    files = {role: folder / name for role, name in run['files'].items()}
+    try:
+        loaded = loader(module, run, files)
+        loaded.call()
+    except Problem:
+        raise
+    except Exception as error:  # each runtime has its own kinds
+        raise Problem(f'{package} cannot run the network: {one_line(error)}') from None
+    return loaded
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line of bearable length, or its type where it has none."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f'{text[:300]}...'
+
+
+def load_onnxruntime(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
+    """Load an ONNX file on the CPU of ONNX Runtime."""
+    import numpy
+
+    options = module.SessionOptions()
+    options.intra_op_num_threads = run['threads']
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = module.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    if run.get('profile'):
+        options.enable_profiling = True
+        options.profile_file_prefix = str(files['onnx'].with_suffix(''))
+    session = module.InferenceSession(
+        str(files['onnx']), options, providers=['CPUExecutionProvider']
+    )
+    values = numpy.frombuffer(make_input(math.prod(run['input'])), numpy.float32)
+    feed = {session.get_inputs()[0].name: values.reshape(run['input'])}
+
+    def outputs() -> list[array]:
+        return [array('f', y.astype(numpy.float32).tobytes()) for y in session.run(None, feed)]
+
+    return Loaded(
+        lambda: session.run(None, feed),
+        outputs,
+        module.__version__,
+        dict(
+            graph_optimization='all',
+            execution_mode='sequential',
+            provider='CPUExecutionProvider',
+        ),
+        session.end_profiling if run.get('profile') else None,
+    )
+
+
+def load_ncnn(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
+    """Load an ncnn network; half precision is stored and computed in, or neither."""
+    net = module.Net()
+    half = run['precision'] == 'fp16'
+    options = dict(
+        use_fp16_packed=half,
+        use_fp16_storage=half,
+        use_fp16_arithmetic=half,
+        use_bf16_storage=False,
+        use_packing_layout=True,
+        use_winograd_convolution=True,
+        use_sgemm_convolution=True,
+        lightmode=True,
+        use_vulkan_compute=False,
+    )
+    for name, value in options.items():
+        setattr(net.opt, name, value)
+    net.opt.num_threads = run['threads']
+    if net.load_param(str(files['param'])) != 0 or net.load_model(str(files['bin'])) != 0:
+        raise Problem(f'ncnn {module.__version__} cannot read the network: a layer is not known')
+    if run['input'][0] != 1:
+        raise Problem('ncnn has no batches: give a batch of 1')
+    # ncnn starts every channel at a multiple of 16 bytes, so the copy is what it can read.
+    values = memoryview(make_input(math.prod(run['input']))).cast('B')
+    image = module.Mat(values.cast('f', tuple(run['input'][1:]))).clone()
+    first, names = net.input_names()[0], net.output_names()
+
+    def infer() -> list[Any]:
+        extractor = net.create_extractor()
+        extractor.input(first, image)
+        return [extractor.extract(name) for name in names]
+
+    def outputs() -> list[array]:
+        found = []
+        for code, mat in infer():
+            if code != 0:
+                raise Problem(f'ncnn {module.__version__} stops with error {code}')
+            found.append(array('f', memoryview(mat).tobytes()))
+        return found
+
+    outputs()  # infer() alone, which is timed, does not look at the error codes
+    return Loaded(infer, outputs, module.__version__, options)
+
+
+def load_pytorch(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
+    """Load a program of ``torch.export`` and run it operator by operator, as eager PyTorch does."""
+    module.set_num_threads(run['threads'])
+    program = module.export.load(str(files['pt2'])).module()
+    values = module.frombuffer(make_input(math.prod(run['input'])), dtype=module.float32)
+    image = values.reshape(run['input'])
+
+    def infer() -> Any:
+        with module.inference_mode():
+            return program(image)
+
+    def outputs() -> list[array]:
+        found = infer()
+        tensors = found if isinstance(found, (tuple, list)) else [found]
+        return [array('f', y.flatten().tolist()) for y in tensors]
+
+    return Loaded(infer, outputs, module.__version__, dict(memory_format='contiguous'))
+
+
+# Loader and importable name of each runtime.
+RUNTIMES = {
+    'onnxruntime': (load_onnxruntime, 'onnxruntime'),
+    'ncnn': (load_ncnn, 'ncnn'),
+    'pytorch': (load_pytorch, 'torch'),
+}

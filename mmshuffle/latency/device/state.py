@@ -1,0 +1,181 @@
+"""What the device is, and the state it is in: read from Linux's and Android's files, never set."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CPU = 'sys/devices/system/cpu'
+# Names of Arm's cores by the part number that /proc/cpuinfo prints (Arm's manuals, MIDR_EL1).
+ARM_PARTS = {
+    0xD03: 'Cortex-A53',
+    0xD04: 'Cortex-A35',
+    0xD05: 'Cortex-A55',
+    0xD07: 'Cortex-A57',
+    0xD08: 'Cortex-A72',
+    0xD09: 'Cortex-A73',
+    0xD0A: 'Cortex-A75',
+    0xD0B: 'Cortex-A76',
+    0xD0C: 'Neoverse N1',
+    0xD0D: 'Cortex-A77',
+    0xD40: 'Neoverse V1',
+    0xD41: 'Cortex-A78',
+    0xD42: 'Cortex-A78AE',
+    0xD44: 'Cortex-X1',
+    0xD46: 'Cortex-A510',
+    0xD47: 'Cortex-A710',
+    0xD48: 'Cortex-X2',
+    0xD49: 'Neoverse N2',
+    0xD4D: 'Cortex-A715',
+    0xD4E: 'Cortex-X3',
+}
+
+
+def read_text(path: Path) -> str | None:
+    """A file of one value; None where it is absent, forbidden or not readable now."""
+    try:
+        return path.read_text(errors='replace').replace('\0', ' ').strip()
+    except OSError:
+        return None
+
+
+def read_number(path: Path) -> int | None:
+    """A file of one whole number; None where there is none."""
+    text = read_text(path)
+    return int(text) if text and re.fullmatch(r'-?\d+', text) else None
+
+
+def read_device(root: Path = Path('/')) -> dict[str, Any]:
+    """What does not change: SoC, cores, memory, operating system, Python.
+
+    Args:
+        root: Where the file system begins; another one for tests.
+    """
+    cores = read_cores(root)
+    return dict(
+        soc=read_soc(root),
+        machine=platform.machine(),
+        cores=cores,
+        clusters=[
+            [core['number'] for core in cores if rank(core) == value]
+            for value in sorted({rank(core) for core in cores})
+        ],
+        memory_mb=_memory(root, 'MemTotal'),
+        os=_os_name(root),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        libc=' '.join(platform.libc_ver()),
+    )
+
+
+def read_soc(root: Path) -> str | None:
+    """Name of the board or chip, from the first place that has one."""
+    named = read_text(root / 'proc/device-tree/model')
+    if named:
+        return named
+    text = read_text(root / 'proc/cpuinfo') or ''
+    found = re.search(r'^(Hardware|model name|Processor)\s*:\s*(.+)$', text, re.MULTILINE)
+    if shutil.which('getprop') and root == Path('/'):
+        words = [_run(['getprop', key]) for key in ('ro.soc.manufacturer', 'ro.soc.model')]
+        if any(words):
+            return ' '.join(filter(None, words))
+    return found.group(2).strip() if found else None
+
+
+def read_cores(root: Path) -> list[dict[str, Any]]:
+    """Number, kind, highest frequency in kHz and relative capacity of each core."""
+    blocks = re.split(r'\n\s*\n', read_text(root / 'proc/cpuinfo') or '')
+    parts: dict[int, str] = {}
+    for block in blocks:
+        number = re.search(r'^processor\s*:\s*(\d+)', block, re.MULTILINE)
+        part = re.search(r'^CPU part\s*:\s*(0x[0-9a-f]+)', block, re.MULTILINE)
+        if number and part:
+            code = int(part.group(1), 16)
+            parts[int(number.group(1))] = ARM_PARTS.get(code, hex(code))
+    folders = [p for p in (root / CPU).glob('cpu[0-9]*') if p.name[3:].isdigit()]
+    numbers = sorted(int(p.name[3:]) for p in folders) or list(range(os.cpu_count() or 1))
+    return [
+        dict(
+            number=n,
+            kind=parts.get(n),
+            max_khz=read_number(root / CPU / f'cpu{n}/cpufreq/cpuinfo_max_freq'),
+            capacity=read_number(root / CPU / f'cpu{n}/cpu_capacity'),
+        )
+        for n in numbers
+    ]
+
+
+def rank(core: dict[str, Any]) -> tuple[int, int, str]:
+    """What orders cores from little to big."""
+    return (core['capacity'] or 0, core['max_khz'] or 0, core['kind'] or '')
+
+
+def read_state(root: Path = Path('/')) -> dict[str, Any]:
+    """What changes: frequencies, governors, temperatures, throttling, load, free memory."""
+    cores = [core['number'] for core in read_cores(root)]
+    frequency = {n: read_number(root / CPU / f'cpu{n}/cpufreq/scaling_cur_freq') for n in cores}
+    governor = {n: read_text(root / CPU / f'cpu{n}/cpufreq/scaling_governor') for n in cores}
+    zones = sorted((root / 'sys/class/thermal').glob('thermal_zone*'))
+    temperatures = {
+        f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}': value / 1000
+        for zone in zones
+        for value in [read_number(zone / 'temp')]
+        if value is not None and -40_000 < value < 200_000  # others are sensors that are off
+    }
+    load = read_text(root / 'proc/loadavg')
+    return dict(
+        khz={str(n): f for n, f in frequency.items() if f is not None},
+        governor={str(n): g for n, g in governor.items() if g},
+        celsius=temperatures,
+        throttling=read_throttling(root),
+        load=float(load.split()[0]) if load else None,
+        memory_available_mb=_memory(root, 'MemAvailable'),
+    )
+
+
+def read_throttling(root: Path) -> dict[str, int]:
+    """Signs of throttling that are not 0.
+
+    A Raspberry Pi's flags (its bit 0: under-voltage, 1: frequency capped, 2: throttled, and 16 to
+    18: so since the start), cooling devices of the processor at work, and x86's counters.
+    """
+    found = {}
+    for path in (root / 'sys/devices/platform').glob('soc*/*firmware/get_throttled'):
+        flags = read_text(path)
+        if flags:
+            found['raspberry pi flags'] = int(flags, 16)
+    for path in (root / 'sys/class/thermal').glob('cooling_device*'):
+        kind = read_text(path / 'type') or ''
+        if 'cpufreq' in kind:
+            found[f'{path.name} {kind}'] = read_number(path / 'cur_state') or 0
+    for path in (root / CPU).glob('cpu[0-9]*/thermal_throttle/core_throttle_count'):
+        found[f'{path.parents[1].name} count'] = read_number(path) or 0
+    return {name: value for name, value in found.items() if value}
+
+
+def _memory(root: Path, key: str) -> int | None:
+    found = re.search(rf'^{key}:\s*(\d+) kB', read_text(root / 'proc/meminfo') or '', re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else None
+
+
+def _os_name(root: Path) -> str:
+    text = read_text(root / 'etc/os-release') or ''
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
+    if found:
+        return found.group(1)
+    release = _run(['getprop', 'ro.build.version.release']) if shutil.which('getprop') else ''
+    return f'Android {release}' if release else f'{platform.system()} {sys.platform}'
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return ''
+    return done.stdout.strip()

@@ -1,0 +1,244 @@
+"""The networks of the four guidelines' experiments.
+
+ShuffleNet V2 (arXiv 1807.11164v1), section 2, Tables 1 to 4, and Figure 1 of the appendix for G3.
+All have ten blocks on a map of 56x56. The paper does not print everything; what is chosen here:
+
+* Every convolution has a bias (its BatchNorm, folded) and is followed by ReLU, save where Table 4
+  removes it.
+* The input has as many channels as the first convolution takes, so that nothing else is timed.
+* Parallel fragments of G3 are added up. Channels of its fragmented blocks are the nearest whole
+  number with which the multiply-adds are those of one fragment, as the caption asks.
+* Table 4's c is taken as the channels outside the bottleneck, whose inner ones are c / 4. With c
+  inside, c = 32 would take 546 M multiply-adds, which at the printed 56.7 images/s are beyond the
+  31 G/s that one core of the phone could do.
+* G2 at 180 channels is built with 184, because 180 channels have no 8 equal groups.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .networks import Network, randomise
+
+SIDE = 56
+BLOCKS = 10
+SCALES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        label: As printed in the first columns.
+        networks: The row's networks, from the narrowest to the widest.
+        published: Printed images/s on the ARM device, in the same order.
+    """
+
+    label: tuple[str, ...]
+    networks: tuple[Network, ...]
+    published: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Guideline:
+    """A table.
+
+    Attributes:
+        name: Guideline and table.
+        title: What it shows.
+        head: Headings of the columns of :attr:`Row.label`.
+        columns: Headings of the figures.
+        rows: Its rows.
+    """
+
+    name: str
+    title: str
+    head: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution, with ReLU and shortcut or without (Table 4).
+
+    Args:
+        channels: Channels outside; inside they are a quarter.
+        relu: Put ReLU after every convolution and after the sum.
+        shortcut: Add the input.
+    """
+
+    def __init__(self, channels: int, relu: bool, shortcut: bool) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.reduce = nn.Conv2d(channels, inner, 1)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1)
+        self.expand = nn.Conv2d(inner, channels, 1)
+        self.act = nn.ReLU() if relu else nn.Identity()
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to the same shape."""
+        y = self.expand(self.act(self.conv(self.act(self.reduce(x)))))
+        return self.act(x + y if self.shortcut else y)
+
+
+class Parallel(nn.Module):
+    """1x1 convolutions of the same input, added up.
+
+    Args:
+        channels: Input and output channels.
+        fragments: How many.
+    """
+
+    def __init__(self, channels: int, fragments: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(fragments))
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to the same shape."""
+        return sum(self.act(conv(x)) for conv in self.convs)
+
+
+def pointwise(inputs: int, outputs: int, groups: int = 1) -> nn.Sequential:
+    """1x1 convolution and ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, groups=groups), nn.ReLU())
+
+
+def build_g1(c1: int, c2: int) -> nn.Module:
+    """Ten times 1x1 convolutions from c1 to c2 channels and back (Table 1)."""
+    return _stack(*(m for _ in range(BLOCKS) for m in (pointwise(c1, c2), pointwise(c2, c1))))
+
+
+def build_g2(channels: int, groups: int) -> nn.Module:
+    """Ten 1x1 group convolutions (Table 2)."""
+    return _stack(*(pointwise(channels, channels, groups) for _ in range(BLOCKS)))
+
+
+def build_g3(channels: int, fragments: int, parallel: bool) -> nn.Module:
+    """Ten blocks of 1x1 convolutions in a row or side by side (Table 3)."""
+    if parallel:
+        return _stack(*(Parallel(channels, fragments) for _ in range(BLOCKS)))
+    return _stack(*(pointwise(channels, channels) for _ in range(BLOCKS * fragments)))
+
+
+def build_g4(channels: int, relu: bool, shortcut: bool) -> nn.Module:
+    """Ten bottlenecks (Table 4)."""
+    return _stack(*(Bottleneck(channels, relu, shortcut) for _ in range(BLOCKS)))
+
+
+def _stack(*layers: nn.Module) -> nn.Module:
+    network = nn.Sequential(*layers).eval()
+    randomise(network)
+    return network
+
+
+def guidelines() -> list[Guideline]:
+    """The four tables, with the printed figures of the ARM device (single thread, Table 1 to 4)."""
+    return [_g1(), _g2(), _g3(), _g4()]
+
+
+def _g1() -> Guideline:
+    # c1:c2, channels at the smallest scale, and images/s.
+    printed = (
+        ('1:1', (32, 32), (76.2, 21.7, 5.3)),
+        ('1:2', (22, 44), (72.9, 20.5, 5.1)),
+        ('1:6', (13, 78), (69.1, 17.9, 4.6)),
+        ('1:12', (9, 108), (57.6, 15.1, 4.4)),
+    )
+    rows = [
+        Row(
+            (ratio, f'{c1}, {c2}'),
+            tuple(
+                Network(f'g1-{c1 * s}-{c2 * s}', _later(build_g1, c1 * s, c2 * s), c1 * s)
+                for s in SCALES
+            ),
+            speeds,
+        )
+        for ratio, (c1, c2), speeds in printed
+    ]
+    title = 'Equal numbers of input and output channels take the least memory access'
+    return Guideline('G1, Table 1', title, ('c1:c2', 'c1, c2 at x1'), _scales(), tuple(rows))
+
+
+def _g2() -> Guideline:
+    printed = (
+        (1, 64, (40.0, 10.2, 2.3)),
+        (2, 90, (35.0, 9.5, 2.2)),
+        (4, 128, (32.9, 8.7, 2.1)),
+        (8, 180, (27.8, 7.5, 1.8)),
+    )
+    rows = []
+    for groups, channels, speeds in printed:
+        widths = [math.ceil(channels * s / groups) * groups for s in SCALES]
+        rows.append(
+            Row(
+                (str(groups), str(widths[0])),
+                tuple(
+                    Network(f'g2-{width}-groups{groups}', _later(build_g2, width, groups), width)
+                    for width in widths
+                ),
+                speeds,
+            )
+        )
+    title = 'Group convolution costs memory access'
+    return Guideline('G2, Table 2', title, ('groups', 'c at x1'), _scales(), tuple(rows))
+
+
+def _g3() -> Guideline:
+    printed = (
+        ('1-fragment', 1, False, (40.2, 10.1, 2.3)),
+        ('2-fragment-series', 2, False, (38.6, 10.1, 2.2)),
+        ('4-fragment-series', 4, False, (38.4, 10.1, 2.3)),
+        ('2-fragment-parallel', 2, True, (33.4, 9.1, 2.2)),
+        ('4-fragment-parallel', 4, True, (35.0, 8.4, 2.1)),
+    )
+    rows = []
+    for label, fragments, parallel, speeds in printed:
+        widths = [round(64 * s / math.sqrt(fragments)) for s in SCALES]
+        networks = tuple(
+            Network(f'g3-{label}-{64 * s}', _later(build_g3, width, fragments, parallel), width)
+            for s, width in zip(SCALES, widths)
+        )
+        rows.append(Row((label,), networks, speeds))
+    columns = tuple(f'c={64 * s}' for s in SCALES)
+    title = 'Fragmentation reduces parallelism'
+    return Guideline('G3, Table 3', title, ('structure',), columns, tuple(rows))
+
+
+def _g4() -> Guideline:
+    printed = (
+        (True, True, (56.7, 16.9, 5.0)),
+        (True, False, (61.9, 18.8, 5.2)),
+        (False, True, (57.3, 18.2, 5.1)),
+        (False, False, (66.3, 20.2, 5.4)),
+    )
+    rows = []
+    for relu, shortcut, speeds in printed:
+        words = tuple('yes' if part else 'no' for part in (relu, shortcut))
+        name = f'g4-{"relu" if relu else "linear"}-{"shortcut" if shortcut else "plain"}'
+        networks = tuple(
+            Network(f'{name}-{32 * s}', _later(build_g4, 32 * s, relu, shortcut), 32 * s)
+            for s in SCALES
+        )
+        rows.append(Row(words, networks, speeds))
+    columns = tuple(f'c={32 * s}' for s in SCALES)
+    title = 'Element-wise operations take time'
+    return Guideline('G4, Table 4', title, ('ReLU', 'shortcut'), columns, tuple(rows))
+
+
+def _scales() -> tuple[str, ...]:
+    return tuple(f'x{s}' for s in SCALES)
+
+
+def _later(build, *arguments):
+    """A function without arguments that builds a network."""
+    return lambda: build(*arguments)
+
+
+def all_networks(tables: Sequence[Guideline]) -> list[Network]:
+    """The networks of tables, in their order."""
+    return [network for table in tables for row in table.rows for network in row.networks]

@@ -1,0 +1,77 @@
+"""A profile by type of layer: 1x1, depthwise and other convolutions, shuffling, and the rest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmshuffle.analysis import markdown
+
+# Types in the order of the table.
+POINTWISE, DEPTHWISE, OTHER_CONV = '1x1 convolution', 'depthwise convolution', 'other convolution'
+ROUTING, DENSE, POOLING, LAYOUT, OTHER = (
+    'shuffle, concat, slice',
+    'fully connected',
+    'pooling',
+    'change of layout',
+    'other',
+)
+TYPES = (POINTWISE, DEPTHWISE, OTHER_CONV, ROUTING, DENSE, POOLING, LAYOUT, OTHER)
+OPERATORS = {
+    ROUTING: ('Concat', 'Gather', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze'),
+    DENSE: ('Gemm', 'MatMul', 'FusedGemm', 'FusedMatMul'),
+    POOLING: ('AveragePool', 'GlobalAveragePool', 'MaxPool', 'ReduceMean'),
+    # Between ONNX Runtime's blocked layout and the plain one.
+    LAYOUT: ('ReorderInput', 'ReorderOutput'),
+}
+
+
+def convolution_type(image: Sequence[int], weight: Sequence[int]) -> str:
+    """Type of a convolution.
+
+    Args:
+        image: Shape of its input, (N, C_in, H, W).
+        weight: Shape of its weights, (C_out, C_in / groups, kH, kW).
+    """
+    if tuple(weight[2:]) == (1, 1):
+        return POINTWISE
+    return DEPTHWISE if weight[1] == 1 < image[1] else OTHER_CONV
+
+
+def layer_type(layer: Mapping[str, Any]) -> str:
+    """Type of a profiled layer.
+
+    Args:
+        layer: ``type``, as ONNX Runtime calls it after its optimisations, and the shapes of its
+            ``inputs``.
+    """
+    if layer['type'].endswith('Conv'):
+        return convolution_type(*layer['inputs'][:2])
+    for kind, operators in OPERATORS.items():
+        if layer['type'] in operators:
+            return kind
+    return OTHER
+
+
+def sum_up(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Milliseconds by type, in the order of :data:`TYPES`."""
+    sums = dict.fromkeys(TYPES, 0.0)
+    for layer in layers:
+        sums[layer_type(layer)] += layer['ms']
+    return {kind: ms for kind, ms in sums.items() if ms > 0}
+
+
+def to_markdown(profiles: Mapping[str, Mapping[str, float]]) -> str:
+    """Profiles as a table.
+
+    Args:
+        profiles: Milliseconds by type, by the name of the network.
+    """
+    kinds = [kind for kind in TYPES if any(kind in profile for profile in profiles.values())]
+    rows = []
+    for name, profile in profiles.items():
+        total = sum(profile.values())
+        cells = [
+            f'{profile[kind]:.3f} ({profile[kind] / total:.0%})' if kind in profile else '-'
+            for kind in kinds
+        ]
+        rows.append([name, *cells, f'{total:.3f}'])
+    return markdown.table(['network', *(f'{kind}, ms' for kind in kinds), 'sum, ms'], rows)

@@ -1,0 +1,216 @@
+"""The networks that are measured: built, filled with weights, and their right outputs."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmengine.registry import init_default_scope
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+
+from mmshuffle.analysis import shipped
+from mmshuffle.engine.launch import read_config, register_config_imports
+from mmshuffle.errors import UserError
+from mmshuffle.weights import load_pretrained
+
+from .device.inputs import make_input
+
+PARTS = ('auto', 'backbone', 'neck', 'model')
+# The gate can tell a wrong output from a right one only where another input changes it by more.
+MIN_SENSITIVITY = 0.02
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be measured.
+
+    Attributes:
+        name: Its name in tables, and ``config`` of its results.
+        build: Makes the module, in evaluation mode; it maps (1, C, H, W) to a tensor or several.
+        channels: C.
+        weights: Where its weights come from: a checkpoint, or ``random``.
+        part: What of a config's model it is.
+        file: A file that is measured as it is, instead of ``build``.
+    """
+
+    name: str
+    build: Callable[[], nn.Module] | None
+    channels: int = 3
+    weights: str = 'random'
+    part: str = 'model'
+    file: Path | None = None
+
+
+class Features(BaseModule):
+    """Backbone, and neck, of a detector.
+
+    Args:
+        backbone: The backbone.
+        neck: The neck; None for the backbone alone.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map images, (N, 3, H, W), to feature maps."""
+        features = self.backbone(images)
+        return tuple(features if self.neck is None else self.neck(features))
+
+
+def from_file(path: Path) -> Network:
+    """Make a network of a TensorFlow Lite file.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f'{path}: there is no such file')
+    return Network(path.stem, None, weights=str(path), file=path)
+
+
+def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') -> Network:
+    """Make a network of a config.
+
+    Args:
+        name: Name of a config that comes with the project, or path of one.
+        checkpoint: Weights of its model; random ones where None.
+        part: ``'backbone'``; ``'neck'``, backbone and neck; ``'model'``, a whole classifier;
+            ``'auto'``, the last that the model has.
+
+    Raises:
+        UserError: There is no such config or part.
+    """
+    path = shipped.find(name)
+    if path is None and not Path(name).is_file():
+        hint = shipped.suggest(name, [])
+        raise UserError(f'{name}: no config of this name comes with the project, nor a file{hint}')
+    with shipped.metafiles_read_once():
+        cfg = read_config(str(path or name))
+    if 'model' not in cfg or 'backbone' not in cfg.model:
+        raise UserError(
+            f'config {name} has no model.backbone: give one of a classifier or detector'
+        )
+    chosen = _choose_part(cfg, name, part)
+    return Network(
+        Path(name).stem if path is None else name,
+        lambda: _build(cfg, chosen, checkpoint),
+        weights=checkpoint or 'random',
+        part=chosen,
+    )
+
+
+def _choose_part(cfg: Config, name: str, part: str) -> str:
+    parts = ['backbone']
+    if cfg.model.get('neck') is not None:
+        parts.append('neck')
+    if cfg.model.get('type') == 'ImageClassifier':
+        parts.append('model')
+    if part == 'auto':
+        return parts[-1]
+    if part not in parts:
+        raise UserError(f'--part {part}: the model of {name} has {", ".join(parts)}')
+    return part
+
+
+def _build(cfg: Config, part: str, checkpoint: str | None) -> nn.Module:
+    init_default_scope('mmdet')
+    register_config_imports(cfg)
+    try:
+        model = MODELS.build(cfg.model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f'the model cannot be built: {" ".join(str(error).split())}') from None
+    model.eval()
+    if checkpoint is None:
+        randomise(model)
+    else:
+        load_pretrained(model.backbone if part == 'backbone' else model, checkpoint)
+    if part == 'model':
+        return model
+    return Features(model.backbone, model.neck if part == 'neck' else None).eval()
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, seed: int = 0) -> None:
+    """Fill a network with random weights under which every layer matters to the outputs.
+
+    Initial weights of a training often make outputs that hardly depend on the input, and zeros or
+    denormal numbers can run at another speed than weights of a trained network.
+
+    Args:
+        module: The network; the same seed always gives the same weights.
+        seed: Of the random draws.
+    """
+    random = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            fan_in = layer.weight[0].numel()
+            layer.weight.normal_(0, math.sqrt(2 / fan_in), generator=random)
+            if layer.bias is not None:
+                layer.bias.normal_(0, 0.1, generator=random)
+        elif isinstance(layer, _BatchNorm):
+            layer.running_mean.normal_(0, 0.1, generator=random)
+            layer.running_var.uniform_(0.8, 1.2, generator=random)
+            if layer.affine:
+                layer.weight.uniform_(0.8, 1.2, generator=random)
+                layer.bias.normal_(0, 0.1, generator=random)
+
+
+def example(shape: Sequence[int]) -> Tensor:
+    """The fixed input, (N, C, H, W)."""
+    values = torch.frombuffer(make_input(math.prod(shape)), dtype=torch.float32)
+    return values.reshape(tuple(shape))
+
+
+def expected_outputs(name: str, module: nn.Module, shape: Sequence[int]) -> list[Tensor]:
+    """What a device must compute from the fixed input.
+
+    Args:
+        name: Name of the network, for errors.
+        module: The network.
+        shape: Of its input, (N, C, H, W).
+
+    Raises:
+        UserError: The network cannot run on inputs of this shape, or its outputs say nothing: they
+            are not finite, or the same for another input.
+    """
+    image = example(shape)
+    # Mirrored and halved: under global pooling, another order of the same noise hardly matters.
+    other_image = image.flip((2, 3)) / 2
+    with _one_line_errors(name, shape), torch.inference_mode():
+        outputs = as_tuple(module(image))
+        others = as_tuple(module(other_image))
+    for mine, other in zip(outputs, others):
+        if not mine.isfinite().all():
+            raise UserError(f'{name} gives outputs that are not finite: check its checkpoint')
+        change = ((mine - other).abs().max() / mine.abs().max()).item()
+        if not change > MIN_SENSITIVITY:
+            raise UserError(
+                f'{name} gives nearly the same outputs for different inputs ({change:.1g} of the '
+                'largest): wrong results on the device would not be noticed; give a --checkpoint'
+            )
+    return list(outputs)
+
+
+def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Outputs of a network that has one or several."""
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+@contextmanager
+def _one_line_errors(name: str, shape: Sequence[int]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the network may be anyone's
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {reason}'
+        ) from None

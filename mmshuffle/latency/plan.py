@@ -1,0 +1,203 @@
+"""What is asked for, and the cases and files that follow from it."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from mmshuffle.errors import UserError
+
+from .exporting import export_network
+from .networks import Network, expected_outputs
+
+RUNTIMES = ('onnxruntime', 'ncnn', 'pytorch', 'tflite')
+PRECISIONS = ('fp32', 'fp16')
+# Largest difference that passes the gate, as a share of the largest value of the output. Sums in
+# another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half
+# precision, random weights make up to 0.16 (seen with ncnn under emulation; 2e-4 where they only
+# store it): only outputs that have nothing to do with the right ones are found there.
+TOLERANCES = {'fp32': 1e-3, 'fp16': 0.25}
+PAPER_SHAPES = ((224, 224), (480, 640), (720, 1280))  # ShuffleNet V1, Table 8
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is timed; see :func:`mmshuffle.latency.device.loop.measure`.
+
+    Attributes:
+        loops: Runs of a session, at least.
+        seconds: Length of a session's runs, at least.
+        warmup_loops: Runs that are not timed, at least.
+        warmup_seconds: Their length, at least.
+        block_loops: Runs of one network before the next one's turn, at least.
+        block_seconds: Their length, at least.
+        sessions: Sessions, each in processes of its own.
+        cooldown: Seconds between sessions in which nothing runs.
+    """
+
+    loops: int = 50
+    seconds: float = 2.0
+    warmup_loops: int = 8
+    warmup_seconds: float = 1.0
+    block_loops: int = 5
+    block_seconds: float = 0.2
+    sessions: int = 3
+    cooldown: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning.
+
+        Raises:
+            ValueError: The message names the argument.
+        """
+        for name, value in dataclasses.asdict(self).items():
+            least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
+            if not value >= least:
+                raise ValueError(f'{name}={value!r}: give at least {least}')
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks run; only figures of the same setting and image size are ranked.
+
+    Attributes:
+        runtime: One of :data:`RUNTIMES`.
+        threads: Threads of the runtime.
+        precision: One of :data:`PRECISIONS`.
+        shuffle: Form of the channel shuffle in the exported file.
+    """
+
+    runtime: str
+    threads: int = 1
+    precision: str = 'fp32'
+    shuffle: str = 'native'
+
+    def __post_init__(self) -> None:
+        """Refuse settings that a runtime does not have.
+
+        Raises:
+            UserError: The message names the option.
+        """
+        if self.precision == 'fp16' and self.runtime != 'ncnn':
+            raise UserError(f'--precision fp16: {self.runtime} has no such path here; use ncnn')
+        if self.runtime in ('pytorch', 'tflite') and self.shuffle != 'native':
+            raise UserError(
+                f'--shuffle: {self.runtime} runs the network as it is; use another --runtime'
+            )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at one size in one setting.
+
+    Attributes:
+        number: Its number.
+        network: The network.
+        shape: Of the input, (1, C, H, W).
+        setting: How it runs.
+        files: Names of its files on the device, by role.
+        expected: Names of the files with its expected outputs.
+    """
+
+    number: int
+    network: Network
+    shape: tuple[int, int, int, int]
+    setting: Setting
+    files: dict[str, str]
+    expected: list[str]
+
+    @property
+    def group(self) -> tuple[tuple[int, int], Setting]:
+        """What those cases have in common that are measured in turn and ranked."""
+        return self.shape[2:], self.setting
+
+    def as_run(self, profile: bool = False) -> dict[str, Any]:
+        """The entry of a job for the device."""
+        return dict(
+            id=self.number,
+            runtime=self.setting.runtime,
+            threads=self.setting.threads,
+            precision=self.setting.precision,
+            files=self.files,
+            input=list(self.shape),
+            expected=self.expected,
+            tolerance=TOLERANCES[self.setting.precision],
+            profile=profile,
+        )
+
+
+@dataclass
+class Plan:
+    """The cases of a measurement, and the files that the device needs for them.
+
+    Attributes:
+        folder: Where the files are written.
+        cases: The cases.
+        files: Files by their names on the device.
+    """
+
+    folder: Path
+    cases: list[Case] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def add(
+        self, network: Network, shapes: Sequence[tuple[int, int]], settings: Sequence[Setting]
+    ) -> Iterator[None]:
+        """Add a network at some sizes in some settings; yields after each, to show progress.
+
+        Raises:
+            UserError: It cannot be built, run at a size, or exported.
+        """
+        if network.file is not None:
+            yield from self._add_file(network, shapes, settings)
+            return
+        module = network.build()
+        for size in shapes:
+            shape = (1, network.channels, *size)
+            expected = [
+                self._keep_bytes(np.ascontiguousarray(y.numpy(), '<f4').tobytes(), '.f32')
+                for y in expected_outputs(network.name, module, shape)
+            ]
+            written: dict[tuple[str, str], dict[str, str]] = {}
+            for setting in settings:
+                key = setting.runtime, setting.shuffle
+                if key not in written:
+                    written[key] = self._export(network, module, shape, setting)
+                number = len(self.cases)
+                self.cases.append(Case(number, network, shape, setting, written[key], expected))
+                yield
+
+    def _add_file(
+        self, network: Network, shapes: Sequence[tuple[int, int]], settings: Sequence[Setting]
+    ) -> Iterator[None]:
+        """Add a file as it is; its right outputs are not known."""
+        files = {network.file.suffix[1:]: self._keep(network.file)}
+        for size in shapes:
+            for setting in settings:
+                shape = (1, network.channels, *size)
+                self.cases.append(Case(len(self.cases), network, shape, setting, files, []))
+                yield
+
+    def _export(
+        self, network: Network, module: nn.Module, shape: tuple[int, ...], setting: Setting
+    ) -> dict[str, str]:
+        folder = self.folder / f'export-{len(self.cases)}'
+        folder.mkdir()
+        files = export_network(module, folder, setting.runtime, shape, setting.shuffle)
+        return {role: self._keep(path) for role, path in files.items()}
+
+    def _keep(self, path: Path) -> str:
+        """Name a file by its content: weights that several sizes share are sent once."""
+        name = hashlib.sha256(path.read_bytes()).hexdigest()[:16] + path.suffix
+        self.files.setdefault(name, path)
+        return name
+
+    def _keep_bytes(self, content: bytes, suffix: str) -> str:
+        path = self.folder / f'{hashlib.sha256(content).hexdigest()[:16]}{suffix}'
+        path.write_bytes(content)
+        return self._keep(path)

@@ -1,0 +1,79 @@
+"""Latency against image size, as a plot."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mmshuffle.errors import UserError
+
+from .record import Record, summary_of
+from .report import by_setting, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKS = 'os^vDPX<>*'
+
+
+def draw(record: Record) -> bytes | None:
+    """Draw the medians, with their intervals.
+
+    Args:
+        record: A measurement.
+
+    Returns:
+        A PNG file; None where there is nothing to draw: one size only, or an emulated device.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    sizes = {tuple(result['shape']) for result in record['results']}
+    if record['target']['emulated'] or len(sizes) < 2:
+        return None
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(
+            'matplotlib is not installed, so there is no plot: pip install matplotlib'
+        ) from None
+    panels: dict[str, list[dict]] = {}
+    for entries in by_setting(record['results']):
+        panels.setdefault(title(entries[0]).partition(', ')[2], []).extend(entries)
+    figure = Figure(figsize=(6.4 * len(panels), 4.8), layout='constrained')
+    FigureCanvasAgg(figure)
+    device = (record['device'] or {}).get('soc') or record['target']['name']
+    state = '' if record['complete'] else ' (incomplete)'
+    figure.suptitle(f'{device}{state}', fontsize=10)
+    for axis, (name, entries) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()
+    ):
+        _draw_panel(axis, entries)
+        axis.set_title(name, fontsize=9)
+    stream = io.BytesIO()
+    figure.savefig(stream, format='png', dpi=150)
+    return stream.getvalue()
+
+
+def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
+    for number, config in enumerate(dict.fromkeys(entry['config'] for entry in entries)):
+        mine = sorted(
+            (entry for entry in entries if entry['config'] == config),
+            key=lambda entry: entry['shape'][0] * entry['shape'][1],
+        )
+        sizes = [entry['shape'][0] * entry['shape'][1] / 1e6 for entry in mine]
+        summaries = [summary_of(entry) for entry in mine]
+        medians = [s.median for s in summaries]
+        below = [s.median - s.interval[0] for s in summaries]
+        above = [s.interval[1] - s.median for s in summaries]
+        axis.errorbar(
+            sizes,
+            medians,
+            [below, above],
+            marker=MARKS[number % len(MARKS)],
+            capsize=2,
+            label=config,
+        )
+    axis.set(xscale='log', yscale='log', xlabel='image, megapixels', ylabel='median, ms')
+    axis.grid(True, which='both', alpha=0.3)
+    axis.legend(fontsize=7)

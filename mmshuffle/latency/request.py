@@ -1,0 +1,168 @@
+"""What a command line asks for; it is kept in the file of the measurement, to repeat it."""
+
+import dataclasses
+import itertools
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmshuffle.errors import UserError
+
+from .exporting import SHUFFLES
+from .measure import Job
+from .networks import PARTS
+from .plan import PRECISIONS, RUNTIMES, Protocol, Setting
+from .suites import TFLITE, Models, Work, suite
+
+CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
+# MLPerf's single-stream scenario: the 90th percentile of at least so many runs and seconds.
+MLPERF = Protocol(loops=1024, seconds=60.0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A measurement, as it is asked for.
+
+    Attributes:
+        models: Names or paths of configs.
+        checkpoints: Weights by name.
+        suite: Name of a suite, instead of models.
+        part: Part of a config's model.
+        shapes: Image sizes, (height, width).
+        runtimes: See :class:`.plan.Setting`; every combination is measured.
+        threads: Likewise.
+        precisions: Likewise.
+        shuffles: Likewise.
+        protocol: How networks are timed.
+        target: Where.
+        python: Python there.
+        folder: Folder there.
+        wheels: Folder with packages to carry over.
+        ssh_config: File with ssh settings.
+        root: Folder of the emulated system.
+        cpu: Emulated processor.
+        binary: Benchmark program for Android.
+        cores: ``'big'``, ``'little'`` or a list such as ``0,2-3``.
+        governor: Frequency governor to be set and put back.
+        what: ``'measure'``, ``'gate'`` or ``'profile'``.
+        mlperf: Whether the 90th percentile is the figure, as in MLPerf.
+        reference: Network that the others are set in relation to.
+    """
+
+    models: tuple[str, ...] = ()
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    suite: str | None = None
+    part: str = 'auto'
+    shapes: tuple[tuple[int, int], ...] = ()
+    runtimes: tuple[str, ...] = ('onnxruntime',)
+    threads: tuple[int, ...] = (1,)
+    precisions: tuple[str, ...] = ('fp32',)
+    shuffles: tuple[str, ...] = ('native',)
+    protocol: Protocol = field(default_factory=Protocol)
+    target: str = 'local'
+    python: str | None = None
+    folder: str = ''
+    wheels: str | None = None
+    ssh_config: str | None = None
+    root: str | None = None
+    cpu: str = 'max'
+    binary: str | None = None
+    cores: str | None = None
+    governor: str | None = None
+    what: str = 'measure'
+    mlperf: bool = False
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning.
+
+        Raises:
+            UserError: The message names the option.
+        """
+        if bool(self.models) == (self.suite is not None):
+            raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
+        if self.suite is not None and self.checkpoints:
+            raise UserError('--checkpoint: name the networks instead of --suite')
+        for option, values, allowed in (
+            ('--runtime', self.runtimes, RUNTIMES),
+            ('--precision', self.precisions, PRECISIONS),
+            ('--shuffle', self.shuffles, SHUFFLES),
+            ('--part', (self.part,), PARTS),
+        ):
+            for value in values:
+                if value not in allowed:
+                    raise UserError(f'{option} {value}: give {", ".join(allowed)}')
+        if min(self.threads) < 1:
+            raise UserError('--threads: give numbers of at least 1')
+        if self.cores and self.cores not in ('big', 'little') and not CORES.fullmatch(self.cores):
+            raise UserError(f'--cores {self.cores}: give big, little or a list such as 0,2-3')
+        files = [name.endswith(TFLITE) for name in self.models]
+        lite = 'tflite' in self.runtimes
+        if lite or any(files):
+            on_android = self.target.partition(':')[0] == 'adb'
+            if not (lite and len(self.runtimes) == 1 and all(files) and files and on_android):
+                raise UserError(
+                    '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
+                )
+        if self.what == 'profile' and self.runtimes != ('onnxruntime',):
+            raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
+        if self.what == 'profile' and self.target == 'emulated':
+            raise UserError('--profile: the times of emulation say nothing about a device')
+
+    def work(self) -> Work:
+        """The networks and their sizes.
+
+        Raises:
+            UserError: They do not exist.
+        """
+        if self.suite is not None:
+            return suite(self.suite, self.shapes)
+        return Models(self.models, self.checkpoints, self.part, self.shapes).work()
+
+    def settings(self) -> list[Setting]:
+        """Every combination of runtime, threads, precision and shuffle.
+
+        Raises:
+            UserError: A runtime does not have one of them.
+        """
+        return [
+            Setting(*chosen)
+            for chosen in itertools.product(
+                self.runtimes, self.threads, self.precisions, self.shuffles
+            )
+        ]
+
+    def job(self) -> Job:
+        """What the device is asked to do."""
+        cores: Any = self.cores
+        if cores not in (None, 'big', 'little'):
+            cores = _read_list(cores)
+        return Job(self.what, self.protocol, cores, self.governor)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def _read_list(text: str) -> list[int]:
+    """Numbers of a list such as ``0,2-3``."""
+    found = []
+    for part in text.split(','):
+        first, _, last = part.partition('-')
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def read_request(content: dict[str, Any]) -> Request:
+    """Read what :meth:`Request.as_dict` gave.
+
+    Raises:
+        UserError: It has another form.
+    """
+    try:
+        values = dict(content, protocol=Protocol(**content['protocol']))
+        values['shapes'] = [tuple(shape) for shape in content['shapes']]
+        lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
+        return Request(**{**values, **lists})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f'the file cannot be replayed: its request lacks or has {error}') from None

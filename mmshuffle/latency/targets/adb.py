@@ -1,0 +1,283 @@
+"""An Android device, by the system's ``adb``, with a benchmark program that the user brings.
+
+Neither program shows the outputs that it computes, so nothing is checked on the device, and figures
+from here are never ranked. A phone with Python (Termux, with its ssh server) is measured in full by
+the target ``ssh``.
+"""
+
+import hashlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mmshuffle.errors import UserError
+from mmshuffle.latency.device import state
+from mmshuffle.latency.device.bootstrap import PREFIX
+
+from .base import DeviceError, Event, Place, Target
+
+PARENT = '/data/local/tmp'
+SERIAL = re.compile(r'[\w.:\[\]-]+')
+# benchncnn's names of clusters.
+POWERSAVE = {None: 0, 'little': 1, 'big': 2}
+# Its figures, of a network from a file of one's own (since June 2023).
+BENCHNCNN = re.compile(r'min =\s*([\d.]+)\s+max =\s*([\d.]+)\s+avg =\s*([\d.]+)')
+# TensorFlow Lite's, in microseconds; the last such line is that of the measured runs.
+BENCHMARK_MODEL = re.compile(r'count=(\d+).*?\bmin=([\d.e+]+)\s+max=([\d.e+]+)\s+avg=([\d.e+]+)')
+# Files that say what the device is and does; the script has no word of the user's in it.
+STATE_SCRIPT = (
+    'cd /; for f in proc/cpuinfo proc/meminfo proc/loadavg '
+    'sys/devices/system/cpu/cpu[0-9]*/cpu_capacity '
+    'sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq '
+    'sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq '
+    'sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor '
+    'sys/class/thermal/thermal_zone*/type sys/class/thermal/thermal_zone*/temp '
+    'sys/class/thermal/cooling_device*/type sys/class/thermal/cooling_device*/cur_state; '
+    'do echo "@@ $f"; cat "$f" 2>/dev/null; done; true'
+)
+NAMES_SCRIPT = (
+    'uname -m; uname -r; getprop ro.build.version.release; getprop ro.soc.manufacturer; '
+    'getprop ro.soc.model; getprop ro.product.model; true'
+)
+HINTS = {
+    'no devices': 'connect it and allow USB debugging',
+    'unauthorized': 'allow this computer in the dialog on its screen',
+    'more than one device': 'give the serial, as adb:SERIAL; adb devices lists them',
+    'offline': 'connect it anew',
+    'not found': 'check the serial with adb devices',
+    'No space left': 'remove something there',
+    'not executable': 'the program is for another architecture',
+    'Exec format error': 'the program is for another architecture',
+}
+
+
+class AdbTarget(Target):
+    """A device that ``adb`` knows.
+
+    Args:
+        serial: Which one; the only one where None.
+        binary: The program, ``benchncnn`` or ``benchmark_model``, built for the device.
+        keep: Leave the files there.
+
+    Raises:
+        UserError: ``adb`` or the program is missing, or it is another one.
+    """
+
+    kind = 'adb'
+
+    def __init__(self, serial: str | None, binary: str | None, keep: bool = False) -> None:
+        if serial is not None and SERIAL.fullmatch(serial) is None:
+            raise UserError(f'adb:{serial}: give a serial as adb devices lists it')
+        if shutil.which('adb') is None:
+            raise UserError('the target adb needs adb: apt-get install adb')
+        if binary is None or not Path(binary).is_file():
+            raise UserError('the target adb needs --binary, a benchncnn built for the device')
+        self.serial = serial
+        self.keep = keep
+        self.binary = Path(binary)
+        if not self.binary.name.startswith('bench'):
+            raise UserError(f'--binary {binary}: give benchncnn or benchmark_model')
+        self._folder = f'{PARENT}/{PREFIX}{uuid.uuid4().hex[:8]}'
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+        return self.kind if self.serial is None else f'adb:{self.serial}'
+
+    @property
+    def program(self) -> str:
+        """Which program it is."""
+        return 'benchmark_model' if 'model' in self.binary.name else 'benchncnn'
+
+    def __enter__(self) -> 'AdbTarget':
+        """Make the folder and send the program."""
+        free = self._shell('mkdir', self._folder, '&&', 'df', '-k', self._folder)
+        machine = self._shell('uname', '-m').strip()
+        kilobytes = re.findall(r'\s(\d+)\s+\d+%', free)
+        self.place = Place(
+            self._folder, int(kilobytes[-1]) * 1024 if kilobytes else 1 << 62, machine, '', ''
+        )
+        try:
+            self.send({self.program: self.binary})
+            self._shell('chmod', '755', f'{self._folder}/{self.program}')
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the folder; where that fails, say where it is, unless something else failed."""
+        if self.keep:
+            return
+        try:
+            self._shell('rm', '-r', self._folder)
+        except DeviceError:
+            if error is None:
+                raise DeviceError(
+                    f'{self.name}: {self._folder} could not be removed: remove it by hand'
+                ) from None
+
+    def send(self, files: Mapping[str, Path | bytes]) -> None:
+        """Push files into the folder, see :meth:`Target.send`."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                if name.endswith('.f32'):
+                    continue  # outputs, which no program here compares
+                path = content
+                if isinstance(content, bytes):
+                    path = Path(folder, name)
+                    path.write_bytes(content)
+                self._adb('push', str(path), f'{self._folder}/{name}')
+
+    def run(self, job: dict[str, Any]) -> Iterator[Event]:
+        """Run a job, see :meth:`Target.run`; a sample is the mean of some runs."""
+        powersave = self._check(job)
+        yield dict(event='device', device=self._device())
+        protocol = job['protocol']
+        for run in job['runs']:
+            options = dict(sample=f'mean of {protocol["block_loops"]} runs', program=self.program)
+            yield dict(event='loaded', run=run['id'], version=self._version(), options=options)
+        yield dict(event='state', when='before', state=self._state())
+        counts = {run['id']: 0 for run in job['runs']}
+        seconds = dict.fromkeys(counts, 0.0)
+        left = list(job['runs'])
+        while left:
+            for run in left:
+                loops = protocol['block_loops']
+                mean = self._measure(run, loops, powersave)
+                counts[run['id']] += loops
+                seconds[run['id']] += loops * mean / 1e3
+                done = counts[run['id']] / protocol['loops']
+                if protocol['seconds']:
+                    done = min(done, seconds[run['id']] / protocol['seconds'])
+                yield dict(event='times', run=run['id'], ms=[mean], cpu=None, done=min(done, 1.0))
+            left = [
+                run
+                for run in left
+                if counts[run['id']] < protocol['loops'] or seconds[run['id']] < protocol['seconds']
+            ]
+        yield dict(event='state', when='after', state=self._state())
+
+    def _check(self, job: dict[str, Any]) -> int:
+        """Refuse what the program cannot do; returns benchncnn's number of the cluster."""
+        wanted = 'param' if self.program == 'benchncnn' else 'tflite'
+        runtime = 'ncnn' if self.program == 'benchncnn' else 'tflite'
+        if job['what'] != 'measure':
+            raise DeviceError('the target adb cannot check outputs or profile')
+        if job['governor'] is not None:
+            raise DeviceError('--set-governor: the target adb leaves the governor alone')
+        if isinstance(job['cores'], list) or (job['cores'] and runtime == 'tflite'):
+            raise DeviceError('--cores: with the target adb, benchncnn takes big or little')
+        for run in job['runs']:
+            if wanted not in run['files']:
+                raise DeviceError(f'{self.program}: give --runtime {runtime}')
+            if runtime == 'ncnn' and run['precision'] != 'fp16':
+                raise DeviceError('benchncnn computes in half precision: give --precision fp16')
+        return POWERSAVE[job['cores']]
+
+    def _measure(self, run: dict[str, Any], loops: int, powersave: int) -> float:
+        """Mean milliseconds of some runs of the program."""
+        _, channels, height, width = run['input']
+        param = run['files'].get('param', '')
+        words = ['cd', self._folder, '&&', f'./{self.program}']
+        if self.program == 'benchncnn':
+            # Runs, threads, cluster, no GPU, no pause of ten seconds.
+            words += [str(loops), str(run['threads']), str(powersave), '-1', '0']
+            words += [f'param={param}', f'shape=[{width},{height},{channels}]']
+        else:
+            words += [f'--graph={run["files"]["tflite"]}', f'--num_threads={run["threads"]}']
+            words += [f'--num_runs={loops}', '--min_secs=0']
+        return parse(self._shell(*words), self.program)
+
+    def _device(self) -> dict[str, Any]:
+        lines = [line.strip() for line in self._shell(NAMES_SCRIPT).splitlines()]
+        machine, kernel, release, maker, chip, product = (lines + [''] * 6)[:6]
+        with tempfile.TemporaryDirectory() as folder:
+            device = state.read_device(self._mirror(Path(folder)))
+        soc = ' '.join(filter(None, (maker, chip))) or product or device['soc']
+        changes = dict(machine=machine, kernel=kernel, os=f'Android {release}', soc=soc)
+        return dict(device, **changes, product=product, python=None, libc=None)
+
+    def _state(self) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            return state.read_state(self._mirror(Path(folder)))
+
+    def _mirror(self, root: Path) -> Path:
+        """Copy what the device's files say below ``root``, to be read like those of Linux."""
+        for part in self._shell(STATE_SCRIPT).split('@@ ')[1:]:
+            name, _, content = part.partition('\n')
+            path = root / name.strip()
+            if '*' in name or '..' in name or not content.strip():
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return root
+
+    def _version(self) -> str:
+        digest = hashlib.sha256(self.binary.read_bytes()).hexdigest()[:12]
+        return f'{self.program}, sha256 {digest}'
+
+    def _shell(self, *words: str) -> str:
+        """Run a command on the device; every word is quoted, but ``&&`` and a script alone."""
+        if len(words) == 1:
+            return self._adb('shell', words[0])
+        return self._adb(
+            'shell', ' '.join(word if word == '&&' else shlex.quote(word) for word in words)
+        )
+
+    def _adb(self, *words: str) -> str:
+        command = ['adb', *(['-s', self.serial] if self.serial else []), *words]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True
+        )
+        # benchncnn prints its figures to the standard error.
+        text = (done.stdout + done.stderr).decode(errors='replace')
+        if done.returncode != 0:
+            raise DeviceError(f'{self.name}: {_explain(text, done.returncode)}')
+        return text
+
+
+def parse(text: str, program: str) -> float:
+    """Read the mean, in milliseconds, from what a program prints.
+
+    Args:
+        text: Its output.
+        program: ``'benchncnn'`` or ``'benchmark_model'``.
+
+    Raises:
+        DeviceError: There is none.
+    """
+    if program == 'benchncnn':
+        found = BENCHNCNN.findall(text)
+        mean = float(found[-1][2]) if found else 0.0
+    else:
+        found = BENCHMARK_MODEL.findall(text)
+        mean = float(found[-1][3]) / 1e3 if found else 0.0
+    if not mean > 0:
+        raise DeviceError(f'{program} prints no figures: {_last_line(text)}')
+    return mean
+
+
+def _explain(text: str, code: int) -> str:
+    line = _last_line(text)
+    for words, advice in HINTS.items():
+        if words in text:
+            return f'{line}; {advice}'
+    return f'{line} (exit code {code})'
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else 'no message'

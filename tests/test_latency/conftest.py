@@ -1,0 +1,24 @@
+"""What the tests of the latency tool share."""
+
+from pathlib import Path
+
+import pytest
+
+from mmshuffle.latency.device.bootstrap import PREFIX
+
+
+@pytest.fixture
+def device_folder(tmp_path: Path) -> Path:
+    """Where targets of a test make their folders."""
+    folder = tmp_path / "the device's; $(folder)"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path_factory, monkeypatch):
+    """Runners of this machine find an empty folder for temporary files, and leave it so."""
+    folder = tmp_path_factory.mktemp('temporary')
+    monkeypatch.setenv('TMPDIR', str(folder))
+    yield
+    assert list(folder.glob(f'{PREFIX}*')) == []

@@ -1,0 +1,229 @@
+"""Measuring Android devices: the programs' outputs, and a scripted device behind ``adb``."""
+
+import dataclasses
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmshuffle.errors import UserError
+from mmshuffle.latency.measure import INTERRUPTED, Job, measure
+from mmshuffle.latency.networks import from_file
+from mmshuffle.latency.plan import Plan, Setting
+from mmshuffle.latency.record import make_record
+from mmshuffle.latency.report import to_markdown
+from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
+from mmshuffle.latency.targets.adb import parse
+
+from .tiny import QUICK, stop_after, tiny_plan
+
+# As the programs print them; figures are made up.
+BENCHNCNN = """loop_count = 5
+num_threads = 1
+powersave = 2
+gpu_device = -1
+cooling_down = 0
+         conv4.param  min =    1.25  max =    1.75  avg =    1.50
+"""
+BENCHMARK_MODEL = """INFO: STARTING!
+INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds
+INFO: count=11 first=48000 curr=44000 min=43000 max=49000 avg=45000.5 std=1500
+
+INFO: Running benchmark for at least 5 iterations and at least 0 seconds
+INFO: count=5 first=32000 curr=34000 min=32000 max=34000 avg=33250.5 std=450
+
+INFO: Inference timings in us: Init: 855, First inference: 48000, Inference (avg): 33250.5
+"""
+# Pushes into a folder and runs commands of the shell there; what it is asked is written down.
+ADB = """#!{python}
+import json, os, shutil, subprocess, sys
+folder, words = {folder!r}, sys.argv[1:]
+with open({log!r}, 'a') as log:
+    log.write(json.dumps(words) + '\\n')
+if words[:1] == ['-s']:
+    words = words[2:]
+trouble = open({trouble!r}).read().split('|') if os.path.exists({trouble!r}) else ['', '']
+if trouble[0] and trouble[0] in ' '.join(words):
+    sys.exit(trouble[1])
+words = [word.replace('/data/local/tmp', folder) for word in words]
+if words[0] == 'push':
+    shutil.copy(words[1], words[2])
+else:
+    sys.exit(subprocess.run(['sh', '-c', words[1]]).returncode)
+"""
+GETPROP = """#!/bin/sh
+case $1 in
+  ro.build.version.release) echo 99;;
+  ro.soc.manufacturer) echo Maker;;
+  ro.soc.model) echo Chip 1;;
+esac
+"""
+
+
+class Phone:
+    """The scripted device."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / 'data'
+        self.log = folder / 'log'
+        self.trouble = folder / 'trouble'
+        self.bin = folder / 'bin'
+        for path in (self.folder, self.bin):
+            path.mkdir()
+        text = ADB.format(
+            python=sys.executable,
+            folder=str(self.folder),
+            log=str(self.log),
+            trouble=str(self.trouble),
+        )
+        self._program(self.bin / 'adb', text)
+        self._program(self.bin / 'getprop', GETPROP)
+        self.benchncnn = folder / 'benchncnn'
+        self._program(self.benchncnn, f'#!/bin/sh\ncat >&2 <<EOF\n{BENCHNCNN}EOF\n')
+        self.benchmark_model = folder / 'benchmark_model'
+        self._program(self.benchmark_model, f'#!/bin/sh\ncat <<EOF\n{BENCHMARK_MODEL}EOF\n')
+
+    @staticmethod
+    def _program(path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def asked(self) -> list[list[str]]:
+        """Arguments of every call of ``adb``."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def fail(self, words: str, message: str) -> None:
+        """Fail every call that contains ``words``."""
+        self.trouble.write_text(f'{words}|{message}')
+
+
+@pytest.fixture
+def phone(tmp_path, monkeypatch) -> Phone:
+    (tmp_path / 'phone').mkdir()
+    phone = Phone(tmp_path / 'phone')
+    monkeypatch.setenv('PATH', f'{phone.bin}:{os.environ["PATH"]}')
+    return phone
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    (tmp_path / 'plan').mkdir()
+    plan = tiny_plan(tmp_path / 'plan')
+    plan.cases = [
+        dataclasses.replace(case, setting=Setting('ncnn', precision='fp16')) for case in plan.cases
+    ]
+    return plan
+
+
+def test_figures_of_the_programs_are_read():
+    assert parse(BENCHNCNN, 'benchncnn') == 1.5
+    assert parse(BENCHMARK_MODEL, 'benchmark_model') == 33.2505
+    with pytest.raises(DeviceError, match='prints no figures: layer Foo not exists'):
+        parse('layer Foo not exists\n', 'benchncnn')
+
+
+def test_phone_is_measured_and_left_clean(phone, plan):
+    target = make_target('adb:SERIAL-1', binary=str(phone.benchncnn))
+    recording = measure(plan, target, Job(protocol=QUICK, cores='big'))
+    assert recording.problem is None
+    # Three calls of two runs each a session, of which the program prints the mean.
+    assert [case.sessions for case in recording.cases] == [[[1.5] * 3] * 2] * 2
+    assert recording.device['soc'] == 'Maker Chip 1' and recording.device['os'] == 'Android 99'
+    assert list(phone.folder.iterdir()) == []
+    asked = phone.asked()
+    assert all(words[:2] == ['-s', 'SERIAL-1'] for words in asked)
+    calls = [words[3] for words in asked if 'param=' in words[-1]]
+    folder = calls[0].split(' ')[1]
+    assert calls[0] == (f"cd {folder} && ./benchncnn 2 1 2 -1 0 param=conv4.param 'shape=[8,8,3]'")
+
+
+def test_unchecked_figures_are_not_ranked(phone, plan):
+    target = AdbTarget(None, str(phone.benchncnn))
+    recording = measure(plan, target, Job(protocol=QUICK))
+    record = make_record(recording, target, dict(protocol=vars(QUICK)))
+    for result in record['results']:
+        assert result['gate_error'] is None
+        assert result['reasons'] == ['outputs not checked: the program shows none']
+        assert result['options']['sample'] == 'mean of 2 runs'
+    rows = [line for line in to_markdown(record).splitlines() if line.startswith('| conv')]
+    assert len(rows) == 2 and all('| - |' in row for row in rows)
+
+
+def test_tensorflow_lite_file_is_measured(phone, tmp_path):
+    (tmp_path / 'net.tflite').write_bytes(b'TFL3')
+    plan = Plan(tmp_path)
+    list(plan.add(from_file(tmp_path / 'net.tflite'), [(8, 8)], [Setting('tflite')]))
+    target = AdbTarget(None, str(phone.benchmark_model))
+    recording = measure(plan, target, Job(protocol=QUICK))
+    assert recording.problem is None and recording.cases[0].sessions == [[33.2505] * 3] * 2
+    (call, *_) = [words[1] for words in phone.asked() if '--graph' in words[-1]]
+    assert call.endswith('.tflite --num_threads=1 --num_runs=2 --min_secs=0')
+
+
+@pytest.mark.parametrize(
+    'words, message, expected',
+    [
+        ('mkdir', 'adb: no devices/emulators found', 'allow USB debugging'),
+        ('mkdir', 'error: device unauthorized.', 'dialog on its screen'),
+        ('mkdir', 'error: more than one device/emulator', 'adb:SERIAL'),
+        ('push', 'adb: error: failed to copy: No space left on device', 'remove something'),
+        ('shape=', 'sh: ./benchncnn: not executable: 64-bit ELF file', 'another architecture'),
+        ('shape=', 'layer Foo not exists or registered', 'layer Foo not exists'),
+    ],
+)
+def test_faults_end_in_one_line_and_leave_nothing(phone, plan, words, message, expected):
+    phone.fail(words, message)
+    target = AdbTarget(None, str(phone.benchncnn))
+    recording = measure(plan, target, Job(protocol=QUICK))
+    assert recording.problem.startswith('adb: ') and '\n' not in recording.problem
+    assert message in recording.problem and expected in recording.problem
+    assert list(phone.folder.iterdir()) == []
+
+
+def test_phone_that_is_unplugged_keeps_what_was_measured(phone, plan):
+    def unplug(done: float) -> None:
+        if done > 0.5:
+            phone.fail('shell', "error: device 'X' not found")
+
+    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), Job(protocol=QUICK), unplug)
+    assert "device 'X' not found" in recording.problem
+    assert recording.cases[0].sessions[0] == [1.5] * 3
+
+
+def test_ctrl_c_keeps_what_was_measured(phone, plan):
+    target = AdbTarget(None, str(phone.benchncnn))
+    recording = measure(plan, target, Job(protocol=QUICK), stop_after(2))
+    assert recording.problem == INTERRUPTED and recording.cases[0].sessions == [[1.5]]
+    assert list(phone.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'job, expected',
+    [
+        (Job('gate'), 'cannot check outputs'),
+        (Job(protocol=QUICK, cores=[0]), 'takes big or little'),
+        (Job(protocol=QUICK, governor='performance'), 'leaves the governor alone'),
+    ],
+)
+def test_what_the_program_cannot_do_is_refused(phone, plan, job, expected):
+    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), job)
+    assert expected in recording.problem and list(phone.folder.iterdir()) == []
+
+
+def test_full_precision_is_not_claimed(phone, tmp_path):
+    recording = measure(
+        tiny_plan(tmp_path), AdbTarget(None, str(phone.benchncnn)), Job(protocol=QUICK)
+    )
+    assert '--precision fp16' in recording.problem
+
+
+@pytest.mark.parametrize(
+    'serial, binary', [('a;b', 'benchncnn'), (None, None), (None, 'absent'), (None, 'bin/adb')]
+)
+def test_target_without_device_or_program_is_refused(phone, serial, binary):
+    path = None if binary is None else str(phone.folder.parent / binary)
+    with pytest.raises(UserError):
+        AdbTarget(serial, path)

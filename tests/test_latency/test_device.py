@@ -1,0 +1,247 @@
+"""The parts of the runner: loop, gate, inputs, cores and the state of the device."""
+
+import ast
+import math
+import os
+import sys
+import time
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmshuffle.latency.device import bootstrap, cores, gate, loop, state
+from mmshuffle.latency.device.inputs import TILE, make_input
+from mmshuffle.latency.device.runtimes import Problem
+from mmshuffle.latency.packing import DEVICE
+
+PROTOCOL = dict(
+    loops=7, seconds=0.0, warmup_loops=2, warmup_seconds=0.0, block_loops=3, block_seconds=0.0
+)
+
+
+class FakeClock:
+    """Time that passes only where a network runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.runs: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def network(self, name: str, seconds: float):
+        def run() -> None:
+            self.runs.append(name)
+            self.now += seconds
+
+        return run
+
+
+def collect(clock: FakeClock, networks: list, **changes) -> list[tuple[int, list[float], float]]:
+    found = []
+    loop.measure(
+        networks,
+        {**PROTOCOL, **changes},
+        lambda n, times, cpu, done: found.append((n, list(times), done)),
+        clock,
+    )
+    return found
+
+
+def test_networks_take_turns_after_their_warm_ups():
+    clock = FakeClock()
+    collect(clock, [clock.network('a', 0.25), clock.network('b', 0.5)])
+    # Two warm-ups each, then blocks of three behind one run that is not timed, then the rest.
+    assert ''.join(clock.runs) == 'aabb' + 'aaaabbbb' * 2 + 'aabb'
+
+
+def test_times_are_milliseconds_of_single_runs():
+    clock = FakeClock()
+    found = collect(clock, [clock.network('a', 0.25), clock.network('b', 0.5)])
+    assert [times for n, times, _ in found if n == 1] == [[500.0] * 3, [500.0] * 3, [500.0]]
+    assert [done for n, _, done in found if n == 0] == pytest.approx([3 / 7, 6 / 7, 1])
+
+
+def test_both_the_number_and_the_length_are_reached():
+    clock = FakeClock()
+    found = collect(clock, [clock.network('a', 0.25), clock.network('b', 2.0)], seconds=5.0)
+    runs = [sum(len(times) for n, times, _ in found if n == k) for k in (0, 1)]
+    assert runs[0] >= 20 and runs[1] == 7
+
+
+def test_warm_up_lasts_as_long_as_it_should():
+    clock = FakeClock()
+    loop.warm_up(clock.network('a', 0.25), loops=2, seconds=3.0, clock=clock)
+    assert clock.runs == ['a'] * 12
+
+
+def test_the_loop_itself_costs_less_than_one_percent():
+    def busy() -> None:
+        end = time.perf_counter() + 0.001
+        while time.perf_counter() < end:
+            pass
+
+    bare = []
+    for _ in range(100):
+        start = time.perf_counter()
+        busy()
+        bare.append((time.perf_counter() - start) * 1e3)
+    measured = loop.time_block(busy, loops=100, seconds=0.0)
+    # The fastest run of each: the others are what other programs make of it.
+    assert min(measured) < 1.01 * min(bare)
+
+
+def test_inputs_are_the_same_everywhere():
+    values = np.frombuffer(make_input(3 * TILE), np.float32)
+    assert np.array_equal(values[:TILE], values[TILE : 2 * TILE])
+    assert np.array_equal(values * 2**15, np.round(values * 2**15))
+    assert (values[:3] * 2**15).tolist() == [908, -21251, -12541]
+    assert -1 <= values.min() < -0.99 and 0.99 < values.max() < 1
+    assert abs(values.mean()) < 0.02 and values.std() == pytest.approx(1 / math.sqrt(3), rel=0.02)
+
+
+def test_gate_passes_within_its_tolerance_and_not_beyond():
+    right = array('f', [1.0, -2.0, 4.0])
+    near, far = array('f', [1.0, -2.0, 4.003]), array('f', [1.0, -2.1, 4.0])
+    assert gate.compare([near], [right], 1e-3)['passed']
+    found = gate.compare([right, far], [right, right], 1e-3)
+    assert not found['passed'] and found['error'] == pytest.approx(0.025, rel=1e-4)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+@pytest.mark.parametrize('place', [0, 2])
+def test_gate_refuses_what_is_not_finite(value, place):
+    right = array('f', [1.0, -2.0, 4.0])
+    wrong = array('f', right)
+    wrong[place] = value
+    found = gate.compare([wrong], [right], 1e-3)
+    assert not found['passed'] and 'not finite' in found['reason'] and found['error'] is None
+
+
+def test_gate_refuses_another_number_of_values():
+    found = gate.compare([array('f', [1.0])], [array('f', [1.0, 2.0])], 1e-3)
+    assert not found['passed'] and found['reason'] == 'outputs have [1] values instead of [2]'
+
+
+def make_system(root: Path) -> Path:
+    """A made-up Raspberry Pi with two small and two big cores."""
+    files = {
+        'proc/device-tree/model': 'Raspberry Pi 9 Model Z\0',
+        'proc/cpuinfo': ''.join(
+            f'processor\t: {n}\nCPU part\t: {"0xd03" if n < 2 else "0xd08"}\n\n' for n in range(4)
+        ),
+        'proc/meminfo': 'MemTotal:  4096000 kB\nMemAvailable: 2048000 kB\n',
+        'proc/loadavg': '0.25 0.50 0.75 1/100 1234\n',
+        'etc/os-release': 'NAME="X"\nPRETTY_NAME="Raspberry OS 99"\n',
+        'sys/class/thermal/thermal_zone0/type': 'cpu-thermal',
+        'sys/class/thermal/thermal_zone0/temp': '61500',
+        'sys/class/thermal/thermal_zone1/type': 'modem',
+        'sys/class/thermal/thermal_zone1/temp': '-274000',
+        'sys/class/thermal/cooling_device0/type': 'cpufreq-cpu0',
+        'sys/class/thermal/cooling_device0/cur_state': '2',
+        'sys/devices/platform/soc/soc:firmware/get_throttled': '50005',
+    }
+    for n in range(4):
+        base = f'sys/devices/system/cpu/cpu{n}/cpufreq'
+        files[f'{base}/cpuinfo_max_freq'] = '1000000' if n < 2 else '1800000'
+        files[f'{base}/scaling_cur_freq'] = '600000'
+        files[f'{base}/scaling_governor'] = 'ondemand'
+        files[f'{base}/scaling_available_governors'] = 'ondemand performance'
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+def test_device_is_described(tmp_path):
+    device = state.read_device(make_system(tmp_path))
+    assert device['soc'] == 'Raspberry Pi 9 Model Z' and device['os'] == 'Raspberry OS 99'
+    assert device['clusters'] == [[0, 1], [2, 3]] and device['memory_mb'] == 4000
+    assert [core['kind'] for core in device['cores']] == ['Cortex-A53'] * 2 + ['Cortex-A72'] * 2
+
+
+def test_state_is_read(tmp_path):
+    found = state.read_state(make_system(tmp_path))
+    assert found['khz'] == {str(n): 600000 for n in range(4)}
+    assert found['governor']['3'] == 'ondemand' and found['celsius'] == {'0 cpu-thermal': 61.5}
+    assert found['throttling'] == {'raspberry pi flags': 0x50005, 'cooling_device0 cpufreq-cpu0': 2}
+    assert found['load'] == 0.25 and found['memory_available_mb'] == 2000
+
+
+def test_a_system_without_these_files_is_no_error(tmp_path):
+    found = state.read_state(tmp_path)
+    assert found['khz'] == {} and found['load'] is None and found['throttling'] == {}
+
+
+def test_cores_are_chosen_by_kind(tmp_path):
+    root = make_system(tmp_path)
+    assert cores.choose('big', root) == [2, 3] and cores.choose('little', root) == [0, 1]
+    assert cores.choose([3, 0], root) == [0, 3]
+    with pytest.raises(Problem, match='no core 4, 9'):
+        cores.choose([1, 4, 9], root)
+
+
+def test_big_means_nothing_where_all_cores_are_alike(tmp_path):
+    with pytest.raises(Problem, match='of one kind'):
+        cores.choose('big', tmp_path)
+
+
+def governors(root: Path) -> set[str]:
+    return {p.read_text() for p in (root / state.CPU).glob('cpu*/cpufreq/scaling_governor')}
+
+
+def test_governor_is_set_and_put_back_whatever_happens(tmp_path):
+    root = make_system(tmp_path)
+    with pytest.raises(KeyboardInterrupt), cores.governor('performance', root):
+        assert governors(root) == {'performance'}
+        raise KeyboardInterrupt
+    assert governors(root) == {'ondemand'}
+
+
+def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
+    root = make_system(tmp_path)
+    with (
+        pytest.raises(Problem, match='the device has ondemand performance'),
+        cores.governor('turbo', root),
+    ):
+        pass
+    assert governors(root) == {'ondemand'}
+
+
+def test_governor_is_left_alone_without_the_option(tmp_path):
+    root = make_system(tmp_path)
+    with cores.governor(None, root):
+        assert governors(root) == {'ondemand'}
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux only')
+def test_process_is_pinned():
+    before = os.sched_getaffinity(0)
+    chosen = {min(before)}
+    try:
+        cores.pin(sorted(chosen))
+        assert os.sched_getaffinity(0) == chosen
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_only_folders_of_the_tool_are_removed(tmp_path):
+    mine, other = tmp_path / f'{bootstrap.PREFIX}x', tmp_path / 'home'
+    mine.mkdir()
+    other.mkdir()
+    assert bootstrap.remove(str(mine)) == dict(removed=True)
+    assert bootstrap.remove(str(other)) == dict(removed=False) and other.exists()
+
+
+def test_runner_needs_nothing_but_the_standard_library():
+    allowed = set(sys.stdlib_module_names) | {'numpy'}  # ONNX Runtime's Python has it anyway
+    for path in DEVICE.glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            assert {name.partition('.')[0] for name in names} <= allowed, path

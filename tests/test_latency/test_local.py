@@ -1,0 +1,238 @@
+"""Measuring on this machine, and what can go wrong on any device with Python."""
+
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmshuffle.errors import UserError
+from mmshuffle.latency.measure import INTERRUPTED, Job, groups, measure
+from mmshuffle.latency.plan import Setting
+from mmshuffle.latency.targets import LocalTarget, Place, make_target
+from mmshuffle.latency.wheels import choose_wheels, read_wheels
+
+from .tiny import LONG, QUICK, assert_clean, change_expected, stop_after, tiny_plan
+
+pytest.importorskip('ncnn', reason='needs ncnn')
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / 'plan').mkdir()
+    return tiny_plan(tmp_path / 'plan')
+
+
+def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
+    shares: list[float] = []
+    pauses: list[float] = []
+    job = Job(protocol=dataclasses.replace(QUICK, cooldown=3.5))
+    target = LocalTarget(parent=str(device_folder))
+    recording = measure(plan, target, job, shares.append, pauses.append)
+    assert recording.problem is None and pauses == [3.5]
+    for case in recording.cases:
+        assert case.gate['passed'] and case.gate['error'] < 1e-6
+        assert [len(times) for times in case.sessions] == [6, 6]
+        assert all(0 < ms < 1000 for times in case.sessions for ms in times)
+        assert case.options['use_fp16_arithmetic'] is False
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+    assert recording.device['machine'] == platform.machine()
+    assert [(s['session'], s['when']) for s in recording.states] == [
+        (0, 'before'),
+        (0, 'after'),
+        (1, 'before'),
+        (1, 'after'),
+    ]
+    assert_clean(device_folder)
+
+
+def test_keep_keeps_the_files(plan, device_folder):
+    target = LocalTarget(parent=str(device_folder), keep=True)
+    measure(plan, target, Job('gate'))
+    (folder,) = device_folder.iterdir()
+    assert {'runner.pyz', 'conv4.param'} <= {path.name for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_gate_alone_times_nothing(plan, device_folder):
+    recording = measure(plan, LocalTarget(parent=str(device_folder)), Job('gate'))
+    assert all(case.gate['passed'] for case in recording.cases)
+    assert not any(any(case.sessions) for case in recording.cases)
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux only')
+def test_cores_are_pinned(plan, device_folder):
+    core = min(os.sched_getaffinity(0))
+    target = LocalTarget(parent=str(device_folder))
+    assert measure(plan, target, Job('gate', cores=[core])).pinned == [core]
+    plan.cases[0] = dataclasses.replace(plan.cases[0], setting=Setting('ncnn', threads=2))
+    recording = measure(plan, target, Job('gate', cores=[core]))
+    assert 'more than the 1 cores of --cores' in recording.problem
+
+
+def test_settings_and_sizes_are_measured_apart(plan):
+    other = Setting('ncnn', threads=2)
+    cases = [
+        *plan.cases,
+        dataclasses.replace(plan.cases[0], setting=other),
+        dataclasses.replace(plan.cases[1], shape=(1, 3, 16, 8)),
+    ]
+    assert [len(group) for group in groups(cases)] == [2, 1, 1]
+
+
+def test_wrong_outputs_are_not_timed(plan, device_folder):
+    change_expected(plan, 1)
+    job = Job(protocol=QUICK)
+    recording = measure(plan, LocalTarget(parent=str(device_folder)), job)
+    right, wrong = recording.cases
+    assert len(right.sessions) == 2 and right.failure is None
+    assert wrong.sessions == [] and wrong.failure['stage'] == 'gate'
+    assert wrong.failure['message'] == 'outputs differ by 0.01 of the largest one'
+
+
+def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
+    param = plan.files['conv5.param']
+    param.write_text(param.read_text().replace('Convolution', 'Convulsion'))
+    recording = measure(plan, LocalTarget(parent=str(device_folder)), Job(protocol=QUICK))
+    assert len(recording.cases[0].sessions) == 2
+    failure = recording.cases[1].failure
+    assert failure['stage'] == 'load' and failure['message'].startswith('ncnn 1.')
+    assert 'a layer is not known' in failure['message'] and '\n' not in failure['message']
+
+
+def test_missing_runtime_is_named(plan, device_folder, tmp_path):
+    bare = tmp_path / 'python'
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without site-packages
+    bare.chmod(0o755)
+    target = LocalTarget(python=str(bare), parent=str(device_folder))
+    recording = measure(plan, target, Job(protocol=QUICK))
+    for case in recording.cases:
+        assert case.failure['message'].startswith('ncnn cannot be imported by this Python: No mod')
+        assert '--wheels' in case.failure['message']
+
+
+def test_missing_python_is_one_line(plan):
+    recording = measure(plan, LocalTarget(python='/no/python'), Job())
+    assert recording.problem == '/no/python cannot be started: No such file or directory'
+
+
+def test_ctrl_c_keeps_what_was_measured(plan, device_folder):
+    target = LocalTarget(parent=str(device_folder))
+    recording = measure(plan, target, Job(protocol=LONG), stop_after(3))
+    assert recording.problem == INTERRUPTED
+    assert len(recording.cases[0].sessions[0]) >= 4 and len(recording.cases[1].sessions[0]) >= 2
+    assert_clean(device_folder)
+
+
+def test_runner_that_is_killed_is_reported(plan, device_folder, tmp_path):
+    (tmp_path / 'ncnn.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
+    target = LocalTarget(parent=str(device_folder))
+    target.environment = lambda: {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    recording = measure(plan, target, Job(protocol=QUICK))
+    assert recording.problem == 'local: the command there ended with signal 9 and no message'
+    assert_clean(device_folder)
+
+
+def test_device_is_cleaned_when_this_side_dies(plan, device_folder, tmp_path):
+    """A terminal that is closed, or a crash: the runner sees its standard input end."""
+    code = f"""
+import sys
+from pathlib import Path
+from tests.test_latency.tiny import LONG, tiny_plan
+from mmshuffle.latency.measure import Job, measure
+from mmshuffle.latency.targets import LocalTarget
+folder = Path({str(tmp_path / 'other')!r})
+folder.mkdir()
+target = LocalTarget(parent={str(device_folder)!r})
+measure(tiny_plan(folder), target, Job(protocol=LONG), lambda done: print(done, flush=True))
+"""
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    assert list(device_folder.iterdir()) != []
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert_clean(device_folder, seconds=10)
+
+
+def test_too_little_space_is_known_before_anything_is_sent(plan, device_folder, monkeypatch):
+    target = LocalTarget(parent=str(device_folder))
+    act = target._act
+
+    def crowded(action, *arguments, **kwargs):
+        result = act(action, *arguments, **kwargs)
+        return {**result, 'free': 10_000} if action == 'prepare' else result
+
+    monkeypatch.setattr(target, '_act', crowded)
+    recording = measure(plan, target, Job(protocol=QUICK))
+    assert recording.problem.startswith('local: its disk is full: 0 MB are to be sent, 0 MB are')
+    assert '--device-folder' in recording.problem
+    assert_clean(device_folder)
+
+
+def test_folder_that_does_not_exist_is_one_line(plan):
+    recording = measure(plan, LocalTarget(parent='/no/such/folder'), Job())
+    assert recording.problem == 'local: prepare there failed: No such file or directory'
+
+
+def test_wheels_are_carried_over(plan, device_folder, tmp_path):
+    package = tmp_path / 'wheel'
+    package.mkdir()
+    (package / 'ncnn.py').write_text('raise RuntimeError("this one came along")\n')
+    (tmp_path / 'wheels').mkdir()
+    archive = shutil.make_archive(str(tmp_path / 'packed'), 'zip', package)
+    Path(archive).replace(tmp_path / 'wheels/ncnn-9-py3-none-any.whl')
+    wheels = read_wheels(str(tmp_path / 'wheels'))
+    target = LocalTarget(parent=str(device_folder))
+    recording = measure(plan, target, Job(protocol=QUICK), wheels=wheels)
+    assert 'this one came along' in recording.cases[0].failure['message']
+
+
+def test_wheels_of_another_architecture_are_refused(plan, device_folder, tmp_path):
+    other = 'x86_64' if platform.machine() == 'aarch64' else 'aarch64'
+    tag = 'cp{}{}'.format(*sys.version_info[:2])
+    name = f'ncnn-1.0-{tag}-{tag}-manylinux_2_28_{other}.whl'
+    (tmp_path / name).write_bytes(b'')
+    target = LocalTarget(parent=str(device_folder))
+    wheels = read_wheels(str(tmp_path))
+    recording = measure(plan, target, Job(protocol=QUICK), wheels=wheels)
+    assert recording.problem == (
+        f'--wheels: the device is {platform.machine()}, but ncnn is there only as {name}'
+    )
+    assert_clean(device_folder)
+
+
+@pytest.mark.parametrize(
+    'tags, fits',
+    [
+        ('py3-none-any', True),
+        ('py2.py3-none-any', True),
+        ('cp311-cp311-manylinux_2_24_aarch64.manylinux_2_28_aarch64', True),
+        ('cp310-abi3-manylinux2014_aarch64', True),
+        ('cp312-abi3-manylinux2014_aarch64', False),
+        ('cp310-cp310-manylinux2014_aarch64', False),
+        ('cp311-cp311-manylinux2014_x86_64', False),
+        ('cp311-cp311-manylinux2014_armv7l', False),
+    ],
+)
+def test_wheels_are_chosen_by_their_tags(tmp_path, tags, fits):
+    path = tmp_path / f'numpy-2.0-{tags}.whl'
+    path.write_bytes(b'')
+    place = Place('/tmp/x', 0, 'aarch64', '3.11.2', 'cp311')
+    if fits:
+        assert choose_wheels(read_wheels(str(tmp_path)), place) == [path]
+    else:
+        with pytest.raises(UserError, match='numpy is there only as'):
+            choose_wheels(read_wheels(str(tmp_path)), place)
+
+
+@pytest.mark.parametrize(
+    'name', ['', 'pi@host', 'ssh:', 'ssh:-oProxyCommand=x', 'ssh:a b', 'adb:;x']
+)
+def test_unknown_targets_are_refused(name):
+    with pytest.raises(UserError):
+        make_target(name)

@@ -1,0 +1,265 @@
+"""Networks, suites and the guidelines' experiments."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.analysis.complexity import count_multiply_adds
+from mmshuffle.errors import UserError
+from mmshuffle.latency.guideline_report import to_markdown
+from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
+from mmshuffle.latency.networks import example, expected_outputs, from_config, randomise
+from mmshuffle.latency.plan import Plan, Protocol, Setting
+from mmshuffle.latency.request import Request
+from mmshuffle.latency.suites import Models, names, suite
+from tests.conftest import REPO
+
+CONFIG = 'shufflenetv2-x0.5'
+DETECTOR = 'faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco'
+
+
+def multiply_adds(network) -> float:
+    return count_multiply_adds(network.build(), (1, network.channels, SIDE, SIDE)) / 1e6
+
+
+@pytest.mark.parametrize('number', range(4))
+def test_networks_of_a_column_cost_the_same(number):
+    """What every guideline's experiment keeps equal; but ReLU and shortcut, which cost nothing."""
+    guideline = guidelines()[number]
+    for column in zip(*(row.networks for row in guideline.rows)):
+        costs = [multiply_adds(network) for network in column]
+        assert max(costs) / min(costs) < 1.06, (guideline.name, costs)
+
+
+def test_wider_networks_cost_four_times_as_much():
+    for guideline in guidelines():
+        for row in guideline.rows:
+            costs = [multiply_adds(network) for network in row.networks]
+            assert costs[1] / costs[0] == pytest.approx(4, rel=0.08)
+            assert costs[2] / costs[1] == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    'name, millions',
+    [('g1-32-32', 64.2), ('g2-64-groups1', 128.5), ('g3-1-fragment-64', 128.5)],
+)
+def test_cost_is_that_of_the_described_network(name, millions):
+    """G1: 20 x 32 x 32 x 56 x 56; G2 and G3: 10 x 64 x 64 x 56 x 56."""
+    (network,) = [n for n in all_networks(guidelines()) if n.name == name]
+    assert multiply_adds(network) == pytest.approx(millions, abs=0.1)
+
+
+def test_printed_speeds_of_g4_fit_c_outside_the_bottleneck():
+    """The multiply-adds a second that they imply must be those of one core of a phone."""
+    rows = guidelines()[3].rows
+    rates = [
+        multiply_adds(network) * speed / 1e3
+        for row in rows
+        for network, speed in zip(row.networks, row.published)
+    ]
+    assert min(rates) > 1 and max(rates) < 5  # G/s; those of G1 to G3 imply 3.5 to 5.5
+
+
+def test_every_network_of_the_guidelines_has_a_name_of_its_own():
+    found = [network.name for network in all_networks(guidelines())]
+    assert len(found) == len(set(found)) == 51
+
+
+def test_parallel_fragments_are_added_up():
+    network = build_g3(4, 2, parallel=True)
+    x = example((1, 4, 6, 6))
+    block = network[0]
+    with torch.no_grad():
+        assert torch.equal(block(x), block.convs[0](x).relu() + block.convs[1](x).relu())
+
+
+@pytest.mark.parametrize('relu', [True, False])
+@pytest.mark.parametrize('shortcut', [True, False])
+def test_bottleneck_has_what_it_should(relu, shortcut):
+    block = Bottleneck(8, relu, shortcut).eval()
+    x = example((1, 8, 6, 6))
+    act = torch.relu if relu else torch.clone
+    with torch.no_grad():
+        y = block.expand(act(block.conv(act(block.reduce(x)))))
+        assert torch.equal(block(x), act(x + y) if shortcut else act(y))
+
+
+def test_guidelines_are_printed_as_the_papers_tables():
+    entry = dict(count=1, sessions=1, drift=0, spread=0, reasons=[], interval_ms=[1, 1])
+    times = {f'{n}_ms': 20.0 for n in ('min', 'p10', 'median', 'p90', 'p99', 'mean', 'std')}
+    unsteady = dict(entry, config='g1-44-88', **{**times, 'reasons': ['drifts']})
+    text = to_markdown([dict(entry, config='g1-22-44', **times), unsteady])
+    assert '| 1:2 | 22, 44 | 50.0 | 50.0* | - | 72.9 | 20.5 | 5.1 |' in text
+    assert 'G1, Table 1' in text and 'G2' not in text
+
+
+def test_random_weights_let_every_layer_matter():
+    """Without them, Caffe's initial weights of AlexNet give outputs that ignore the image."""
+    module = from_config('alexnet', part='backbone').build()
+    convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    (before,) = expected_outputs('alexnet', module, (1, 3, 96, 96))[-1:]
+    for conv in convs:
+        kept = conv.weight.detach().clone()
+        with torch.no_grad():
+            conv.weight[: len(kept) // 2] *= 1.5
+        (after,) = expected_outputs('alexnet', module, (1, 3, 96, 96))[-1:]
+        assert (after - before).abs().max() > 0.02 * before.abs().max()
+        with torch.no_grad():
+            conv.weight.copy_(kept)
+
+
+def test_same_weights_every_time():
+    one, two = from_config(CONFIG).build(), from_config(CONFIG).build()
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values())
+    )
+
+
+def test_network_whose_outputs_say_nothing_is_refused():
+    deaf = nn.Conv2d(3, 4, 1).eval()
+    nn.init.normal_(deaf.weight, std=1e-4)
+    nn.init.ones_(deaf.bias)
+    with pytest.raises(UserError, match='nearly the same outputs'):
+        expected_outputs('deaf', deaf, (1, 3, 8, 8))
+    nn.init.constant_(deaf.bias, float('nan'))
+    with pytest.raises(UserError, match='not finite'):
+        expected_outputs('deaf', deaf, (1, 3, 8, 8))
+
+
+def test_network_that_cannot_run_at_a_size_is_named():
+    with pytest.raises(UserError, match=r'^net cannot run on inputs of 2x2: [^\n]+$'):
+        expected_outputs('net', nn.Sequential(nn.Conv2d(3, 3, 7)).eval(), (1, 3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    'name, part, outputs',
+    [
+        (CONFIG, 'auto', 1),
+        (CONFIG, 'backbone', 1),
+        (DETECTOR, 'auto', 5),
+        (DETECTOR, 'backbone', 4),
+    ],
+)
+def test_part_of_a_config_is_taken(name, part, outputs):
+    network = from_config(name, part=part)
+    assert len(expected_outputs(name, network.build(), (1, 3, 64, 64))) == outputs
+
+
+def test_weights_of_a_checkpoint_are_used(tmp_path):
+    source = from_config(CONFIG).build()
+    randomise(source, seed=7)
+    torch.save(source.state_dict(), tmp_path / 'a.pth')
+    for part in ('model', 'backbone'):
+        module = from_config(CONFIG, str(tmp_path / 'a.pth'), part).build()
+        weight = module.state_dict()['backbone.stages.0.0.conv.weight']
+        assert torch.equal(weight, source.state_dict()['backbone.stages.0.0.conv.weight'])
+
+
+@pytest.mark.parametrize(
+    'name, part, message',
+    [
+        ('shufflenetv9', 'auto', 'near: '),
+        (CONFIG, 'neck', 'has backbone, model'),
+        (str(REPO / 'configs/_base_/imagenet.py'), 'auto', r'no model\.backbone|has backbone'),
+    ],
+)
+def test_unknown_networks_and_parts_are_refused(name, part, message):
+    with pytest.raises(UserError, match=message):
+        from_config(name, part=part)
+
+
+def test_table8_has_its_five_networks_and_three_sizes():
+    work = suite('shufflenet_v1/table8')
+    assert [network.name for network, _ in work] == [
+        'shufflenetv1-x0.5-g3',
+        'shufflenetv1-x1.0-g3',
+        'shufflenetv1-x2.0-g3',
+        'alexnet',
+        'mobilenetv1-x1.0',
+    ]
+    assert {tuple(shapes) for _, shapes in work} == {((224, 224), (480, 640), (720, 1280))}
+
+
+def test_suite_is_cut_down_to_the_wanted_sizes():
+    assert {tuple(s) for _, s in suite('shufflenet_v1/table8', ((480, 640),))} == {((480, 640),)}
+    with pytest.raises(UserError, match='no row of this size'):
+        suite('shufflenet_v1/table8', ((1, 1),))
+    with pytest.raises(UserError, match='56x56'):
+        suite('guidelines', ((224, 224),))
+
+
+def test_unknown_suite_is_refused_with_the_known_ones():
+    assert {'guidelines', 'shufflenet_v1/table8', 'shufflenet_v2/table8'} <= set(names())
+    with pytest.raises(UserError, match='guidelines, '):
+        suite('shufflenet_v1/table5')
+
+
+def test_networks_are_measured_once_at_the_papers_sizes():
+    work = Models([CONFIG, CONFIG], {}).work()
+    assert [(n.name, tuple(s)) for n, s in work] == [
+        (CONFIG, ((224, 224), (480, 640), (720, 1280)))
+    ]
+    with pytest.raises(UserError, match='not among the networks'):
+        Models([CONFIG], {'other': 'a.pth'}).work()
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(models=()), 'name networks'),
+        (dict(suite='guidelines'), 'name networks'),
+        (dict(runtimes=('tensorrt',)), '--runtime tensorrt'),
+        (dict(threads=(0,)), '--threads'),
+        (dict(cores='fast'), '--cores fast'),
+        (dict(cores='0;1'), '--cores 0;1'),
+        (dict(what='profile', runtimes=('ncnn',)), '--profile'),
+        (dict(runtimes=('tflite',)), '--runtime tflite'),
+        (dict(models=('a.tflite',)), '--runtime tflite'),
+    ],
+)
+def test_requests_without_meaning_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        Request(**{'models': (CONFIG,), **changes})
+
+
+def test_lists_of_cores_are_read():
+    assert Request(models=(CONFIG,), cores='0,2-4').job().cores == [0, 2, 3, 4]
+    assert Request(models=(CONFIG,), cores='big').job().cores == 'big'
+
+
+def test_every_combination_is_measured():
+    request = Request(models=(CONFIG,), runtimes=('ncnn', 'pytorch'), threads=(1, 2))
+    assert [(s.runtime, s.threads) for s in request.settings()] == [
+        ('ncnn', 1),
+        ('ncnn', 2),
+        ('pytorch', 1),
+        ('pytorch', 2),
+    ]
+    with pytest.raises(UserError, match='--precision fp16'):
+        Setting('onnxruntime', precision='fp16')
+
+
+@pytest.mark.parametrize('name, value', [('loops', 0), ('seconds', -1.0), ('sessions', 0)])
+def test_protocols_without_meaning_are_refused(name, value):
+    with pytest.raises(ValueError, match=f'{name}={value}'):
+        Protocol(**{name: value})
+
+
+def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):
+    def export(module, folder, runtime, shape, shuffle):
+        (folder / 'a.bin').write_bytes(b'weights')
+        (folder / 'a.param').write_text(f'for {shape}')
+        return dict(param=folder / 'a.param', bin=folder / 'a.bin')
+
+    monkeypatch.setattr('mmshuffle.latency.plan.export_network', export)
+    plan = Plan(tmp_path)
+    settings = [Setting('ncnn'), Setting('ncnn', threads=2)]
+    done = list(plan.add(from_config(CONFIG), [(64, 64), (64, 96)], settings))
+    assert len(done) == len(plan.cases) == 4
+    assert sorted(name.partition('.')[2] for name in plan.files) == [
+        'bin',
+        'f32',
+        'f32',
+        'param',
+        'param',
+    ]

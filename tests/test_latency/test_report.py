@@ -1,0 +1,320 @@
+"""The file of a measurement, its report, and the comparison of two."""
+
+import copy
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+
+from mmshuffle.analysis.measured import read_latencies
+from mmshuffle.errors import UserError
+from mmshuffle.latency import difference, layers, output, plot
+from mmshuffle.latency.measure import Measured, Recording
+from mmshuffle.latency.networks import Network
+from mmshuffle.latency.notes import notes_on
+from mmshuffle.latency.plan import Case, Setting
+from mmshuffle.latency.published import ncnn_ratio, paper_ratio
+from mmshuffle.latency.record import SCHEMA, make_record, read_record, write_record
+from mmshuffle.latency.report import to_markdown
+from mmshuffle.latency.request import Request, read_request
+from mmshuffle.latency.targets import LocalTarget
+from mmshuffle.latency.targets.local import EmulatedTarget
+
+# Milliseconds on a made-up device; the second and the third cannot be told apart.
+MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
+STATE = dict(khz={'0': 1800000}, governor={}, celsius={}, throttling={}, load=0.0)
+DEVICE = dict(
+    soc='Board 1',
+    machine='aarch64',
+    cores=[dict(number=0, kind='Cortex-A72', max_khz=None, capacity=None)],
+    clusters=[[0]],
+    memory_mb=4000,
+    os='Linux',
+    kernel='6',
+    python='3.11',
+    libc='',
+)
+
+
+def make_case(number: int, name: str, side: int = 224, **setting) -> Case:
+    network = Network(name, None)
+    return Case(number, network, (1, 3, side, side), Setting('ncnn', **setting), {}, [])
+
+
+def measured(number: int, name: str, median: float, side: int = 224) -> Measured:
+    random = np.random.default_rng(number)
+    return Measured(
+        make_case(number, name, side),
+        version='1.0',
+        gate=dict(passed=True, error=1e-7, tolerance=1e-3),
+        sessions=[list(median * (1 + 0.01 * random.standard_normal(100))) for _ in range(3)],
+        cpu=[1.0],
+    )
+
+
+def make_states(**changes) -> list[dict]:
+    where = dict(session=0, shape=[224, 224], memory_available_mb=1, **vars(Setting('ncnn')))
+    before = dict(where, when='before', **copy.deepcopy(STATE))
+    return [before, dict(before, when='after', **changes)]
+
+
+def recording_of(medians: dict[str, float], sides=(224,)) -> Recording:
+    cases = [
+        (name, median * side / 224, side) for side in sides for name, median in medians.items()
+    ]
+    found = [measured(n, name, median, side) for n, (name, median, side) in enumerate(cases)]
+    return Recording(found, DEVICE, make_states())
+
+
+def record_of(recording: Recording, target=None, **request) -> dict:
+    models = tuple(MEDIANS)
+    asked = Request(**{'models': models, **request}).as_dict()
+    record = make_record(recording, target or LocalTarget(), asked)
+    return json.loads(json.dumps(record))
+
+
+@pytest.fixture
+def emulated(tmp_path, monkeypatch) -> EmulatedTarget:
+    (tmp_path / 'usr/bin').mkdir(parents=True)
+    (tmp_path / 'usr/bin/python3').touch()
+    monkeypatch.setattr('shutil.which', lambda name: f'/usr/bin/{name}')
+    return EmulatedTarget(str(tmp_path))
+
+
+def check_schema(record: dict) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(record, schema, jsonschema.Draft202012Validator)
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    lines = [line.strip('| ').split(' | ') for line in text.splitlines() if line.startswith('| ')]
+    return {cells[0]: cells for cells in lines}
+
+
+def test_file_is_as_its_schema_says(tmp_path):
+    record = record_of(recording_of(MEDIANS))
+    check_schema(record)
+    write_record(record, tmp_path / 'a.json')
+    assert read_record(tmp_path / 'a.json') == record
+    for key in ('median_ms', 'samples_ms'):
+        broken = copy.deepcopy(record)
+        del broken['results'][0][key]
+        with pytest.raises(jsonschema.ValidationError):
+            check_schema(broken)
+
+
+def test_comparison_tool_reads_the_file(tmp_path):
+    write_record(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
+    (found,) = read_latencies([tmp_path / 'board.json'])
+    assert found.name == 'board'
+    assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
+
+
+def test_comparison_tool_does_not_take_emulated_times(tmp_path, emulated):
+    record = record_of(recording_of(MEDIANS), emulated)
+    check_schema(record)
+    write_record(record, tmp_path / 'emulated.json')
+    with pytest.raises(UserError, match='emulated'):
+        read_latencies([tmp_path / 'emulated.json'])
+
+
+def test_table_has_ranks_and_the_published_ratios():
+    text = to_markdown(record_of(recording_of(MEDIANS)))
+    rows = rows_of(text)
+    head = next(cells for name, cells in rows.items() if name == 'network')
+    column = {name: number for number, name in enumerate(head)}
+    alexnet = rows['alexnet']
+    assert alexnet[column['rank']] == '2 to 3'
+    assert rows['shufflenetv1-x1.0-g3'][column['rank']] == '1'
+    ratio = float(alexnet[column['× shufflenetv1-x1.0-g3']])
+    assert ratio == pytest.approx(4.5, rel=0.01)
+    assert alexnet[column['× in V1 paper (Snapdragon 820)']] == '4.87'
+    assert alexnet[column["× in ncnn's runs on 43 ARM devices"]] == '5.06 [2.95 to 21.70]'
+    assert alexnet[column['verdict']] == 'stable'
+
+
+def test_reference_can_be_chosen():
+    text = to_markdown(record_of(recording_of(MEDIANS)), 'alexnet')
+    assert '× alexnet' in text and "ncnn's" not in text
+
+
+def test_emulated_times_are_labelled_and_not_ranked(emulated):
+    text = to_markdown(record_of(recording_of(MEDIANS), emulated))
+    assert 'EMULATED' in text and '| emulated median ms |' in text
+    assert 'rank' not in text.partition('## ')[2] and '×' not in text
+
+
+def test_incomplete_measurement_says_so():
+    recording = recording_of(MEDIANS)
+    recording.problem = 'the connection was lost'
+    recording.cases[2].sessions = []
+    record = record_of(recording)
+    check_schema(record)
+    assert record['complete'] is False and len(record['results']) == 2
+    assert '**Incomplete: the connection was lost**' in to_markdown(record)
+
+
+def test_failures_are_listed():
+    recording = recording_of(MEDIANS)
+    recording.cases[1].failure = dict(stage='gate', message='outputs differ')
+    recording.cases[1].sessions = []
+    record = record_of(recording)
+    check_schema(record)
+    assert not record['complete'] and 'alexnet: outputs differ' in to_markdown(record)
+
+
+@pytest.mark.parametrize(
+    'changes, note',
+    [
+        (dict(throttling={'raspberry pi flags': 0x50004}), 'throttling: raspberry pi flags 0x4'),
+        (
+            dict(throttling={'raspberry pi flags': 0x40000}),
+            'throttling: raspberry pi flags 0x40000',
+        ),
+        (
+            dict(throttling={'cooling_device0 cpufreq-cpu0': 2}),
+            'throttling: cooling_device0 cpufreq-cpu0',
+        ),
+        (dict(khz={'0': 1500000}), 'the fastest core fell from 1800 to 1500 MHz'),
+    ],
+)
+def test_state_of_the_device_speaks_against_figures(changes, note):
+    found = measured(0, 'alexnet', 90.0)
+    assert notes_on(found, make_states()) == []
+    assert notes_on(found, make_states(**changes)) == [note]
+    elsewhere = make_case(0, 'alexnet', threads=2)
+    assert notes_on(Measured(elsewhere, gate={}, cpu=[1.0]), make_states(**changes)) == []
+
+
+def test_other_programs_speak_against_figures_of_one_thread():
+    busy = measured(0, 'alexnet', 90.0)
+    busy.cpu = [0.9, 0.7]
+    assert notes_on(busy, []) == ['other programs took 20% of its core']
+
+
+def test_what_was_throttled_long_ago_does_not_count():
+    old = {'cpu0 count': 7, 'raspberry pi flags': 0x50000}
+    states = make_states(throttling=old)
+    states[0]['throttling'] = dict(old)
+    assert notes_on(measured(0, 'alexnet', 90.0), states) == []
+
+
+def test_cores_that_become_idle_are_no_slowdown():
+    states = make_states(khz={'0': 600000, '1': 1800000})
+    states[0]['khz'] = {'0': 1800000, '1': 1800000}
+    found = measured(0, 'alexnet', 90.0)
+    assert notes_on(found, states) == [] == notes_on(found, states, [1])
+    assert notes_on(found, states, [0]) == ['the fastest core fell from 1800 to 600 MHz']
+
+
+def test_ratios_are_the_published_ones():
+    """ShuffleNet V1, Table 8: 184.0 / 37.8 ms; V2, Table 8: 24.4 and 21.8 images/s."""
+    v1 = paper_ratio('shufflenet_v1/table8', (224, 224), 'alexnet', 'shufflenetv1-x1.0-g3')
+    v2 = paper_ratio(
+        'shufflenet_v2/table8',
+        (224, 224),
+        'shufflenetv2-x1.0_300k_imagenet',
+        'shufflenetv1-x1.0-g3',
+    )
+    assert v1 == pytest.approx(184.0 / 37.8) and v2 == pytest.approx(21.8 / 24.4)
+    assert paper_ratio('shufflenet_v1/table8', (32, 32), 'alexnet', 'alexnet') is None
+    assert ncnn_ratio((224, 224), 'alexnet', 'mobilenetv1-x1.0') is None
+    assert ncnn_ratio((480, 640), 'alexnet', 'shufflenetv1-x1.0-g3') is None
+
+
+def test_difference_needs_intervals_that_do_not_overlap():
+    first = record_of(recording_of(MEDIANS))
+    second = record_of(recording_of({**MEDIANS, 'alexnet': 80.0, 'other': 5.0}))
+    rows = rows_of(difference.to_markdown(first, second, ('a', 'b')))
+    assert len(rows) == 4  # with the head; what only one of them has is left out
+    found = {name.partition(',')[0]: cells for name, cells in rows.items()}
+    assert found['alexnet'][-1] == 'faster' and found['alexnet'][3].startswith('-11.')
+    assert found['mobilenetv1-x1.0'][-1] == 'same'
+
+
+def test_difference_says_nothing_about_unstable_figures():
+    first, second = record_of(recording_of(MEDIANS)), record_of(recording_of(MEDIANS))
+    second['results'][1]['reasons'] = ['drifts']
+    rows = rows_of(difference.to_markdown(first, second, ('a', 'b')))
+    (row,) = [cells for name, cells in rows.items() if name.startswith('alexnet')]
+    assert row[-1] == 'not known: unstable'
+
+
+def test_difference_refuses_emulated_times(emulated):
+    first = record_of(recording_of(MEDIANS))
+    second = record_of(recording_of(MEDIANS), emulated)
+    with pytest.raises(UserError, match='emulation'):
+        difference.to_markdown(first, second, ('a', 'b'))
+    other = record_of(recording_of({'another': 1.0}))
+    with pytest.raises(UserError, match='no network in common'):
+        difference.to_markdown(first, other, ('a', 'b'))
+
+
+@pytest.mark.parametrize('content', ['{', '[]', '{"results": []}', '{"schema": "other/9"}'])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / 'a.json').write_text(content)
+    with pytest.raises(UserError, match=r'a\.json'):
+        read_record(tmp_path / 'a.json')
+
+
+def test_request_is_read_back_as_it_was():
+    request = Request(models=('a', 'b'), shapes=((224, 224), (480, 640)), threads=(1, 2))
+    assert read_request(json.loads(json.dumps(request.as_dict()))) == request
+    with pytest.raises(UserError, match='cannot be replayed'):
+        read_request(dict(protocol={}, surprise=1))
+
+
+def test_plot_has_a_line_a_network_over_the_sizes(emulated):
+    record = record_of(recording_of(MEDIANS, sides=(224, 448)))
+    assert plot.draw(record).startswith(b'\x89PNG')
+    assert plot.draw(record_of(recording_of(MEDIANS))) is None  # one size is no line
+    assert plot.draw(record_of(recording_of(MEDIANS, sides=(224, 448)), emulated)) is None
+
+
+def test_report_is_written_beside_the_file(tmp_path, capsys):
+    record = record_of(recording_of(MEDIANS, sides=(224, 448)))
+    output.write(record, tmp_path / 'board.json')
+    assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
+    assert (tmp_path / 'board.md').read_text().strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['absent/a.json', 'a.txt', '.'])
+def test_file_that_cannot_be_written_is_refused_beforehand(tmp_path, name):
+    with pytest.raises(UserError, match='--out'):
+        output.check(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    'channels, weight, kind',
+    [
+        (4, (8, 4, 1, 1), layers.POINTWISE),
+        (8, (8, 2, 1, 1), layers.POINTWISE),
+        (8, (8, 1, 3, 3), layers.DEPTHWISE),
+        (8, (8, 2, 3, 3), layers.OTHER_CONV),
+        (1, (8, 1, 3, 3), layers.OTHER_CONV),
+    ],
+)
+def test_convolutions_are_told_apart(channels, weight, kind):
+    assert layers.convolution_type((1, channels, 9, 9), weight) == kind
+
+
+def test_profile_is_summed_up_by_type():
+    image = [1, 8, 9, 9]
+    profile = [
+        dict(type='Conv', inputs=[image, [8, 8, 1, 1], [8]], ms=1.0),
+        dict(type='FusedConv', inputs=[image, [8, 1, 3, 3], [8]], ms=2.0),
+        dict(type='Transpose', inputs=[image], ms=0.5),
+        dict(type='Concat', inputs=[image, image], ms=0.25),
+        dict(type='ReorderOutput', inputs=[image], ms=0.125),
+    ]
+    found = layers.sum_up(profile)
+    assert found == {
+        layers.POINTWISE: 1.0,
+        layers.DEPTHWISE: 2.0,
+        layers.ROUTING: 0.75,
+        layers.LAYOUT: 0.125,
+    }
+    rows = rows_of(layers.to_markdown({'net': found}))
+    assert '2.000 (52%)' in rows['net'] and rows['net'][-1] == '3.875'

@@ -1,0 +1,178 @@
+"""Measuring by ssh, on a real server on 127.0.0.1, and the faults of a connection."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmshuffle.latency.measure import INTERRUPTED, Job, Recording, measure
+from mmshuffle.latency.plan import Plan
+from mmshuffle.latency.targets import SSHTarget, make_target
+
+from .sshd import Server
+from .tiny import LONG, QUICK, assert_clean, stop_after, tiny_plan
+
+pytest.importorskip('ncnn', reason='needs ncnn')
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp('sshd'))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start_server(tmp_path_factory):
+    """Start a server that runs another command than it is asked for."""
+    servers = []
+
+    def start(command: str) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp('sshd'), command))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    (tmp_path / 'plan').mkdir()
+    return tiny_plan(tmp_path / 'plan')
+
+
+def reach(server: Server, folder: Path, python: str = sys.executable, **kwargs) -> SSHTarget:
+    config = server.config(**kwargs)
+    return make_target(server.address, python=python, folder=str(folder), ssh_config=config)
+
+
+def assert_one_line(recording: Recording, *parts: str) -> None:
+    assert '\n' not in recording.problem
+    assert all(part in recording.problem for part in parts), recording.problem
+
+
+def test_networks_are_measured_and_nothing_is_left(server, plan, device_folder):
+    recording = measure(plan, reach(server, device_folder), Job(protocol=QUICK))
+    assert recording.problem is None
+    for case in recording.cases:
+        assert case.gate['passed'] and [len(times) for times in case.sessions] == [6, 6]
+    assert_clean(device_folder)
+
+
+def test_a_greeting_of_the_login_shell_is_passed_over(start_server, plan, device_folder):
+    server = start_server('echo "Welcome {"; exec sh -c "$SSH_ORIGINAL_COMMAND"')
+    recording = measure(plan, reach(server, device_folder), Job('gate'))
+    assert recording.problem is None and all(case.gate['passed'] for case in recording.cases)
+
+
+def test_words_reach_the_device_unchanged(server, tmp_path):
+    """No shell there interprets what is on the command line here."""
+    words = ['a b', '$(touch x)', '`touch x`', "it's", '"', '\\', ';', '*', '', '~', '--', '\n!']
+    show = 'import json, sys; print(json.dumps(sys.argv[1:]))'
+    target = reach(server, tmp_path)
+    command = target.command([sys.executable, '-c', show, *words])
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == words
+
+
+def test_unreachable_host(plan, tmp_path):
+    target = make_target('ssh:nobody@127.0.0.1:1', folder=str(tmp_path))
+    recording = measure(plan, target, Job())
+    assert_one_line(recording, 'ssh:nobody@127.0.0.1:1: ', 'Connection refused', 'ssh server')
+
+
+def test_refused_key(server, plan, device_folder):
+    recording = measure(plan, reach(server, device_folder, key='stranger'), Job())
+    assert_one_line(recording, 'Permission denied (publickey)', 'ssh-copy-id')
+
+
+def test_unknown_host_key(server, plan, device_folder):
+    (server.folder / 'nothing').write_text('')
+    recording = measure(plan, reach(server, device_folder, known='nothing'), Job())
+    assert_one_line(recording, 'Host key verification failed', 'log in once')
+
+
+def test_missing_python(server, plan, device_folder):
+    recording = measure(plan, reach(server, device_folder, python='python9'), Job())
+    assert_one_line(recording, 'no python9 there', '--python')
+
+
+def test_missing_runtime(server, plan, device_folder, tmp_path):
+    bare = tmp_path / 'python'
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    recording = measure(plan, reach(server, device_folder, python=str(bare)), Job(protocol=QUICK))
+    assert 'ncnn cannot be imported' in recording.cases[0].failure['message']
+    assert_clean(device_folder)
+
+
+def test_connection_that_drops_while_it_measures(server, plan, device_folder):
+    seen = []
+
+    def progress(done: float) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            server.drop()
+
+    recording = measure(plan, reach(server, device_folder), Job(protocol=LONG), progress)
+    assert_one_line(recording, f'{server.address}: ', 'the connection was lost')
+    assert len(recording.cases[0].sessions[0]) >= 2
+    assert_clean(device_folder)
+
+
+def test_device_cleans_itself_when_it_cannot_be_reached_again(
+    start_server, plan, device_folder, tmp_path
+):
+    """After the connection has dropped, no other one can be made to remove the files."""
+    server = start_server(f'test ! -e {tmp_path / "off"} && exec sh -c "$SSH_ORIGINAL_COMMAND"')
+
+    def progress(done: float) -> None:
+        (tmp_path / 'off').touch()
+        server.drop()
+
+    recording = measure(plan, reach(server, device_folder), Job(protocol=LONG), progress)
+    assert_one_line(recording, 'the connection was lost')
+    assert_clean(device_folder, seconds=15)
+
+
+def test_ctrl_c(server, plan, device_folder):
+    target = reach(server, device_folder)
+    recording = measure(plan, target, Job(protocol=LONG), stop_after(3))
+    assert recording.problem == INTERRUPTED
+    assert len(recording.cases[0].sessions[0]) >= 2
+    assert_clean(device_folder)
+
+
+def test_full_disk(start_server, plan, device_folder):
+    """A limit on the size of files, in blocks, stands for a disk that fills up under way."""
+    server = start_server('ulimit -f 64; exec sh -c "$SSH_ORIGINAL_COMMAND"')
+    big = plan.folder / 'big.bin'
+    big.write_bytes(bytes(10_000_000))
+    plan.files['big.bin'] = big
+    recording = measure(plan, reach(server, device_folder), Job(protocol=QUICK))
+    assert_one_line(recording, f'{server.address}: unpack there failed: ', 'File too large')
+    assert_clean(device_folder)
+
+
+def test_full_file_system(server, plan, tmp_path):
+    """A file system of 1 MB, where this process may mount one."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip('a small file system cannot be mounted here')
+    try:
+        plan.files['big.bin'] = plan.folder / 'big.bin'
+        plan.files['big.bin'].write_bytes(bytes(3_000_000))
+        recording = measure(plan, reach(server, folder), Job(protocol=QUICK))
+        assert_one_line(recording, 'its disk is full: 3 MB are to be sent, 1 MB are free')
+        assert_clean(folder)
+    finally:
+        subprocess.run(['umount', str(folder)], check=True)

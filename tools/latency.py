@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Measure the latency of networks on the device that will run them.
+
+Outputs are first compared with PyTorch's; without that there is no figure. Results go to a JSON
+file, a Markdown table and a plot. "diff A.json B.json" compares two files, "show A.json" prints the
+table of one again.
+"""
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.engine import cli
+from mmshuffle.errors import UserError
+from mmshuffle.latency import difference, output, report
+from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
+from mmshuffle.latency.networks import PARTS
+from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan, Protocol
+from mmshuffle.latency.record import Record, make_record, read_record
+from mmshuffle.latency.request import MLPERF, Request, read_request
+from mmshuffle.latency.suites import names
+from mmshuffle.latency.targets import make_target
+from mmshuffle.latency.wheels import read_wheels
+
+EXAMPLE = """examples:
+  python tools/latency.py shufflenetv1-x1.0-g3 mobilenetv1-x1.0 --shape 224x224
+  python tools/latency.py --suite shufflenet_v1/table8 --target ssh:pi@raspberrypi.local \\
+      --runtime onnxruntime ncnn --cores big --out pi.json
+  python tools/latency.py --replay pi.json --out pi-again.json
+  python tools/latency.py diff pi.json pi-again.json
+"""
+BAR = '{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line of a measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_argument_group('what')
+    what.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
+    what.add_argument('--suite', help=f'instead of networks: {", ".join(names())}')
+    what.add_argument(
+        '--checkpoint',
+        action='append',
+        default=[],
+        metavar='[NAME=]FILE',
+        help='weights of a network (default: random ones under which every layer matters)',
+    )
+    what.add_argument('--part', choices=PARTS, help='part of the model of a config')
+    what.add_argument('--shape', nargs='+', type=read_shape, metavar='HxW', help='image sizes')
+    what.add_argument('--runtime', nargs='+', choices=RUNTIMES, help='default onnxruntime')
+    what.add_argument('--threads', nargs='+', type=int, metavar='N', help='several are a sweep')
+    what.add_argument('--precision', nargs='+', choices=PRECISIONS, help='fp16 with ncnn only')
+    what.add_argument('--shuffle', nargs='+', help='form of the shuffle: native, gather, free')
+    what.add_argument('--profile', action='store_true', help='time by type of layer instead')
+    what.add_argument('--gate-only', action='store_true', help='compare outputs, time nothing')
+    where = parser.add_argument_group('where')
+    where.add_argument(
+        '--target',
+        help='local (default), ssh:[USER@]HOST[:PORT], adb, adb:SERIAL or emulated',
+    )
+    where.add_argument('--python', help='Python there')
+    where.add_argument('--device-folder', dest='folder', help='folder there to work in')
+    where.add_argument('--keep', action='store_true', help='leave the files there')
+    where.add_argument('--wheels', metavar='DIR', help='packages to carry over, as .whl files')
+    where.add_argument('--ssh-config', metavar='FILE', help='ssh settings')
+    where.add_argument('--root', metavar='DIR', help='arm64 system of the target emulated')
+    where.add_argument('--cpu', help='processor of the target emulated (default max)')
+    where.add_argument('--binary', metavar='FILE', help='benchncnn of the target adb')
+    where.add_argument('--cores', help='big, little or a list such as 0,2-3')
+    where.add_argument(
+        '--set-governor',
+        dest='governor',
+        metavar='NAME',
+        help='frequency governor for the time of the measurement; needs root there',
+    )
+    how = parser.add_argument_group('how')
+    for field in dataclasses.fields(Protocol):
+        option = f'--{field.name.replace("_", "-")}'
+        kind = type(field.default)
+        how.add_argument(option, type=kind, metavar='N', help=f'default {field.default}')
+    how.add_argument(
+        '--mlperf', action='store_true', help='at least 1024 runs and 60 s; 90th percentile'
+    )
+    how.add_argument('--replay', metavar='FILE', help='repeat the measurement of a file')
+    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('latency.json'),
+        metavar='FILE',
+        help='file to write (default latency.json), with .md and .png beside it',
+    )
+    return parser.parse_args(argv)
+
+
+def read_shape(text: str) -> tuple[int, int]:
+    """Read ``HxW``."""
+    try:
+        height, width = map(int, text.split('x'))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 1:
+        raise argparse.ArgumentTypeError(f'{text}: write height x width, such as 480x640')
+    return height, width
+
+
+def make_request(args: argparse.Namespace) -> Request:
+    """What the command line asks for; with ``--replay``, what differs from the file.
+
+    Raises:
+        UserError: See :class:`Request`.
+    """
+    fields = {field.name for field in dataclasses.fields(Request)}
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in vars(args).items()
+        if key in fields and value
+    }
+    for option, field in (
+        ('shape', 'shapes'),
+        ('runtime', 'runtimes'),
+        ('precision', 'precisions'),
+        ('shuffle', 'shuffles'),
+    ):
+        if getattr(args, option):
+            given[field] = tuple(getattr(args, option))
+    if args.checkpoint:
+        given['checkpoints'] = read_checkpoints(args.checkpoint, args.models)
+    if args.profile or args.gate_only:
+        given['what'] = 'profile' if args.profile else 'gate'
+    before = read_request(read_record(Path(args.replay))['request']) if args.replay else None
+    base = before.protocol if before else MLPERF if args.mlperf else Protocol()
+    chosen = {f.name: getattr(args, f.name) for f in dataclasses.fields(Protocol)}
+    try:
+        given['protocol'] = dataclasses.replace(
+            base, **{key: value for key, value in chosen.items() if value is not None}
+        )
+    except ValueError as error:
+        raise UserError(f'--{str(error).replace("_", "-")}') from None
+    return dataclasses.replace(before, **given) if before else Request(**given)
+
+
+def read_checkpoints(options: list[str], models: list[str]) -> dict[str, str]:
+    """Read ``--checkpoint``, whose name may be left out where there is one network.
+
+    Raises:
+        UserError: It is not clear whose weights they are.
+    """
+    if len(options) == 1 and len(models) == 1 and not options[0].startswith(f'{models[0]}='):
+        return {models[0]: options[0]}
+    for option in options:
+        if '=' not in option:
+            raise UserError(f'--checkpoint {option}: write NAME=FILE, with one of the networks')
+    return dict(option.split('=', 1) for option in options)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Progress]:
+    """A progress bar from 0 to 1, with the time that is left."""
+    # Into a file, a line now and then.
+    pause = 0.5 if sys.stderr.isatty() else 30
+    with tqdm(
+        desc=title, total=1, bar_format=BAR, file=sys.stderr, leave=False, mininterval=pause
+    ) as shown:
+
+        def update(done: float) -> None:
+            shown.update(done - shown.n)
+
+        yield update
+
+
+def make_plan(request: Request, folder: Path) -> Plan:
+    """Build and export the networks.
+
+    Raises:
+        UserError: One cannot be.
+    """
+    plan = Plan(folder)
+    work, settings = request.work(), request.settings()
+    report.check_reference({network.name for network, _ in work}, request.reference)
+    total = sum(len(shapes) for _, shapes in work) * len(settings)
+    with bar('exporting') as update:
+        for network, shapes in work:
+            for _ in plan.add(network, shapes, settings):
+                update(len(plan.cases) / total)
+    return plan
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, write, print.
+
+    Raises:
+        UserError: Something could not be measured; what was is written.
+        KeyboardInterrupt: Ctrl-C; likewise.
+    """
+    request = make_request(args)
+    wheels = read_wheels(request.wheels) if request.wheels else []
+    target = make_target(
+        request.target,
+        python=request.python,
+        folder=request.folder,
+        keep=args.keep,
+        ssh_config=request.ssh_config,
+        root=request.root,
+        cpu=request.cpu,
+        binary=request.binary,
+    )
+    output.check(args.out)
+    with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
+        plan = make_plan(request, Path(folder))
+        with bar(f'measuring on {target.name}') as update:
+            recording = measure(plan, target, request.job(), update, wheels=wheels)
+        record = make_record(recording, target, request.as_dict())
+    if not (record['results'] or record['gates'] or record['failures']) and record['problem']:
+        if record['problem'] == INTERRUPTED:
+            raise KeyboardInterrupt
+        raise UserError(record['problem'])
+    output.write(record, args.out, request.reference)
+    finish(record, args.out)
+
+
+def finish(record: Record, path: Path) -> None:
+    """End with an error where the measurement is not complete.
+
+    Raises:
+        UserError: It is not.
+        KeyboardInterrupt: It was interrupted.
+    """
+    if record['problem'] == INTERRUPTED:
+        print(f'what was measured is in {path}, marked incomplete', file=sys.stderr)
+        raise KeyboardInterrupt
+    if record['problem']:
+        raise UserError(f'{record["problem"]}; what was measured is in {path}, marked incomplete')
+    if record['failures']:
+        first = record['failures'][0]
+        more = len(record['failures']) - 1
+        others = f' (and {more} more, see {path})' if more else ''
+        raise UserError(f'{first["config"]}, {first["runtime"]}: {first["message"]}{others}')
+
+
+def compare(argv: list[str]) -> None:
+    """``diff A.json B.json``."""
+    parser = argparse.ArgumentParser(prog='latency.py diff', description=compare.__doc__)
+    parser.add_argument('files', nargs=2, type=Path)
+    first, second = parser.parse_args(argv).files
+    names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
+    print(difference.to_markdown(read_record(first), read_record(second), names))
+
+
+def show(argv: list[str]) -> None:
+    """``show A.json``."""
+    parser = argparse.ArgumentParser(prog='latency.py show', description=show.__doc__)
+    parser.add_argument('file', type=Path)
+    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
+    args = parser.parse_args(argv)
+    record = read_record(args.file)
+    report.check_reference({result['config'] for result in record['results']}, args.reference)
+    print(output.to_markdown(record, args.reference))
+
+
+def main() -> None:
+    """Measure, or compare or show files."""
+    words = sys.argv[1:]
+    if words[:1] == ['diff']:
+        compare(words[1:])
+    elif words[:1] == ['show']:
+        show(words[1:])
+    else:
+        run(parse_args())
+
+
+if __name__ == '__main__':
+    cli.run(main)
