@@ -27,6 +27,8 @@ INSTALL_REQUIRES = ['numpy', 'pycocotools', 'safetensors', 'tqdm']
 EXTRAS_REQUIRE = {
     'openmmlab': ['mmdet==3.3.0', 'mmengine==0.10.7', 'mmcv==2.1.0', 'setuptools<82'],
     'onedl': ['onedl-mmdetection>=3.5.1', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
+    # For tools/export.py and tools/latency.py; each is needed only for its own format.
+    'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'ncnn', 'pnnx'],
     'dev': ['pytest', 'ruff', 'hypothesis'],
 }
 
@@ -101,7 +103,10 @@ if __name__ == '__main__':
         license='Apache-2.0',
         python_requires='>=3.10',
         packages=find_packages(include=['mmshuffle', 'mmshuffle.*']),
-        package_data={'mmshuffle.analysis.tables': ['*.json']},
+        package_data={
+            'mmshuffle.analysis.tables': ['*.json'],
+            'mmshuffle.latency': ['schema.json'],
+        },
         include_package_data=False,
         install_requires=INSTALL_REQUIRES,
         extras_require=EXTRAS_REQUIRE,
