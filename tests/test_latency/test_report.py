@@ -94,6 +94,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 def test_file_is_as_its_schema_says(tmp_path):
+    jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')
     record = record_of(recording_of(MEDIANS))
     check_schema(record)
     write_record(record, tmp_path / 'a.json')
@@ -101,7 +102,7 @@ def test_file_is_as_its_schema_says(tmp_path):
     for key in ('median_ms', 'samples_ms'):
         broken = copy.deepcopy(record)
         del broken['results'][0][key]
-        with pytest.raises(Exception, match='is a required property'):
+        with pytest.raises(jsonschema.ValidationError):
             check_schema(broken)
 
 
