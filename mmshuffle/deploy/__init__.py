@@ -1,0 +1,15 @@
+"""Networks for other runtimes: rewriting them without changing their function, and exporting."""
+
+from .export import FORMATS, ExportReport, export
+from .fold import fold_batchnorm
+from .shuffle_free import remove_routing, shuffle_free, with_gather
+
+__all__ = [
+    'FORMATS',
+    'ExportReport',
+    'export',
+    'fold_batchnorm',
+    'remove_routing',
+    'shuffle_free',
+    'with_gather',
+]

@@ -1,0 +1,115 @@
+"""Comparing two lists of detections, and evaluating a detector that is not PyTorch's."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mmshuffle.engine.progress import quiet_screen
+
+# Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
+SWAPPED = 0.02
+
+
+def pad_detections(found: InstanceData, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Write MMDetection's predictions as :class:`TwoStageGraph` does: in ``count`` rows."""
+    missing = count - len(found.scores)
+    return (
+        torch.cat((found.bboxes, found.bboxes.new_zeros(missing, 4))),
+        torch.cat((found.scores, found.scores.new_zeros(missing))),
+        torch.cat((found.labels, found.labels.new_full((missing,), -1))),
+    )
+
+
+def predict(detector: nn.Module, image: Tensor) -> InstanceData:
+    """Detect with MMDetection's own code.
+
+    Args:
+        detector: In evaluation mode.
+        image: (3, H, W) as the test pipeline loads it; boxes are in its pixels.
+    """
+    from mmdet.structures import DetDataSample
+
+    shape = tuple(image.shape[-2:])
+    sample = DetDataSample(
+        metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0), img_id=0)
+    )
+    with torch.no_grad():
+        return detector.test_step(dict(inputs=[image], data_samples=[sample]))[0].pred_instances
+
+
+def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Compare two results of :class:`TwoStageGraph`, whatever the order of close scores.
+
+    Every detection is compared with the most similar one of its class: the larger of the
+    difference of the scores and that of the corners, over the longest side of all boxes. Up to 2 %
+    of the detections of either side may be without counterpart.
+
+    Returns:
+        The largest difference of a pair; infinite where more have no counterpart.
+    """
+    (boxes, scores, labels), (other_boxes, other_scores, other_labels) = (
+        tuple(part[result[1] > 0] for part in result) for result in (expected, found)
+    )
+    if not len(scores) or not len(other_scores):
+        return 0.0 if len(scores) == len(other_scores) else float('inf')
+    extent = max(boxes.max(), other_boxes.max(), 1)
+    distance = np.abs(boxes[:, None] - other_boxes[None]).max(2) / extent
+    distance = np.maximum(distance, np.abs(scores[:, None] - other_scores[None]))
+    distance[labels[:, None] != other_labels[None]] = np.inf
+    return max(_all_but_few(distance.min(1)), _all_but_few(distance.min(0)))
+
+
+def _all_but_few(nearest: np.ndarray) -> float:
+    """Largest distance, without the few largest."""
+    return float(np.sort(nearest)[-1 - int(SWAPPED * len(nearest))])
+
+
+def evaluate(
+    cfg: dict, shape: Sequence[int], detect: Callable[[Tensor], Sequence[Tensor]], title: str
+) -> dict[str, float]:
+    """Evaluate on the test set of a config, with images resized to one shape.
+
+    Args:
+        cfg: Config of a detector, with ``test_dataloader`` and ``test_evaluator``.
+        shape: Height and width that images are resized to, whatever the config says.
+        detect: Maps an image, (3, H, W) as loaded, to boxes (K, 4) in its pixels, scores (K,) and
+            labels (K,); rows with score 0 are left out.
+        title: Of the progress bar.
+
+    Returns:
+        The figures of the evaluator, such as ``coco/bbox_mAP``.
+    """
+    from mmdet.registry import DATASETS
+    from mmengine.evaluator import Evaluator
+
+    settings = _resized(cfg['test_dataloader']['dataset'], shape)
+    dataset = DATASETS.build(settings)
+    evaluator = Evaluator(cfg['test_evaluator'])
+    evaluator.dataset_meta = dataset.metainfo
+    for index in tqdm(range(len(dataset)), title, unit='image'):
+        item = dataset[index]
+        sample = item['data_samples']
+        boxes, scores, labels = detect(item['inputs'])
+        real = scores > 0
+        scale = boxes.new_tensor(sample.scale_factor * 2)
+        sample.pred_instances = InstanceData(
+            bboxes=boxes[real] / scale, scores=scores[real], labels=labels[real]
+        )
+        evaluator.process(data_samples=[sample])
+    with quiet_screen():
+        return evaluator.evaluate(len(dataset))
+
+
+def _resized(dataset: dict, shape: Sequence[int]) -> dict:
+    """A data set's config whose pipeline resizes to ``shape``, whatever the ratio of sides."""
+    pipeline = [
+        {**step, 'scale': (shape[1], shape[0]), 'keep_ratio': False}
+        if step['type'] == 'Resize'
+        else step
+        for step in dataset['pipeline']
+    ]
+    return {**dataset, 'pipeline': pipeline}

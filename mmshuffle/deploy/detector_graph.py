@@ -1,0 +1,249 @@
+"""A two-stage detector from image to detections as one graph of fixed shapes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmshuffle.errors import UserError
+
+from .detection_ops import nms_mask, roi_align_levels
+from .normalise import Normalise
+
+# exp() of a wild regression: the coders of MMDetection clip at this ratio of sizes.
+WH_RATIO_CLIP = 16 / 1000
+
+
+class TwoStageGraph(nn.Module):
+    """Faster R-CNN for one image of one size, post-processing included.
+
+    It computes what MMDetection's ``predict`` does, with shapes that do not depend on the image:
+    a proposal or detection that NMS drops keeps its row, with a score of 0. Anchors are constants.
+    NMS of the levels of the RPN and of the classes of the box head is done group by group, where
+    MMDetection moves the groups apart by an offset.
+
+    Args:
+        detector: ``FasterRCNN`` of MMDetection in evaluation mode, with an ``RPNHead``, a
+            ``StandardRoIHead`` and a ``SingleRoIExtractor`` of ``RoIAlign``, with or without neck
+            and shared head.
+        shape: Height and width of the image as the test pipeline makes it; padding to the multiple
+            that the detector needs is part of the graph.
+
+    Raises:
+        UserError: The detector has a part of another kind.
+    """
+
+    output_names = ('boxes', 'scores', 'labels')
+
+    def __init__(self, detector: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        _refuse_what_is_unknown(detector)
+        self.detector = detector
+        self.shape = tuple(shape)
+        self.normalise = Normalise.of(detector.data_preprocessor)
+        self.padding = _padding(detector.data_preprocessor, self.shape)
+        self.rpn_coder = BoxCoder.of(detector.rpn_head.bbox_coder, self.shape)
+        self.box_coder = BoxCoder.of(detector.roi_head.bbox_head.bbox_coder, self.shape)
+        self.rpn_cfg, self.rcnn_cfg = detector.test_cfg['rpn'], detector.test_cfg['rcnn']
+        with torch.no_grad():
+            sizes = [level.shape[-2:] for level in self._features(torch.zeros(1, 3, *self.shape))]
+        anchors = detector.rpn_head.prior_generator.grid_priors(sizes, device='cpu')
+        for index, level in enumerate(anchors):
+            self.register_buffer(f'anchors_{index}', level, persistent=False)
+        self.candidates = [self._limit('nms_pre', len(level)) for level in anchors]
+        self.proposals = self._limit('max_per_img', sum(self.candidates))
+        rows = self.proposals * detector.roi_head.bbox_head.num_classes
+        most = self.rcnn_cfg['max_per_img']
+        self.rows = min(rows, most) if most > 0 else rows
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect.
+
+        Args:
+            image: (1, 3, H, W) in float32 and 0 to 255, with H and W as in ``shape``, as the test
+                pipeline makes it.
+
+        Returns:
+            Boxes, (K, 4), as (x1, y1, x2, y2) in pixels of the image; scores, (K,), falling; and
+            labels, (K,) int64. Rows without a detection come last: box and score 0, label -1.
+        """
+        features = self._features(image)
+        boxes, valid = self._propose(*self.detector.rpn_head(features))
+        return self._classify(features, boxes, valid)
+
+    def _limit(self, setting: str, available: int) -> int:
+        """How many are taken of the ``available``; a setting of the RPN below 1 means all."""
+        most = self.rpn_cfg.get(setting, -1)
+        return min(most, available) if most > 0 else available
+
+    def _features(self, image: Tensor) -> Sequence[Tensor]:
+        if self.normalise is not None:
+            image = self.normalise(image)
+        right, bottom, value = self.padding
+        if right or bottom:
+            image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
+        return self.detector.extract_feat(image)
+
+    def _propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Turn the outputs of the RPN into boxes, (P, 4), and whether each is one, (P,)."""
+        boxes, scores = [], []
+        for index, (logit, delta) in enumerate(zip(logits, deltas, strict=True)):
+            anchors = self.get_buffer(f'anchors_{index}')
+            score = logit[0].permute(1, 2, 0).reshape(-1).sigmoid()
+            delta = delta[0].permute(1, 2, 0).reshape(-1, 4)
+            if self.candidates[index] < len(anchors):
+                score, best = score.topk(self.candidates[index])
+                anchors, delta = anchors[best], delta[best]
+            boxes.append(self.rpn_coder.decode(anchors, delta))
+            scores.append(score)
+        # Every level as a group of the size of the largest.
+        longest = max(self.candidates)
+        box = torch.stack([_lengthen(level, longest) for level in boxes])
+        score = torch.stack([_lengthen(level, longest) for level in scores])
+        smallest = self.rpn_cfg.get('min_bbox_size', -1)
+        if smallest >= 0:
+            large = ((box[..., 2:] - box[..., :2]) > smallest).all(2)
+            score = torch.where(large, score, 0.0)
+        kept = nms_mask(box, score, self.rpn_cfg['nms']['iou_threshold'], 0.0)
+        score, best = (score * kept).flatten().topk(self.proposals)
+        return box.flatten(0, 1)[best], score > 0
+
+    def _classify(
+        self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn proposals, (P, 4), into detections."""
+        head = self.detector.roi_head
+        pooled = self._pool(head.bbox_roi_extractor, features, boxes)
+        if head.with_shared_head:
+            pooled = head.shared_head(pooled)
+        logits, deltas = head.bbox_head(pooled)
+        classes = head.bbox_head.num_classes
+        scores = logits.softmax(1)[:, :classes] * valid[:, None]
+        deltas = deltas.reshape(len(boxes), -1, 4)
+        refined = self.box_coder.decode(boxes[:, None], deltas).transpose(0, 1)
+        refined = refined.expand(classes, -1, -1)
+        scores = scores.transpose(0, 1)
+        kept = nms_mask(
+            refined, scores, self.rcnn_cfg['nms']['iou_threshold'], self.rcnn_cfg['score_thr']
+        )
+        score, best = (scores * kept).flatten().topk(self.rows)
+        real = score > 0
+        label = torch.where(real, best // len(boxes), -1)
+        return refined.reshape(-1, 4)[best] * real[:, None], score, label
+
+    def _pool(self, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Pool each box from its level (Feature Pyramid Networks, equation 1)."""
+        used = list(features[: extractor.num_inputs])
+        layer = extractor.roi_layers[0]
+        size = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
+        level = (size / extractor.finest_scale + 1e-6).log2().floor()
+        return roi_align_levels(
+            used,
+            boxes,
+            level.clamp(0, len(used) - 1).long(),
+            [layer.spatial_scale for layer in extractor.roi_layers],
+            list(layer.output_size),
+            layer.sampling_ratio,
+            layer.aligned,
+        )
+
+
+@dataclass(frozen=True)
+class BoxCoder:
+    """Boxes from regressed differences (R-CNN, appendix C), clipped to the image.
+
+    Attributes:
+        means: Of the four differences.
+        stds: Likewise.
+        limits: Width and height that boxes are clipped to; None where they are not.
+    """
+
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+    limits: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, coder: Any, shape: tuple[int, int]) -> 'BoxCoder':
+        """Take over the settings of MMDetection's ``DeltaXYWHBBoxCoder``."""
+        limits = (shape[1], shape[0]) if coder.clip_border else None
+        return cls(tuple(coder.means), tuple(coder.stds), limits)
+
+    def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
+        """Move and scale ``boxes`` (..., 4) by ``deltas`` (..., 4); the shapes broadcast."""
+        deltas = deltas * deltas.new_tensor(self.stds) + deltas.new_tensor(self.means)
+        size = boxes[..., 2:] - boxes[..., :2]
+        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
+        limit = -torch.tensor(WH_RATIO_CLIP).log().item()
+        half = size * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
+        corners = torch.cat((centre - half, centre + half), -1)
+        if self.limits is None:
+            return corners
+        return torch.minimum(corners.clamp(min=0), corners.new_tensor(self.limits * 2))
+
+
+def _lengthen(x: Tensor, length: int) -> Tensor:
+    """Add rows of zeros: boxes without area and score, which NMS passes over."""
+    missing = length - len(x)
+    return x if missing == 0 else torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
+
+
+def _padding(preprocessor: nn.Module, shape: tuple[int, int]) -> tuple[int, int, float]:
+    """Columns that the preprocessor adds on the right, rows at the bottom, and their value."""
+    divisor = preprocessor.pad_size_divisor
+    return -shape[1] % divisor, -shape[0] % divisor, float(preprocessor.pad_value)
+
+
+def _refuse_what_is_unknown(detector: nn.Module) -> None:
+    """Check that every part is of a kind whose computation the graph knows.
+
+    Raises:
+        UserError: One is not; the message names it.
+    """
+    rpn, roi = getattr(detector, 'rpn_head', None), getattr(detector, 'roi_head', None)
+    if rpn is None or roi is None:
+        raise UserError(
+            f'{type(detector).__name__} is not a two-stage detector: export its backbone or neck'
+        )
+    box_head = roi.bbox_head
+    known = [
+        (rpn, ('RPNHead',)),
+        (rpn.bbox_coder, ('DeltaXYWHBBoxCoder',)),
+        (rpn.prior_generator, ('AnchorGenerator',)),
+        (roi, ('StandardRoIHead',)),
+        (roi.bbox_roi_extractor, ('SingleRoIExtractor',)),
+        (roi.bbox_roi_extractor.roi_layers[0], ('RoIAlign',)),
+        (box_head, ('BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead')),
+        (box_head.bbox_coder, ('DeltaXYWHBBoxCoder',)),
+    ]
+    for part, names in known:
+        if type(part).__name__ not in names:
+            raise UserError(
+                f'a whole detector with {type(part).__name__} cannot be exported, only with '
+                f'{" or ".join(names)}: export its backbone or neck'
+            )
+    settings = [
+        (rpn.use_sigmoid_cls, 'an RPN with softmax'),
+        (roi.bbox_roi_extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
+        (
+            not (rpn.bbox_coder.add_ctr_clamp or box_head.bbox_coder.add_ctr_clamp),
+            'clamped centres',
+        ),
+        (not box_head.custom_cls_channels, 'scores that are no softmax'),
+        (not getattr(roi, 'with_mask', False), 'a mask head'),
+        *(
+            (_is_plain_nms(detector.test_cfg[part]['nms']), 'another NMS')
+            for part in ('rpn', 'rcnn')
+        ),
+    ]
+    for supported, what in settings:
+        if not supported:
+            raise UserError(
+                f'a whole detector with {what} cannot be exported: export its backbone or neck'
+            )
+
+
+def _is_plain_nms(cfg: dict) -> bool:
+    """Whether it is greedy NMS, group by group; ``split_thr`` says only how MMDetection does it."""
+    return cfg['type'] == 'nms' and cfg.keys() <= {'type', 'iou_threshold', 'split_thr'}

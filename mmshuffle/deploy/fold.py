@@ -1,0 +1,101 @@
+"""BatchNorm folded into the convolution before it."""
+
+import copy
+from itertools import pairwise
+
+import torch
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmcv.cnn.bricks.wrappers import Conv2d as WrappedConv2d
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+
+# Convolutions whose output is linear in `weight` as it stands. Others, such as those that normalise
+# their weight first, would undo the folding.
+LINEAR_CONVS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    WrappedConv2d,
+    Conv2dAdaptivePadding,
+)
+
+
+def fold_batchnorm(module: nn.Module) -> nn.Module:
+    """Copy a network for inference, with each BatchNorm folded into the convolution before it.
+
+    In evaluation mode a BatchNorm scales and shifts every channel by constants, so with
+    ``s = weight / sqrt(running_var + eps)`` a convolution of ``s * W`` and
+    ``bias + s * (b - running_mean)`` does both. The constants are computed in float64: outputs
+    differ by rounding only.
+
+    Pairs are looked for in mmcv's ``ConvModule`` and between neighbours of an ``nn.Sequential``,
+    where an identity takes the BatchNorm's place, so that the other layers keep their names. What
+    cannot be folded stays as it is: a BatchNorm without running statistics, one before its
+    convolution, another normalisation, and convolutions that are not linear in their weight as it
+    is stored (deformable, spectrally normalised, weight-standardised).
+
+    Args:
+        module: Network, or a part of one; not changed.
+
+    Returns:
+        The copy, in evaluation mode; its parameters require no gradient.
+    """
+    folded = copy.deepcopy(module)
+    for part in folded.modules():
+        if isinstance(part, ConvModule):
+            _fold_conv_module(part)
+        elif isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
+            _fold_sequence(part)
+    return folded.requires_grad_(False).eval()
+
+
+def _fold_conv_module(part: ConvModule) -> None:
+    """Fold the norm of a ``ConvModule`` if it comes right after the convolution."""
+    at_norm = part.order.index('norm')
+    if not part.with_norm or at_norm == 0 or part.order[at_norm - 1] != 'conv':
+        return
+    if not _can_fold(part.conv, part.norm):
+        return
+    # A new convolution: the old one may be shared by parts with norms of their own.
+    part.conv = _fold(part.conv, part.norm)
+    delattr(part, part.norm_name)
+    part.norm_name, part.with_norm, part.with_bias = None, False, True
+
+
+def _fold_sequence(part: nn.Sequential) -> None:
+    """Fold every convolution with the BatchNorm that is next to it."""
+    names = list(part._modules)
+    for before, after in pairwise(names):
+        conv, norm = part._modules[before], part._modules[after]
+        if _can_fold(conv, norm):
+            part._modules[before] = _fold(conv, norm)
+            part._modules[after] = nn.Identity()
+
+
+def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
+    return (
+        type(conv) in LINEAR_CONVS
+        # Spectral and weight normalisation compute the weight in such a hook.
+        and not conv._forward_pre_hooks
+        and isinstance(norm, _BatchNorm)
+        and norm.running_mean is not None
+    )
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> nn.Module:
+    """Copy ``conv`` with the scale and shift of ``norm`` in evaluation mode."""
+
+    def exact(x: Tensor | None, default: float) -> Tensor:
+        if x is None:
+            x = torch.full_like(norm.running_mean, default)
+        return x.detach().double()
+
+    scale = exact(norm.weight, 1) / (exact(norm.running_var, 1) + norm.eps).sqrt()
+    shift = exact(norm.bias, 0) + scale * (exact(conv.bias, 0) - exact(norm.running_mean, 0))
+    weight = conv.weight.detach().double()
+    weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    folded = copy.deepcopy(conv)
+    folded.weight = nn.Parameter(weight.to(conv.weight))
+    folded.bias = nn.Parameter(shift.to(conv.weight))
+    return folded

@@ -1,0 +1,107 @@
+"""ncnn, written by pnnx and run by ncnn's Python module."""
+
+import copy
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmshuffle.errors import UserError
+
+from .formats import Format, Network, Request
+from .ncnn_gather import lower_gathers
+from .torchscript_format import trace
+
+
+class NcnnFormat(Format):
+    """ncnn's text file of layers and its file of weights, both in float32.
+
+    ncnn knows no batch: an image is (3, H, W) to it. The blobs are called ``in0``, ``out0``,
+    ``out1``, ...
+    """
+
+    name = 'ncnn'
+    suffixes = ('.param', '.bin')
+    packages = ('ncnn', 'pnnx')
+    dynamic_batch = False
+    aligns = (1, 4)
+
+    def write(self, request: Request, paths: Sequence[Path]) -> None:
+        """Trace the module and let pnnx translate the trace.
+
+        Raises:
+            UserError: pnnx does not know an operator of the network.
+        """
+        import pnnx
+
+        shape = ','.join(map(str, request.images.shape))
+        module = copy.deepcopy(request.module)
+        lower_gathers(module)
+        # pnnx writes seven files beside its input.
+        with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
+            trace(module, request.images).save(f'{folder}/net.pt')
+            done = subprocess.run(
+                [pnnx.EXEC_PATH, 'net.pt', f'inputshape=[{shape}]f32', 'fp16=0'],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
+            written = [Path(folder, 'net.ncnn.param'), Path(folder, 'net.ncnn.bin')]
+            if done.returncode != 0 or not all(path.is_file() for path in written):
+                raise UserError(
+                    f'pnnx cannot translate the network (exit code {done.returncode}): '
+                    f'{_last_line(done.stderr or done.stdout)}'
+                )
+            unknown = sorted({kind for kind in _layer_types(written[0]) if not kind.isalnum()})
+            if unknown:
+                raise UserError(
+                    f'ncnn has no layer for {", ".join(unknown)}: try another --shuffle, or onnx'
+                )
+            for source, target in zip(written, paths, strict=True):
+                source.replace(target)
+
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+        """Load the network, with arithmetic and storage in float32 wherever it runs.
+
+        Raises:
+            UserError: ncnn does not take the files.
+        """
+        import ncnn
+
+        net = ncnn.Net()
+        if threads is not None:
+            net.opt.num_threads = threads
+        net.opt.use_vulkan_compute = False
+        for half in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic'):
+            setattr(net.opt, half, False)
+        net.opt.use_bf16_storage = False
+        for read, path in zip((net.load_param, net.load_model), paths, strict=True):
+            if read(str(path)) != 0:
+                raise UserError(f'ncnn cannot load {path.name}')
+        inputs, outputs = net.input_names(), net.output_names()
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            with net.create_extractor() as extractor:
+                extractor.input(inputs[0], ncnn.Mat(np.ascontiguousarray(images[0])))
+                # A copy, because the memory is the extractor's; and with the batch that it lacks.
+                return [np.array(extractor.extract(name)[1])[None] for name in outputs]
+
+        return run
+
+    def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
+        """Count the layers by type; ``Split`` only names a blob twice and copies nothing."""
+        return Counter(_layer_types(paths[0]))
+
+
+def _layer_types(param: Path) -> list[str]:
+    """Types of the layers of a .param file, behind its magic number and its counts."""
+    return [line.split()[0] for line in param.read_text().splitlines()[2:] if line.strip()]
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if re.search(r'\w', line)]
+    return lines[-1].strip() if lines else 'no message'

@@ -1,0 +1,78 @@
+"""TorchScript: a frozen trace, run by PyTorch without Python or without this package."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmshuffle.errors import UserError
+
+from .formats import Format, Network, Request, first_line
+
+
+class TorchScriptFormat(Format):
+    """A frozen trace; the batch is free in it, whether that is asked for or not."""
+
+    name = 'torchscript'
+    suffixes = ('.pt',)
+
+    def write(self, request: Request, paths: Sequence[Path]) -> None:
+        """Trace, freeze and save.
+
+        Raises:
+            UserError: The module cannot be traced.
+        """
+        traced = trace(request.module, request.images)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)
+            torch.jit.freeze(traced).save(str(paths[0]))
+
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+        """Load the trace; ``threads`` becomes the number of threads of the process.
+
+        Raises:
+            UserError: The file is no TorchScript.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)
+            try:
+                module = torch.jit.load(str(paths[0]))
+            except RuntimeError as error:
+                raise UserError(
+                    f'PyTorch cannot load {paths[0].name}: {first_line(error)}'
+                ) from error
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            with torch.inference_mode():
+                return [output.numpy() for output in module(torch.from_numpy(images))]
+
+        return run
+
+    def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
+        """Count the operators of the graph, without the constants and lists between them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)
+            graph = torch.jit.load(str(paths[0])).inlined_graph
+        kinds = [node.kind() for node in graph.nodes()]
+        return Counter(kind.removeprefix('aten::') for kind in kinds if kind.startswith('aten::'))
+
+
+def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
+    """Record what ``module`` computes on ``images``.
+
+    Raises:
+        UserError: It cannot be recorded.
+    """
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter('ignore')
+            # The exported file is compared with the module itself afterwards.
+            return torch.jit.trace(module, images, check_trace=False)
+    except Exception as error:  # whatever the network of a user raises
+        raise UserError(f'the network cannot be traced: {first_line(error)}') from error

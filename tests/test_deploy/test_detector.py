@@ -1,0 +1,251 @@
+"""A whole detector as one graph: what MMDetection predicts, without MMDetection."""
+
+import copy
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.deploy import FORMATS, export
+from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
+from mmshuffle.deploy.detections import detection_difference, evaluate, pad_detections, predict
+from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
+from mmshuffle.deploy.formats import Request
+from mmshuffle.deploy.model import build_model, cut
+from mmshuffle.engine.launch import read_config
+from mmshuffle.errors import UserError
+from tests.conftest import REPO, facts
+from tests.tiny import write_coco, write_config
+
+FPN = REPO / 'configs/finetune/bccd.py'
+C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco.py'
+
+
+def in_onnx_runtime(module: nn.Module, inputs: torch.Tensor, folder) -> list[np.ndarray]:
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    form, paths = FORMATS['onnx'], [folder / 'op.onnx']
+    form.write(Request(module.eval(), inputs, 'x', ('y',), False), paths)
+    return form.load(paths)(inputs.numpy())
+
+
+def spread_boxes(*shape: int) -> torch.Tensor:
+    """Boxes, (*shape, 4), of 2 to 40 pixels in an image of 100 by 100, many of which overlap."""
+    corner = torch.rand(*shape, 2) * 60
+    return torch.cat((corner, corner + 2 + torch.rand(*shape, 2) * 38), -1)
+
+
+def overlap(a: torch.Tensor, b: torch.Tensor) -> float:
+    sides = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+    areas = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()
+    return float(sides.prod() / (areas - sides.prod()))
+
+
+class Suppress(nn.Module):
+    """NMS on (G, N, 5): boxes and scores."""
+
+    def forward(self, x):
+        return (nms_mask(x[..., :4], x[..., 4], 0.4, 0.3),)
+
+
+def test_nms_keeps_what_the_definition_keeps_in_pytorch_and_onnx(tmp_path):
+    boxes, scores = spread_boxes(3, 60), torch.rand(3, 60)
+    expected = torch.zeros(3, 60)
+    for group in range(3):
+        kept: list[int] = []
+        for i in scores[group].argsort(descending=True).tolist():
+            if scores[group, i] > 0.3 and all(
+                overlap(boxes[group, i], boxes[group, j]) <= 0.4 for j in kept
+            ):
+                kept.append(i)
+        expected[group, kept] = 1
+    assert 20 < expected.sum() < 150
+    x = torch.cat((boxes, scores[..., None]), -1)
+    assert torch.equal(Suppress()(x)[0], expected)
+    assert np.array_equal(in_onnx_runtime(Suppress(), x, tmp_path)[0], expected.numpy())
+
+
+@pytest.mark.parametrize(('sampling', 'aligned'), list(itertools.product((0, 2), (True, False))))
+def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligned, tmp_path):
+    """Level 1 has no box: a graph must bear that, because images may be so."""
+    from mmcv.ops import RoIAlign
+
+    features = [torch.randn(1, 4, 50, 50), torch.randn(1, 4, 25, 25), torch.randn(1, 4, 13, 13)]
+    levels = torch.tensor([2, 0, 0, 2, 0, 2, 2])
+    scales = [0.5, 0.25, 0.125]
+
+    class Pool(nn.Module):
+        def forward(self, boxes):
+            maps = [level + 0 for level in features]
+            return (roi_align_levels(maps, boxes, levels, scales, [3, 2], sampling, aligned),)
+
+    boxes = spread_boxes(7)
+    one_by_one = [
+        RoIAlign((3, 2), scales[level], sampling, 'avg', aligned)(
+            features[level], torch.cat((torch.zeros(1), box))[None]
+        )
+        for level, box in zip(levels.tolist(), boxes, strict=True)
+    ]
+    expected = torch.cat(one_by_one)
+    assert torch.equal(Pool()(boxes)[0], expected)
+    found = in_onnx_runtime(Pool(), boxes, tmp_path)[0]
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+def test_the_coder_agrees_with_mmdetections():
+    from mmdet.models.task_modules import DeltaXYWHBBoxCoder
+
+    theirs = DeltaXYWHBBoxCoder((0.1, 0.0, 0.2, 0.0), (0.1, 0.2, 0.3, 0.4))
+    boxes, deltas = spread_boxes(200), torch.randn(200, 4) * 8  # beyond the clipped ratio, too
+    expected = theirs.decode(boxes, deltas, max_shape=(90, 80))
+    assert torch.allclose(BoxCoder.of(theirs, (90, 80)).decode(boxes, deltas), expected, atol=1e-4)
+
+
+@pytest.fixture(scope='module')
+def detector():
+    return build_model(read_config(str(FPN)), None)
+
+
+def pictures(count: int, shape: tuple[int, int]) -> torch.Tensor:
+    """Real images, (count, 3, H, W), BGR."""
+    paths = sorted(facts('data/bccd/JPEGImages').iterdir())[:count]
+    images = [cv2.resize(cv2.imread(str(path)), shape[::-1]) for path in paths]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize('shape', [(320, 427), (96, 64)], ids=['padded', 'few anchors'])
+def test_the_graph_predicts_what_mmdetection_predicts(detector, shape):
+    """427 is no multiple of 32, and 96x64 has fewer anchors than the RPN may keep."""
+    graph = TwoStageGraph(detector, shape).eval()
+    for image in pictures(2, shape):
+        with torch.no_grad():
+            found = [output.numpy() for output in graph(image[None])]
+        expected = pad_detections(predict(detector, image), graph.rows)
+        expected = [output.numpy() for output in expected]
+        assert (expected[1] > 0).sum() >= 20
+        assert detection_difference(expected, found) < 1e-4
+        empty = found[1] == 0
+        assert (found[2][empty] == -1).all() and (found[0][empty] == 0).all()
+        assert (np.diff(found[1]) <= 0).all()
+
+
+def test_a_c4_detector_predicts_what_mmdetection_predicts():
+    cfg = read_config(str(C4), {'model.test_cfg.rpn.max_per_img': 30})
+    detector = build_model(cfg, None)
+    graph = TwoStageGraph(detector, (96, 128)).eval()
+    image = pictures(1, (96, 128))
+    with torch.no_grad():
+        found = [output.numpy() for output in graph(image)]
+    expected = pad_detections(predict(detector, image[0]), graph.rows)
+    assert (expected[1] > 0).sum() >= 20
+    assert detection_difference([output.numpy() for output in expected], found) < 1e-4
+
+
+def test_the_onnx_file_predicts_what_mmdetection_predicts_on_real_images(detector, tmp_path):
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    shape = (160, 213)
+    first, *others = pictures(4, shape)
+    part = cut(detector, 'detector', shape, copy.deepcopy, picture=first[None])
+    assert part.input == 'BGR image in 0 to 255'
+    report = export(part.module, tmp_path / 'net', 'onnx', (1, 3, *shape), **part.options)
+    assert {'NonMaxSuppression': 2, 'RoiAlign': 4}.items() <= report.nodes.items()
+    run = FORMATS['onnx'].load(report.paths)
+    rows = part.module.rows
+    for image in others:
+        expected = [output.numpy() for output in pad_detections(predict(detector, image), rows)]
+        assert (expected[1] > 0).sum() >= 20
+        assert detection_difference(expected, run(image[None].numpy())) < 1e-4
+
+
+def test_detections_are_compared_whatever_their_order():
+    boxes = spread_boxes(100).numpy()
+    scores = np.linspace(0.9, 0.1, 100, dtype=np.float32)
+    labels = np.arange(100) % 3
+    order = np.arange(100)
+    order[[3, 4]] = 4, 3
+    same = (boxes[order], scores[order], labels[order])
+    assert detection_difference((boxes, scores, labels), same) == 0
+    few = labels.copy()
+    few[:2] = 7
+    assert detection_difference((boxes, scores, labels), (boxes, scores, few)) == 0
+    few[:3] = 7
+    assert detection_difference((boxes, scores, labels), (boxes, scores, few)) > 0.05
+    shifted = boxes + np.float32(boxes.max() * 0.01)
+    assert detection_difference((boxes, scores, labels), (shifted, scores, labels)) > 0.005
+    lower = (boxes, scores - np.float32(0.02), labels)
+    assert detection_difference((boxes, scores, labels), lower) == pytest.approx(0.02, rel=1e-3)
+    # Rows without a detection do not count, but a side that has none does.
+    none = (boxes * 0, scores * 0, labels * 0 - 1)
+    assert detection_difference(none, none) == 0
+    assert detection_difference((boxes, scores, labels), none) == np.inf
+
+
+def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
+    """A detector that knows the truth at another size has an AP of 1."""
+    cfg = read_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')
+    truth = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
+    answers = iter(truth[index] for index in range(len(truth)))
+    shape = (128, 96)  # the images are 64x96
+
+    def detect(image):
+        assert tuple(image.shape) == (3, *shape)
+        instances = next(answers)['instances']
+        boxes = torch.tensor([instance['bbox'] for instance in instances])
+        labels = torch.tensor([instance['bbox_label'] for instance in instances])
+        rows = torch.cat((boxes * torch.tensor([1.0, 2.0, 1.0, 2.0]), torch.zeros(1, 4)))
+        scores = torch.cat((torch.ones(len(labels)), torch.zeros(1)))
+        return rows, scores, torch.cat((labels, torch.tensor([-1])))
+
+    assert evaluate(cfg, shape, detect, 'truth')['coco/bbox_mAP'] == 1.0
+
+
+def soft_nms(detector):
+    detector.test_cfg.rcnn.nms.type = 'soft_nms'
+
+
+def one_nms_for_all_levels(detector):
+    detector.test_cfg.rpn.nms.class_agnostic = True
+
+
+def maximum_in_roi_align(detector):
+    detector.roi_head.bbox_roi_extractor.roi_layers[0].pool_mode = 'max'
+
+
+def another_coder(detector):
+    from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
+
+    detector.rpn_head.bbox_coder = LegacyDeltaXYWHBBoxCoder()
+
+
+def softmax_in_the_rpn(detector):
+    detector.rpn_head.use_sigmoid_cls = False
+
+
+def no_roi_head(detector):
+    del detector.roi_head
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (soft_nms, 'with another NMS'),
+        (one_nms_for_all_levels, 'with another NMS'),
+        (maximum_in_roi_align, 'with RoIAlign of the maximum'),
+        (another_coder, 'with LegacyDeltaXYWHBBoxCoder'),
+        (softmax_in_the_rpn, 'with an RPN with softmax'),
+        (no_roi_head, 'FasterRCNN is not a two-stage detector'),
+    ],
+)
+def test_what_the_graph_does_not_know_is_refused(detector, change, message):
+    altered = copy.deepcopy(detector)
+    change(altered)
+    with pytest.raises(UserError, match=message):
+        TwoStageGraph(altered, (96, 64))

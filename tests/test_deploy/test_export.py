@@ -1,0 +1,198 @@
+"""Files for other runtimes: what is in them, and that nothing wrong is ever left behind."""
+
+import importlib.util
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
+from mmshuffle.deploy import FORMATS, export
+from mmshuffle.deploy.export import largest_difference
+from mmshuffle.errors import UserError
+
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
+pytest.importorskip('ncnn')
+pytest.importorskip('pnnx')
+SHAPE = (1, 3, 64, 96)
+
+
+class Small(nn.Module):
+    """A network with a BatchNorm that does something, and two outputs of unlike size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.bn.running_mean.uniform_(-1, 1)
+        self.bn.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        y = self.bn(self.conv(x)).relu()
+        return y, y.mean((2, 3)) * 1e-6
+
+
+@pytest.fixture
+def network():
+    return Small().train()
+
+
+def run_file(report, images: torch.Tensor) -> list[np.ndarray]:
+    return FORMATS[report.format].load(report.paths)(images.numpy())
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_the_file_computes_what_the_network_computes(network, format, tmp_path):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    report = export(network, tmp_path / 'net', format, SHAPE)
+    # The caller's network is as it was, its mode included.
+    assert network.training and network.conv.weight.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    # Numbers that the exporter has not seen.
+    images = torch.rand(SHAPE)
+    with torch.no_grad():
+        expected = [output.numpy() for output in network.eval()(images)]
+    found = run_file(report, images)
+    assert largest_difference(expected, found) < 1e-5
+    assert report.difference < 1e-5
+    assert report.output_shapes == ((1, 8, 32, 48), (1, 8))
+    assert sorted(tmp_path.iterdir()) == sorted(report.paths)
+    assert report.size == sum(path.stat().st_size for path in report.paths)
+
+
+@pytest.mark.parametrize(
+    ('format', 'conv', 'norm'),
+    [
+        ('onnx', 'Conv', 'BatchNormalization'),
+        ('ncnn', 'Convolution', 'BatchNorm'),
+        ('torchscript', '_convolution', 'batch_norm'),
+    ],
+)
+def test_nodes_are_counted_and_batchnorm_is_folded(network, format, conv, norm, tmp_path):
+    report = export(network, tmp_path / 'net', format, SHAPE)
+    assert report.nodes[conv] == 1 and norm not in report.nodes
+    assert list(report.nodes.values()) == sorted(report.nodes.values(), reverse=True)
+
+
+@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)),
+        lambda: ShuffleNetV2(widen_factor=0.5, layout='megvii', out_indices=(1,)),
+        lambda: ShuffleNetV2(widen_factor=0.5, layout='torchvision', out_indices=(1,)),
+    ],
+    ids=['v1', 'v2-megvii', 'v2-torchvision'],
+)
+def test_networks_are_exported_as_they_stand(build, format, tmp_path):
+    assert export(build(), tmp_path / 'net', format, SHAPE).difference < 1e-4
+
+
+def test_a_free_batch_is_free_and_a_fixed_one_is_not(network, tmp_path):
+    images = torch.rand(5, *SHAPE[1:])
+    with torch.no_grad():
+        expected = [output.numpy() for output in network.eval()(images)]
+    free = export(network, tmp_path / 'free', 'onnx', SHAPE, dynamic_batch=True)
+    assert largest_difference(expected, run_file(free, images)) < 1e-5
+    traced = export(network, tmp_path / 'free', 'torchscript', SHAPE, dynamic_batch=True)
+    assert largest_difference(expected, run_file(traced, images)) < 1e-5
+    fixed = export(network, tmp_path / 'fixed', 'onnx', SHAPE)
+    with pytest.raises(Exception, match=r'(?i)invalid dimensions|got: 5'):
+        run_file(fixed, images)
+
+
+def test_a_network_that_fixes_the_batch_is_not_passed_off_as_free(tmp_path):
+    class First(nn.Module):
+        def forward(self, x):
+            return x[:1].mean((2, 3)) if len(x) == 1 else x.mean((2, 3))
+
+    with pytest.raises(UserError, match='shapes'):
+        export(First(), tmp_path / 'net', 'torchscript', SHAPE, dynamic_batch=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_a_file_that_differs_is_deleted_and_an_older_one_stays(network, format, tmp_path):
+    older = export(network, tmp_path / 'net', format, SHAPE)
+    content = [path.read_bytes() for path in older.paths]
+    other = Small().eval()
+    with pytest.raises(UserError, match=r'differs from PyTorch by .*: it was deleted'):
+        export(network, tmp_path / 'net', format, SHAPE, reference=other)
+    assert [path.read_bytes() for path in older.paths] == content
+    assert sorted(tmp_path.iterdir()) == sorted(older.paths)
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_an_interrupted_export_leaves_nothing(network, format, tmp_path):
+    def interrupt(expected, found):
+        assert any(tmp_path.rglob('net*'))  # written already
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(network, tmp_path / 'net', format, SHAPE, compare=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_onnx_file_tells_nothing_of_the_machine_and_is_standard(network, tmp_path):
+    import onnx
+
+    path = export(network, tmp_path / 'net', 'onnx', SHAPE).paths[0]
+    assert b'/' + __file__.split('/')[1].encode() + b'/' not in path.read_bytes()
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} == {''}
+    assert [output.name for output in model.graph.output] == ['output0', 'output1']
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_outputs_are_compared_each_at_its_own_size():
+    small = np.full((1, 2), 1e-6, np.float32)
+    large = np.full((1, 2), 10, np.float32)
+    assert largest_difference([large, small], [large, small * 1.5]) == pytest.approx(0.5)
+    assert largest_difference([large, small], [large + 1, small]) == pytest.approx(0.1)
+
+
+def refuse(message: str, *args, **kwargs) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        export(*args, **kwargs)
+    assert '\n' not in str(raised.value)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch):
+    refuse('ncnn has no batch', network, tmp_path / 'net', 'ncnn', SHAPE, dynamic_batch=True)
+    refuse(r'end it in \.param', network, tmp_path / 'net.onnx', 'ncnn', SHAPE)
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    refuse('is a folder', network, folder, 'onnx', SHAPE)
+    file = tmp_path / 'file'
+    file.touch()
+    refuse('cannot be written', network, file / 'net', 'torchscript', SHAPE)
+    network.conv.weight.data.fill_(torch.nan)
+    refuse('infinite values or NaN', network, tmp_path / 'net', 'onnx', SHAPE)
+    assert sorted(tmp_path.iterdir()) == [file, folder]
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    refuse('needs ncnn and pnnx: pip install ncnn pnnx', Small(), tmp_path / 'net', 'ncnn', SHAPE)
+
+
+def test_what_a_format_cannot_express_is_one_line(tmp_path):
+    class Unusual(nn.Module):
+        def forward(self, x):
+            return x.median(3)[0]
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            return torch.linalg.svdvals(x)
+
+    refuse('No ONNX function found for .*median', Unusual(), tmp_path / 'net', 'onnx', SHAPE)
+    refuse('ncnn has no layer for aten::median', Unusual(), tmp_path / 'net', 'ncnn', SHAPE)
+    refuse('pnnx cannot translate .*svd', Failing(), tmp_path / 'net', 'ncnn', SHAPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_are_checked(network, tmp_path):
+    with pytest.raises(ValueError, match=re.escape("format='tflite': choose one of 'onnx'")):
+        export(network, tmp_path / 'net', 'tflite')
+    with pytest.raises(ValueError, match=re.escape('shape=(3, 64, 64): give (1, channels')):
+        export(network, tmp_path / 'net', 'onnx', (3, 64, 64))

@@ -1,0 +1,166 @@
+"""Parts of a model, with and without the normalisation in front of them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.deploy import export
+from mmshuffle.deploy.model import build_model, cut, default_part
+from mmshuffle.deploy.normalise import Normalise
+from mmshuffle.engine.launch import read_config
+from mmshuffle.errors import UserError
+from tests.conftest import REPO
+
+CLASSIFIER = REPO / 'configs/imagenet/shufflenet_v2/shufflenetv2-x0.5_300k_imagenet.py'
+DETECTOR = REPO / 'configs/finetune/bccd.py'
+SHAPE = (64, 96)
+
+
+def build(path, checkpoint=None, part=None, **options):
+    return build_model(read_config(str(path), options), checkpoint, part)
+
+
+@pytest.fixture(scope='module')
+def classifier():
+    return build(CLASSIFIER)
+
+
+@pytest.fixture(scope='module')
+def detector():
+    return build(DETECTOR)
+
+
+def run(module: nn.Module, images: torch.Tensor):
+    with torch.no_grad():
+        return module(images)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(mean=[103.5, 116.3, 123.7], std=[57.4, 57.1, 58.4], bgr_to_rgb=True),
+        dict(mean=[103.5, 116.3, 123.7], std=[57.4, 57.1, 58.4]),
+        dict(mean=[128.0], std=[64.0], rgb_to_bgr=True),
+        dict(bgr_to_rgb=True),
+    ],
+    ids=['swapped', 'plain', 'one number', 'only swapped'],
+)
+def test_one_convolution_normalises_as_the_preprocessor_does(settings):
+    from mmengine.model import ImgDataPreprocessor
+
+    preprocessor = ImgDataPreprocessor(**settings)
+    image = torch.randint(0, 256, (3, 20, 30)).float()
+    expected = preprocessor(dict(inputs=[image]))['inputs'][0]
+    assert torch.allclose(run(Normalise.of(preprocessor), image[None])[0], expected, atol=1e-5)
+
+
+def test_a_preprocessor_that_changes_nothing_is_nothing():
+    from mmengine.model import ImgDataPreprocessor
+
+    assert Normalise.of(ImgDataPreprocessor()) is None
+
+
+def test_a_classifier_takes_images_as_they_are_loaded(classifier):
+    part = cut(classifier, 'classifier', SHAPE, copy.deepcopy)
+    image = torch.randint(0, 256, (1, 3, *SHAPE)).float()
+    given = classifier.data_preprocessor(dict(inputs=image.clone()))['inputs']
+    assert torch.allclose(run(part.module, image), run(classifier, given), atol=1e-3)
+    assert part.input == 'BGR image in 0 to 255'
+    plain = cut(classifier, 'classifier', SHAPE, copy.deepcopy, normalise=False)
+    assert torch.equal(run(plain.module, given), run(classifier, given))
+    assert plain.input == 'normalised image'
+
+
+def test_backbone_and_neck_take_what_the_detector_gives_them(detector):
+    image = torch.randn(1, 3, *SHAPE)
+    neck = cut(detector, 'neck', SHAPE, copy.deepcopy)
+    for found, level in zip(run(neck.module, image), detector.extract_feat(image), strict=True):
+        assert torch.equal(found, level)
+    assert neck.options['output_names'] == ['level0', 'level1', 'level2', 'level3', 'level4']
+    backbone = cut(detector, 'backbone', SHAPE, copy.deepcopy)
+    found = run(backbone.module, image)
+    expected = run(detector.backbone, image)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert backbone.options['output_names'] == ['stage0', 'stage1', 'stage2', 'stage3']
+
+
+def test_a_rewrite_that_changes_the_function_is_found_out(classifier, tmp_path):
+    def spoil(module: nn.Module) -> nn.Module:
+        module = copy.deepcopy(module)
+        weight = module.backbone.stages[4].conv.weight.data
+        weight[[0, 1]] = weight[[1, 0]]
+        return module
+
+    part = cut(classifier, 'classifier', SHAPE, spoil)
+    with pytest.raises(UserError, match='differs from PyTorch'):
+        export(part.module, tmp_path / 'net', 'torchscript', (1, 3, *SHAPE), **part.options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_weights_are_the_same_each_time_and_alive(classifier, detector):
+    again = build(CLASSIFIER).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in classifier.state_dict().items())
+    image = torch.randn(1, 3, 128, 128)
+    for output in run(detector.backbone, image):
+        assert 0.1 < output.std() < 10
+    part = cut(detector, 'detector', (128, 128), copy.deepcopy)
+    assert part.warning == ''
+
+
+def test_weights_come_from_the_checkpoint_for_the_part_that_is_asked_for(detector, tmp_path):
+    whole = tmp_path / 'whole.pth'
+    torch.save(dict(state_dict=detector.state_dict()), whole)
+    backbone = tmp_path / 'backbone.pth'
+    torch.save(dict(state_dict=detector.backbone.state_dict()), backbone)
+    image = torch.randn(1, 3, *SHAPE)
+    # A config's own initial weights are elsewhere and must not be fetched.
+    filled = build(DETECTOR, str(whole)).state_dict()
+    assert all(torch.equal(value, filled[name]) for name, value in detector.state_dict().items())
+    for path in (whole, backbone):
+        found = run(build(DETECTOR, str(path), 'backbone').backbone, image)
+        assert torch.equal(found[-1], run(detector.backbone, image)[-1])
+    with pytest.raises(UserError, match='weights do not fit'):
+        build(DETECTOR, str(backbone))
+
+
+def test_a_picture_without_detections_is_pointed_out(detector):
+    blind = copy.deepcopy(detector)
+    blind.roi_head.bbox_head.fc_cls.weight.data.zero_()
+    blind.roi_head.bbox_head.fc_cls.bias.data[-1] = 20  # the background
+    part = cut(blind, 'detector', SHAPE, copy.deepcopy)
+    assert 'nothing is detected' in part.warning
+
+
+def test_parts_that_a_model_lacks_are_refused(classifier, detector):
+    with pytest.raises(UserError, match='ImageClassifier has no neck'):
+        cut(classifier, 'neck', SHAPE, copy.deepcopy)
+    with pytest.raises(UserError, match='FasterRCNN is no classifier'):
+        cut(detector, 'classifier', SHAPE, copy.deepcopy)
+    with pytest.raises(UserError, match='ImageClassifier is not a two-stage detector'):
+        cut(classifier, 'detector', SHAPE, copy.deepcopy)
+    with pytest.raises(UserError, match='leave --no-normalise out'):
+        cut(detector, 'detector', SHAPE, copy.deepcopy, normalise=False)
+
+
+def test_the_whole_model_is_the_default(tmp_path):
+    assert default_part(read_config(str(CLASSIFIER))) == 'classifier'
+    assert default_part(read_config(str(DETECTOR))) == 'detector'
+    with pytest.raises(UserError, match='has no model'):
+        default_part(read_config(str(REPO / 'configs/_base_/schedule_finetune.py')))
+    with pytest.raises(UserError, match=r'cannot be built: .*widen_factor'):
+        build(DETECTOR, **{'model.backbone.widen_factor': 3.0})
+
+
+def test_detections_of_a_part_are_numbers_that_numpy_can_compare(detector):
+    part = cut(detector, 'detector', SHAPE, copy.deepcopy)
+    outputs = run(part.module, part.options['images'])
+    expected = part.options['reference'](part.options['images'])
+    assert (
+        part.options['compare'](
+            [np.asarray(output) for output in expected], [output.numpy() for output in outputs]
+        )
+        < 1e-4
+    )

@@ -1,0 +1,72 @@
+"""Gathers along the channels in layers that ncnn has."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
+from mmshuffle.backbones.layers import channel_shuffle
+from mmshuffle.deploy import export, shuffle_free, with_gather
+from mmshuffle.deploy.ncnn_gather import SlicedGather, lower_gathers
+from mmshuffle.deploy.rewire import Gather
+
+SHUFFLED = channel_shuffle(torch.arange(24).reshape(1, 24, 1, 1), 3).flatten().tolist()
+GATHERS = {
+    'shuffle': (SHUFFLED, 3, 1),
+    'join of parts of two halves': (
+        [c for pair in zip(range(6), range(12, 18)) for c in pair],
+        2,
+        2,
+    ),
+    'slice': (list(range(5, 11)), 1, 1),
+    'rotation': ([*range(10, 24), *range(10)], 1, 2),
+    'overlapping slices': ([*range(8), *range(4, 12)], 1, 4),
+    'even channels': (list(range(0, 24, 2)), 1, 12),
+    'reversed': (list(range(23, -1, -1)), 1, 24),
+}
+
+
+@pytest.mark.parametrize('name', GATHERS)
+def test_slices_take_what_the_gather_takes(name):
+    channels, groups, pieces = GATHERS[name]
+    x = torch.randn(2, 24, 3, 4)
+    sliced = SlicedGather(channels)
+    assert torch.equal(sliced(x), x[:, channels])
+    assert (sliced.groups, len(sliced.order)) == (groups, pieces)
+
+
+def test_random_permutations_are_taken():
+    for seed in range(20):
+        order = torch.randperm(24, generator=torch.Generator().manual_seed(seed)).tolist()
+        x = torch.randn(1, 24, 2, 2)
+        assert torch.equal(SlicedGather(order)(x), x[:, order])
+
+
+def test_every_gather_of_a_network_is_lowered():
+    net = nn.Sequential(nn.Conv2d(3, 24, 1), nn.Sequential(Gather(SHUFFLED), Gather([1, 0])))
+    x = torch.randn(1, 3, 4, 4)
+    expected = net(x)
+    lower_gathers(net)
+    assert not any(isinstance(module, Gather) for module in net.modules())
+    assert torch.equal(net(x), expected)
+
+
+@pytest.mark.parametrize('form', [with_gather, shuffle_free], ids=['gather', 'free'])
+def test_shuffles_of_v1_become_ncnns_own_layer(form, tmp_path):
+    for package in ('ncnn', 'pnnx'):
+        pytest.importorskip(package)
+    net = ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)).eval()
+    report = export(form(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
+    # Stage 1 has four units.
+    assert report.nodes['ShuffleChannel'] == 4
+    assert not {'Reshape', 'Permute'} & report.nodes.keys()
+
+
+@pytest.mark.parametrize('layout', ['megvii', 'torchvision'])
+def test_forms_of_v2_are_slices_and_concatenations_in_ncnn(layout, tmp_path):
+    for package in ('ncnn', 'pnnx'):
+        pytest.importorskip(package)
+    net = ShuffleNetV2(widen_factor=0.5, layout=layout, out_indices=(2,)).eval()
+    for form in (with_gather, shuffle_free):
+        report = export(form(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
+        assert not {'Reshape', 'Permute'} & report.nodes.keys()
