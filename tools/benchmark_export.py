@@ -26,7 +26,7 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.deploy import FORMATS, export, remove_routing, shuffle_free, with_gather
-from mmshuffle.deploy.timing import Run, ratio, time_in_turns
+from mmshuffle.deploy.timing import Run, fastest, ratio, time_in_turns
 from mmshuffle.engine import cli
 from mmshuffle.engine.checkpoint import AtomicBackend
 from mmshuffle.engine.norm_statistics import estimate_statistics
@@ -179,7 +179,7 @@ def summarise(times: dict[str, np.ndarray]) -> dict:
     """The figures of one network, shape and runtime."""
     medians = {name: float(np.median(values)) for name, values in times.items()}
     exact = [name for name in times if not name.startswith(BOUND)]
-    free = min((name for name in exact if name.startswith(FREE)), key=medians.__getitem__)
+    free = fastest({name: times[name] for name in exact if name.startswith(FREE)})
     bound = free.replace(FREE, BOUND)
     usual = [name for name in PLAIN if name in times]
     return dict(
@@ -192,7 +192,7 @@ def summarise(times: dict[str, np.ndarray]) -> dict:
             'free/bound': ratio(times[free], times[bound]),
             'free/plain bound': ratio(times[free], times[BOUND]),
         },
-        fastest=min(exact, key=medians.__getitem__),
+        fastest=fastest({name: times[name] for name in exact}),
     )
 
 
@@ -239,8 +239,8 @@ def report(results: list[dict], machine: dict, layout: str) -> str:
         head = ['network', 'input', *(f'{name}, ms' for name in usual), 'free, ms', 'bound, ms']
         head += [name.replace('/', ' / ') for name in mine[0]['ratios']]
         lines += [f'## {NAMES[runtime]}\n', table(head, [row(result, usual) for result in mine])]
-        fastest = ', '.join(f'{network(result)}: {result["fastest"]}' for result in mine)
-        lines += [f'\nFastest exact form: {fastest}.\n']
+        best = ', '.join(f'{network(result)}: {result["fastest"]}' for result in mine)
+        lines += [f'\nFastest exact form: {best}.\n']
     versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
     lines += [
         LEGEND,

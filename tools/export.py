@@ -23,7 +23,7 @@ from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate, predict
 from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
-from mmshuffle.deploy.timing import time_in_turns
+from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
 from mmshuffle.engine.checkpoint import AtomicBackend
 from mmshuffle.engine.launch import read_config
@@ -166,9 +166,10 @@ def find_fastest(
             cut_out, done = export_part(model, args, part, shape, form, Path(folder, str(form)))
             images = cut_out.options.get('images', torch.zeros(1, 3, *shape)).numpy()
             runs[form] = functools.partial(written.load(done.paths, threads=1), images)
-        times = {form: np.median(ms) for form, ms in time_in_turns(runs, TRIAL_SECONDS).items()}
-    print('one thread: ' + ', '.join(f'{form} {ms:.2f} ms' for form, ms in times.items()))
-    return min(times, key=times.__getitem__)
+        times = time_in_turns(runs, TRIAL_SECONDS)
+    medians = ', '.join(f'{form} {np.median(ms):.2f} ms' for form, ms in times.items())
+    print(f'one thread: {medians}')
+    return fastest(times)
 
 
 def default_path(args: argparse.Namespace, part: str, shape: tuple[int, int], form: Form) -> Path:

@@ -47,7 +47,7 @@ def flat_layers(module: nn.Module) -> list[nn.Module]:
 def rewire_chain(
     layers: Sequence[nn.Module], inputs: Order, outputs: Order, align: int = 1
 ) -> list[nn.Module]:
-    """Copy a chain of layers for another order of its input and output channels.
+    """Build a chain of layers anew for another order of its input and output channels.
 
     Args:
         layers: See :func:`flat_layers`; at least one is a convolution that is not depthwise.
@@ -98,11 +98,14 @@ def rewire(
 
 
 def reorder(layer: nn.Module, order: Order) -> nn.Module:
-    """Copy a layer that keeps the channels apart, for another order of them.
+    """Build a layer that keeps the channels apart anew, for another order of them.
 
     Args:
         layer: Depthwise convolution, squeeze-and-excitation, activation or pooling.
         order: Order of its input and of its output.
+
+    Returns:
+        A copy, or the layer itself where it knows nothing of channels.
 
     Raises:
         UserError: It is another layer.
@@ -117,7 +120,7 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
         return _with_weight(layer, _take(layer.weight, order), bias)
     if any(tensor.numel() > 1 for tensor in layer.state_dict().values()):
         raise UserError(f'{_name(layer)} cannot take permuted channels: take the native form')
-    return copy.deepcopy(layer)
+    return layer
 
 
 def mixes_channels(layer: nn.Module) -> bool:
@@ -180,7 +183,8 @@ def _take(x: Tensor, order: Order, dim: int = 0) -> Tensor:
 
 def _with_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """Copy a layer with other tensors, and the attributes that tell their sizes."""
-    copied = copy.deepcopy(layer)
+    # The old tensors, which are replaced, stay out of the copy.
+    copied = copy.deepcopy(layer, {id(tensor): None for tensor in layer.parameters()})
     copied.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
     copied.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     if isinstance(layer, nn.Linear):

@@ -45,3 +45,10 @@ def ratio(above: np.ndarray, below: np.ndarray) -> dict[str, float]:
     picks = np.random.default_rng(0).integers(0, len(ratios), (1000, len(ratios)))
     low, high = np.quantile(np.median(ratios[picks], 1), (0.025, 0.975))
     return dict(median=float(np.median(ratios)), low=float(low), high=float(high))
+
+
+def fastest(times: Mapping[str, np.ndarray]) -> str:
+    """Name the run that is usually the fastest within a round."""
+    rounds = np.stack(list(times.values()))
+    relative = np.median(rounds / rounds.mean(0), 1)
+    return list(times)[int(relative.argmin())]

@@ -31,6 +31,12 @@ class Drawn(NamedTuple):
         return self.text
 
 
+# Units of stages 0 to 3; eight are those of the published networks' Stage3.
+unit_counts = st.tuples(
+    st.integers(0, 2), st.integers(1, 3), st.sampled_from((1, 2, 3, 8)), st.integers(1, 2)
+)
+
+
 def even(low: int, high: int):
     return st.integers(low // 2, high // 2).map(lambda half: 2 * half)
 
@@ -40,14 +46,14 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
     """Draw a ShuffleNetV2: widths, units, layout, blocks, outputs and weights."""
     layout = draw(st.sampled_from(('megvii', 'torchvision')))
     stem = tuple(draw(st.lists(even(2, 14), min_size=1, max_size=2)))
-    units = (draw(st.integers(0, 2)), *(draw(st.integers(1, 7)) for _ in range(3)))
+    units = draw(unit_counts)
     residual = draw(st.booleans())
     channels, width = [], stem[-1]
     for count in units:
         if count > 0:
             # Halves are split in two; in layout megvii the projection keeps the input's channels.
             least = max(width // 4 + 1, 1) if layout == 'megvii' else 1
-            width = 4 * draw(st.integers(least, least + 8))
+            width = 4 * draw(st.integers(least, least + 5))
         channels.append(width)
     channels.append(draw(st.integers(1, 40)))
     if out_indices is None:
@@ -71,7 +77,7 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
 def shufflenet_v1s(draw, out_indices=None) -> Drawn:
     """Draw a ShuffleNetV1: widths, units, groups, shuffle, outputs and weights."""
     groups = draw(st.sampled_from((1, 2, 3, 4, 8)))
-    units = (draw(st.integers(0, 2)), *(draw(st.integers(1, 3)) for _ in range(3)))
+    units = draw(unit_counts)
     # Grouped convolutions read and make every stage's output but the first unit's input.
     width = stem = groups * draw(st.integers(1, 4))
     channels = []

@@ -35,13 +35,13 @@ def assert_same(plain: nn.Module, *rewrites) -> None:
     """Compare in both precisions with rewritten copies, on images whose sides are odd."""
     for dtype, bound in ((torch.double, 1e-12), (torch.float, 1e-5)):
         generator = torch.Generator().manual_seed(0)
-        images = torch.randn(2, 3, 45, 34, dtype=dtype, generator=generator)
+        images = torch.randn(1, 3, 37, 34, dtype=dtype, generator=generator)
         expected = plain.to(dtype).eval()(images)
         for rewrite in rewrites:
             assert worst(expected, rewrite(plain)(images)) < bound
 
 
-@examples(40)
+@examples(25)
 @given(drawn=networks, align=aligns)
 def test_a_backbone_of_any_size_computes_the_same(drawn, align):
     assert_same(drawn.network, lambda net: shuffle_free(net, align=align), with_gather)
@@ -82,7 +82,7 @@ HEADS = (
 )
 
 
-@examples(15)
+@examples(12)
 @given(data=st.data(), align=aligns, head=st.sampled_from(HEADS))
 def test_a_classifier_gives_the_same_scores(data, align, head):
     family = data.draw(st.sampled_from((shufflenet_v2s, shufflenet_v1s)))
@@ -115,7 +115,7 @@ class Pair(nn.Module):
         return self.neck(self.backbone(x))
 
 
-@examples(12)
+@examples(8)
 @given(data=st.data(), align=aligns)
 def test_an_fpn_gives_the_same_maps(data, align):
     family = data.draw(st.sampled_from((shufflenet_v2s, shufflenet_v1s)))
@@ -310,8 +310,8 @@ def test_the_bound_has_the_convolutions_and_no_routing(network, align):
         expected, found = plain(images), bound(images)
     assert [x.shape for x in found] == [x.shape for x in expected]
     assert worst(expected[1:], found[1:]) > 1e-2
-    kinds, native = (channel_operations(net.float(), (1, 3, 64, 64)) for net in (bound, plain))
-    assert kinds['conv'] == native['conv']
+    kinds = channel_operations(bound.float(), (1, 3, 64, 64))
+    assert kinds['conv'] == sum(isinstance(part, nn.Conv2d) for part in plain.modules())
     assert not kinds.keys() & {'index_select', 'split', 'stack', 'view', 'unflatten', 'transpose'}
     assert kinds['cat'] == 3
     if align == 1:
