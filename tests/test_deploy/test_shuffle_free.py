@@ -232,6 +232,19 @@ def test_a_c4_detector_with_an_unknown_box_head_gets_the_plain_order(c4):
     assert worst(heads(c4, images), heads(shuffle_free(c4), images)) < 1e-12
 
 
+def test_a_mask_head_gets_the_plain_order(c4):
+    c4.roi_head.mask_head = nn.Identity()
+    rewritten = shuffle_free(c4)
+    images = torch.randn(1, 3, 64, 64, dtype=torch.double)
+    rois = torch.tensor([[0, 3, 5, 50, 60]]).to(images)
+    with torch.no_grad():
+        expected, found = (
+            detector.roi_head._bbox_forward(detector.extract_feat(images), rois)['bbox_feats']
+            for detector in (c4, rewritten)
+        )
+    assert worst(expected, found) < 1e-12
+
+
 V2 = {'conv', 'relu', 'max_pool2d', 'cat', 'split'}
 V1 = {'conv', 'relu', 'max_pool2d', 'avg_pool2d', 'cat', 'add', 'index_select'}
 ALIASES = {'_convolution': 'conv', 'relu_': 'relu', 'split_with_sizes': 'split'}
@@ -331,6 +344,8 @@ def test_filling_makes_sizes_multiples():
     assert convs[0].out_channels == 32
     inner = [conv for conv in convs if conv.groups > 1 and conv.stride == (1, 1)]
     assert {conv.groups for conv in inner} == {64, 128, 240}
+    # What is read of earlier branches is filled too; a stage's output is not.
+    assert {conv.in_channels for conv in convs[1:]} == {32, 64, 116, 128, 232, 240}
 
 
 def test_the_original_is_not_changed():
