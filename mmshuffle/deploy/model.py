@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmshuffle.classification.config_check import is_classifier_config
@@ -77,11 +78,14 @@ def _fill_at_random(model: nn.Module) -> None:
     """Draw initial weights, the same each time, and scale them as :func:`build_model` says."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        logging.disable(logging.INFO)  # mmengine tells of every parameter
+        # mmengine tells of every parameter. Its loggers remember what logging.disable allows.
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel(logging.WARNING)
         try:
             model.init_weights()
         finally:
-            logging.disable(logging.NOTSET)
+            logger.setLevel(level)
         images = torch.randn(2, 3, 128, 128)
     # Past the backbone's own `train`, which leaves frozen stages in evaluation mode.
     nn.Module.train(model.backbone)

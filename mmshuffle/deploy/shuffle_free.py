@@ -34,8 +34,7 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
     group to others: no order of their weights can absorb that. It is moved behind the depthwise
     convolution, with which it commutes (weights permuted), because there a unit of stride 2 has a
     quarter of the positions, and is one gather along the channels, in four dimensions. A
-    concatenation of the g^2 slices was slower in ONNX Runtime and in ncnn, as were convolutions
-    that are split by group.
+    concatenation of g^2 slices was slower in ONNX Runtime and in ncnn.
 
     Runtimes work on blocks of channels and fall back to slower code where a number of channels is
     no multiple of a block. With ``align`` the stem's output and what is between the convolutions of

@@ -47,7 +47,8 @@ class Cut(nn.Module):
     """Cuts a source into what its readers take.
 
     One split, which runtimes have as one operation with several outputs, instead of a slice for
-    each reader.
+    each reader. A last convolution for each reader, which would leave nothing to be cut, was slower
+    in ONNX Runtime and in ncnn.
 
     Args:
         plan: Plan of the stage.
@@ -67,17 +68,17 @@ class Cut(nn.Module):
         ]
         self.readers = [reader for reader, _ in pieces]
         self.sizes = [len(places) for _, places in pieces]
-        self.is_split = is_slice([place for _, places in pieces for place in places])
-        for i, (_, places) in enumerate(pieces):
-            self.register_buffer(f'places{i}', torch.tensor(places), persistent=False)
+        self.gathers = nn.ModuleList()
+        if not is_slice([place for _, places in pieces for place in places]):
+            self.gathers.extend(Gather(places) for _, places in pieces)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (N, C, H, W) to one tensor a reader."""
         if len(self.sizes) == 1:
             return [x]
-        if self.is_split:
-            return list(torch.split(x, self.sizes, 1))
-        return [x.index_select(1, getattr(self, f'places{i}')) for i in range(len(self.sizes))]
+        if self.gathers:
+            return [gather(x) for gather in self.gathers]
+        return list(torch.split(x, self.sizes, 1))
 
 
 class GatheredStage(nn.Module):

@@ -359,6 +359,14 @@ def test_the_original_is_not_changed():
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 
+def test_a_network_with_another_forward_keeps_it():
+    class Scaled(ShuffleNetV2):
+        def forward(self, x):
+            return super().forward(x / 255)
+
+    assert_same(randomise(Scaled(0.5, 'torchvision')), shuffle_free, with_gather)
+
+
 def test_single_stages_and_units_can_be_rewritten():
     images = torch.randn(1, 24, 16, 16, dtype=torch.double)
     for plain in (
