@@ -15,6 +15,8 @@ from mmshuffle.errors import UserError
 from .rewire import flat_layers, mixes_channels, restore, rewire_chain
 from .routing import Order, natural
 
+ROUTING = (ShuffleStage, ShuffleUnit)
+
 
 @dataclass(frozen=True)
 class Form:
@@ -106,9 +108,6 @@ def rewrite_stage(stage: nn.Module, inputs: Order, form: Form) -> tuple[nn.Seque
             rewritten += rewire_chain(layers, order, wanted, form.align)
             order = wanted
     return nn.Sequential(*rewritten), order
-
-
-ROUTING = (ShuffleStage, ShuffleUnit)
 
 
 def rewrite(module: nn.Module, form: Form) -> nn.Module:

@@ -38,9 +38,9 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
 
     Runtimes work on blocks of channels and fall back to slower code where a number of channels is
     no multiple of a block. With ``align`` the stem's output and what is between the convolutions of
-    V2's units is filled with channels that are zero. The network then does more multiply-adds and
-    is faster all the same where that helps: in ONNX Runtime on x86 (blocks of 8 with AVX2, 16 with
-    AVX-512; it has no blocks on ARM), and in ncnn at width 1 (4).
+    V2's units is filled with channels that are zero: more multiply-adds, and faster all the same
+    where blocks matter. On x86 with AVX-512 the fastest was 16 for ONNX Runtime, 4 for ncnn at
+    width 1, and 1 for PyTorch; another processor has other blocks, so measure there.
 
     Args:
         module: ShuffleNetV1 or ShuffleNetV2, or what contains one, such as an image classifier, a

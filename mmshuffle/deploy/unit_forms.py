@@ -9,8 +9,6 @@ from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from .rewire import Gather, flat_layers, reorder, restore, rewire
 from .routing import Order, natural, places
 
-SHUFFLES = ('behind', 'before', 'none')
-
 
 class GatheredUnit(nn.Module):
     """A unit whose shuffle is one gather along the channels.

@@ -1,5 +1,6 @@
 """What the tests of rewritten networks share."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -33,3 +34,26 @@ def worst(expected: Tensor | Sequence[Tensor], found: Tensor | Sequence[Tensor])
     pairs = [(a.double(), b.double()) for a, b in zip(expected, found, strict=True)]
     # An output that is all zero, as behind a ReLU, must be met exactly.
     return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-300)) for a, b in pairs)
+
+
+@torch.no_grad()
+def assert_same(plain: nn.Module, *rewrites) -> None:
+    """Compare in both precisions with rewritten copies, on images whose sides are odd."""
+    for dtype, bound in ((torch.double, 1e-12), (torch.float, 1e-5)):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(1, 3, 37, 34, dtype=dtype, generator=generator)
+        expected = plain.to(dtype).eval()(images)
+        for rewrite in rewrites:
+            assert worst(expected, rewrite(plain)(images)) < bound
+
+
+ALIASES = {'_convolution': 'conv', 'relu_': 'relu', 'split_with_sizes': 'split'}
+
+
+def channel_operations(module: nn.Module, shape: tuple[int, ...]) -> Counter:
+    """Count the traced operations of a module on tensors."""
+    dtype = next(module.parameters()).dtype
+    traced = torch.jit.trace(module.eval(), torch.rand(shape, dtype=dtype), check_trace=False)
+    kinds = [node.kind() for node in traced.inlined_graph.nodes() if 'aten::' in node.kind()]
+    names = [kind.split('::')[1] for kind in kinds]
+    return Counter(ALIASES.get(name, name) for name in names)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -110,3 +111,9 @@ def indices(last: int):
 
 
 networks = st.one_of(shufflenet_v2s(), shufflenet_v1s())
+aligns = st.sampled_from((1, 2, 4, 8))
+
+
+def examples(count: int) -> settings:
+    """Run a property on ``count`` drawn networks, the same ones each time."""
+    return settings(max_examples=count, deadline=None, derandomize=True, database=None)
