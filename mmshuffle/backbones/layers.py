@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from mmcv.cnn import build_activation_layer
+from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,6 +61,41 @@ def build_activation(act_cfg: dict) -> nn.Module:
     if hasattr(act, 'inplace') and 'inplace' not in act_cfg:
         act.inplace = True
     return act
+
+
+def stem(channels: int, layer_cfg: dict) -> list[nn.Module]:
+    """Conv1 and MaxPool, which the ShuffleNets and their rivals begin with: to stride 4."""
+    return [
+        ConvModule(3, channels, 3, stride=2, padding=1, **layer_cfg),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    ]
+
+
+def stack_units(
+    unit: Callable[..., nn.Module], in_channels: int, out_channels: int, count: int, **kwargs: Any
+) -> nn.Sequential:
+    """Build a stage of units, the first of which changes the channels and has stride 2.
+
+    Args:
+        unit: Makes a unit of input channels, output channels, ``stride`` and ``kwargs``.
+        in_channels: Input channels of the stage.
+        out_channels: Output channels.
+        count: Number of units.
+        **kwargs: What is the same for all units.
+    """
+    first = unit(in_channels, out_channels, stride=2, **kwargs)
+    others = (unit(out_channels, out_channels, stride=1, **kwargs) for _ in range(count - 1))
+    return nn.Sequential(first, *others)
+
+
+def projection_shortcut(
+    in_channels: int, out_channels: int, stride: int, layer_cfg: dict
+) -> nn.Module:
+    """Shortcut of a residual unit: the input itself, or with stride 2 its 1x1 convolution."""
+    if stride == 1:
+        return nn.Identity()
+    linear_cfg = {**layer_cfg, 'act_cfg': None}
+    return ConvModule(in_channels, out_channels, 1, stride=2, **linear_cfg)
 
 
 class SqueezeExcite(nn.Module):

@@ -19,6 +19,7 @@ from .layers import (
     check_se_ratio,
     init_normal_fan_in,
     run_unit,
+    stem,
 )
 
 # Table 1: output channels of Stage2 at width 1; Stage3 and Stage4 double them.
@@ -123,9 +124,9 @@ class ShuffleNetV1(BaseBackbone):
     def _find_layout(self) -> Layout:
         sizes = (self.groups, self.widen_factor)
         if self.arch == 'mobile':
-            stem = STEM_CHANNELS_OF_GROUPS.get(sizes, STEM_CHANNELS[self.widen_factor])
+            width = STEM_CHANNELS_OF_GROUPS.get(sizes, STEM_CHANNELS[self.widen_factor])
             stage2 = int(STAGE2_CHANNELS[self.groups] * self.widen_factor)
-            return Layout(stem, (stem, stage2, 2 * stage2, 4 * stage2))
+            return Layout(width, (width, stage2, 2 * stage2, 4 * stage2))
         its_sizes, layout = ARCHS[self.arch]
         if sizes != its_sizes:
             raise ValueError(
@@ -135,12 +136,11 @@ class ShuffleNetV1(BaseBackbone):
         return layout
 
     def _make_stage(self, index: int) -> nn.Module:
-        stem, channels, units, bottleneck = self._layout
+        stem_channels, channels, units, bottleneck = self._layout
         layers: list[nn.Module] = []
-        in_channels = stem if index == 0 else channels[index - 1]
+        in_channels = stem_channels if index == 0 else channels[index - 1]
         if index == 0:
-            layers.append(ConvModule(3, stem, 3, stride=2, padding=1, **self.layer_cfg))
-            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+            layers += stem(stem_channels, self.layer_cfg)
         for i in range(units[index]):
             # The first unit's input has too few channels to be grouped (section 3.3).
             first_of_all = i == 0 and sum(units[:index]) == 0

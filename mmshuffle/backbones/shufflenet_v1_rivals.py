@@ -14,7 +14,14 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import build_activation, init_he_normal, run_unit
+from .layers import (
+    build_activation,
+    init_he_normal,
+    projection_shortcut,
+    run_unit,
+    stack_units,
+    stem,
+)
 
 # Channels of Conv1, Stage2, Stage3 and Stage4 by unit and cost (millions of multiply-adds). Printed
 # are Stage4's at 38 M (section 4.2); the others are chosen, as near to doubling from stage to stage
@@ -72,22 +79,14 @@ class ShuffleNetV1Rival(BaseBackbone):
     def _make_stage(self, index: int) -> nn.Module:
         out_channels = self._channels[index]
         if index == 0:
-            return nn.Sequential(
-                ConvModule(3, out_channels, 3, stride=2, padding=1, **self.layer_cfg),
-                nn.MaxPool2d(3, stride=2, padding=1),
-            )
-        in_channels = self._channels[index - 1]
-        return nn.Sequential(
-            *(
-                UNITS[self.unit](
-                    in_channels if i == 0 else out_channels,
-                    out_channels,
-                    stride=2 if i == 0 else 1,
-                    with_cp=self.with_cp,
-                    layer_cfg=self.layer_cfg,
-                )
-                for i in range(STAGE_UNITS[index - 1])
-            )
+            return nn.Sequential(*stem(out_channels, self.layer_cfg))
+        return stack_units(
+            UNITS[self.unit],
+            self._channels[index - 1],
+            out_channels,
+            STAGE_UNITS[index - 1],
+            with_cp=self.with_cp,
+            layer_cfg=self.layer_cfg,
         )
 
     def reset_parameters(self) -> None:
@@ -156,11 +155,7 @@ class Bottleneck(nn.Module):
         self.reduce = ConvModule(in_channels, middle, 1, **layer_cfg)
         self.conv = ConvModule(middle, middle, 3, stride, padding=1, groups=groups, **layer_cfg)
         self.expand = ConvModule(middle, out_channels, 1, **linear_cfg)
-        self.shortcut = (
-            ConvModule(in_channels, out_channels, 1, stride=2, **linear_cfg)
-            if stride == 2
-            else nn.Identity()
-        )
+        self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
 
     def forward(self, x: Tensor) -> Tensor:

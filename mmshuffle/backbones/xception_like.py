@@ -12,7 +12,14 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone, check_choice
-from .layers import build_activation, init_he_normal, run_unit
+from .layers import (
+    build_activation,
+    init_he_normal,
+    projection_shortcut,
+    run_unit,
+    stack_units,
+    stem,
+)
 
 # Output channels of stages 0 to 3; the first is the stem's.
 STAGE_CHANNELS = {
@@ -69,22 +76,14 @@ class XceptionLike(BaseBackbone):
     def _make_stage(self, index: int) -> nn.Module:
         out_channels = self._channels[index]
         if index == 0:
-            return nn.Sequential(
-                ConvModule(3, out_channels, 3, stride=2, padding=1, **self.layer_cfg),
-                nn.MaxPool2d(3, stride=2, padding=1),
-            )
-        in_channels = self._channels[index - 1]
-        return nn.Sequential(
-            *(
-                XceptionUnit(
-                    in_channels if i == 0 else out_channels,
-                    out_channels,
-                    stride=2 if i == 0 else 1,
-                    with_cp=self.with_cp,
-                    layer_cfg=self.layer_cfg,
-                )
-                for i in range(STAGE_UNITS[index - 1])
-            )
+            return nn.Sequential(*stem(out_channels, self.layer_cfg))
+        return stack_units(
+            XceptionUnit,
+            self._channels[index - 1],
+            out_channels,
+            STAGE_UNITS[index - 1],
+            with_cp=self.with_cp,
+            layer_cfg=self.layer_cfg,
         )
 
     def reset_parameters(self) -> None:
@@ -115,11 +114,7 @@ class XceptionUnit(nn.Module):
             separable(middle, middle, 1, layer_cfg),
             separable(middle, out_channels, 1, linear_cfg),
         )
-        self.shortcut = (
-            ConvModule(in_channels, out_channels, 1, stride=2, **linear_cfg)
-            if stride == 2
-            else nn.Identity()
-        )
+        self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
 
     def forward(self, x: Tensor) -> Tensor:
