@@ -7,12 +7,12 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, build_failure
 
-from .families import Family, hints, recognise
-from .loader import LoadReport, describe, load_state
-from .reader import read_tensors
-from .settings import check_settings, read_settings
+from .families import Family, recognise
+from .loader import LoadReport, describe, load_tensors
+from .reader import read_weights
+from .settings import noted_settings
 from .zoo import RELU6, find_entry
 
 Network = dict[str, Any]
@@ -80,7 +80,8 @@ def convert_file(
     Raises:
         UserError: The file cannot be read, its network cannot be told, or they do not fit.
     """
-    tensors = read_tensors(source)
+    tensors, meta = read_weights(source)
+    note = noted_settings(meta)
     if network is not None:
         candidates = [dict(network)]
     else:
@@ -89,7 +90,7 @@ def convert_file(
     for candidate in candidates:
         for config in _with_conv5(candidate):
             module = _build(config)
-            report = _load(module, tensors, str(source), prefix)
+            report = load_tensors(module, tensors, str(source), prefix, note)
             if report.fits:
                 return module, config, report
             if nearest is None or len(report.matched) > len(nearest[1].matched):
@@ -137,20 +138,6 @@ def _build(config: Network) -> nn.Module:
     try:
         return MODELS.build({'_scope_': 'mmdet', **config})
     except (ValueError, TypeError, KeyError) as error:
-        # mmengine puts the class and its file in front.
-        reason = (str(error).strip('\'" \n').splitlines() or [''])[-1]
-        raise UserError(f'network {config.get("type")} cannot be built: {reason}') from None
-
-
-def _load(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str, prefix: str | None
-) -> LoadReport:
-    family, state = recognise(module, dict(tensors), prefix)
-    if family is None:
-        check_settings(module, read_settings(source))
-    name = 'own names' if family is None else family.name
-    report = load_state(module, state, source, name)
-    if family is not None:
-        report.normalisation = family.normalisation
-        report.hints = list(hints(module, family))
-    return report
+        raise UserError(
+            f'network {config.get("type")} cannot be built: {build_failure(error)}'
+        ) from None

@@ -1,7 +1,7 @@
 """Loading pretrained weights into a backbone: strictly, and with a report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError
 
 from .families import Normalisation, hints, recognise
-from .reader import read_tensors
-from .settings import check_settings, read_settings
+from .reader import read_weights
+from .settings import check_settings, noted_settings
 
 # BatchNorm counts its batches, which matters only without momentum, and converters lack the count.
 COUNTER = 'num_batches_tracked'
@@ -103,6 +103,40 @@ def load_state(
     return report
 
 
+def load_tensors(
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    source: str,
+    prefix: str | None = None,
+    note: Mapping[str, str] | None = None,
+    allow_missing: Sequence[str] = (),
+) -> LoadReport:
+    """Recognise the family of tensors, convert them, and load them as :func:`load_state` does.
+
+    Args:
+        module: Network to fill.
+        tensors: Tensors by published names, or by those of ``module``.
+        source: Where they come from, for the report.
+        prefix: See :func:`load_pretrained`.
+        note: Settings that a checkpoint of this project's training notes.
+        allow_missing: See :func:`load_pretrained`.
+
+    Raises:
+        UserError: There is nothing below the prefix, or the network was built in a way that the
+            weights cannot fit.
+    """
+    family, state = recognise(module, tensors, prefix)
+    if not state:
+        raise UserError(f'{source} has no tensors below prefix={prefix!r}; mend the prefix')
+    if family is None:
+        check_settings(module, note or {})
+        return load_state(module, state, source, 'own names', allow_missing)
+    report = load_state(module, state, source, family.name, allow_missing)
+    report.normalisation = family.normalisation
+    report.hints = list(hints(module, family))
+    return report
+
+
 def load_pretrained(
     module: nn.Module,
     checkpoint: str,
@@ -127,21 +161,15 @@ def load_pretrained(
         UserError: The file cannot be read, something that ``module`` needs is missing or of another
             shape, or nothing of it is there; ``module`` is then unchanged.
     """
-    family, state = recognise(module, read_tensors(checkpoint), prefix)
-    if not state:
-        raise UserError(f'{checkpoint} has no tensors below prefix={prefix!r}; mend the prefix')
-    name = 'own names' if family is None else family.name
-    if family is None and prefix in (None, 'backbone', 'backbone.'):
-        check_settings(module, read_settings(checkpoint))
-    report = load_state(module, state, checkpoint, name, allow_missing)
+    tensors, meta = read_weights(checkpoint)
+    # What is noted is of the model's own backbone, and not of another part.
+    note = noted_settings(meta) if prefix in (None, 'backbone', 'backbone.') else {}
+    report = load_tensors(module, tensors, checkpoint, prefix, note, allow_missing)
     if not report.fits:
         raise UserError(
             f'weights do not fit {describe(module)}: {report}; give a checkpoint of this network '
             'and width, or name the exceptions in allow_missing'
         )
-    if family is not None:
-        report.normalisation = family.normalisation
-        report.hints = list(hints(module, family))
     level = logging.WARNING if report.hints else logging.INFO
     print_log(f'loaded {report}', logger='current', level=level)
     return report

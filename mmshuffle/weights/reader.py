@@ -51,7 +51,12 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
-    """Read every tensor of a weight file by name.
+    """Read every tensor of a weight file by name; see :func:`read_weights`."""
+    return read_weights(source)[0]
+
+
+def read_weights(source: str | Path) -> tuple[dict[str, Tensor], Any]:
+    """Read every tensor of a weight file by name, and what a training checkpoint notes beside them.
 
     A state dict inside ``state_dict`` or ``model`` is unwrapped, and the prefix ``module.`` of
     data-parallel training is dropped.
@@ -61,7 +66,8 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
             ``.npz`` file.
 
     Returns:
-        Tensors on the CPU by name.
+        Tensors on the CPU by name, and the ``meta`` of a training checkpoint; None where there is
+        none.
 
     Raises:
         UserError: The file is missing, damaged, of another format, or has no tensors.
@@ -69,19 +75,20 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
     path = local_path(source)
     if path.suffix == '.safetensors':
         try:
-            return load_file(path)
+            return load_file(path), None
         except SafetensorError as error:
             raise UserError(f'{path} is damaged and cannot be read: {error}') from None
     if path.suffix == '.npz':
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, None
         except Exception as error:  # from damaged bytes zipfile and zlib raise many kinds
             reason = _first_line(error)
             raise UserError(f'{path} is damaged or holds more than arrays: {reason}') from None
     if path.suffix not in FORMATS:
         raise UserError(f'{path}: unknown weight format; give one of {", ".join(FORMATS)}')
     content = read_checkpoint(path)
+    meta = content.get('meta') if isinstance(content, Mapping) else None
     for key in ('state_dict', 'model'):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -94,7 +101,7 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
         }
     if not tensors:
         raise UserError(f'{path} has no tensors in it; give a file with a state_dict')
-    return tensors
+    return tensors, meta
 
 
 def local_path(source: str | Path) -> Path:

@@ -5,12 +5,10 @@ the weights of the other without a word.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import nn
 
 from .mmpretrain_shufflenet_v1 import check_shuffle
-from .reader import local_path, read_checkpoint
 from .torchvision_shufflenet_v2 import check_layout
 
 # The key of the note in a checkpoint's ``meta``.
@@ -23,18 +21,6 @@ def settings_of(model: nn.Module) -> dict[str, str]:
     backbone = getattr(model, 'backbone', model)
     found = {name: getattr(backbone, name, None) for name in CHECKS}
     return {name: value for name, value in found.items() if isinstance(value, str)}
-
-
-def read_settings(source: str | Path) -> Mapping[str, str]:
-    """The note of a checkpoint, empty where it has none.
-
-    Args:
-        source: As for :func:`mmshuffle.weights.read_checkpoint`.
-    """
-    if local_path(source).suffix not in ('.pth', '.pt'):
-        return {}
-    content = read_checkpoint(source)
-    return noted_settings(content.get('meta')) if isinstance(content, Mapping) else {}
 
 
 def noted_settings(meta: object) -> Mapping[str, str]:
