@@ -6,7 +6,7 @@ from pathlib import Path
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
 
-from .listing import list_annotated, list_class_folders, read_lines
+from .listing import find_class_folders, list_annotated, list_class_folders, read_lines
 
 
 @DATASETS.register_module()
@@ -54,13 +54,26 @@ class ImageFolder(BaseDataset):
         self.data_prefix = dict(img_path=str(root / self.data_prefix['img_path']))
         self.ann_file = str(root / self.ann_file) if self.ann_file else ''
 
-    def load_data_list(self) -> list[dict]:
-        """List ``img_path`` and ``gt_label`` of every image."""
+    def find_classes(self) -> tuple[tuple[str, ...] | None, set[int]]:
+        """Names of the classes, None where only indices are known, and the labels that occur.
+
+        Images in class folders are not listed for that, which for ImageNet can take minutes.
+        """
+        if self.ann_file:
+            classes, labelled = self._list()
+            return classes, {label for _, label in labelled}
+        classes = find_class_folders(Path(self.data_prefix['img_path']), self._given_classes)
+        return classes, set(range(len(classes)))
+
+    def _list(self) -> tuple[tuple[str, ...] | None, list[tuple[str, int]]]:
         folder = Path(self.data_prefix['img_path'])
         if self.ann_file:
-            classes, labelled = list_annotated(folder, Path(self.ann_file), self._given_classes)
-        else:
-            classes, labelled = list_class_folders(folder, self._given_classes)
+            return list_annotated(folder, Path(self.ann_file), self._given_classes)
+        return list_class_folders(folder, self._given_classes)
+
+    def load_data_list(self) -> list[dict]:
+        """List ``img_path`` and ``gt_label`` of every image."""
+        classes, labelled = self._list()
         if classes is not None:
             self._metainfo['classes'] = classes
         return [dict(img_path=path, gt_label=label) for path, label in labelled]

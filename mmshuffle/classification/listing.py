@@ -17,17 +17,17 @@ Classes = tuple[str, ...]
 Labelled = list[tuple[str, int]]
 
 
-def list_class_folders(
-    folder: Path, classes: Sequence[str] | None = None
-) -> tuple[Classes, Labelled]:
-    """List images that lie in a folder a class; what is hidden by a leading dot is passed over.
+def find_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Classes:
+    """Find the classes of images that lie in a folder a class.
+
+    What is hidden by a leading dot is passed over.
 
     Args:
         folder: Holds the folders.
         classes: Their names in the order of the labels; all folders, by name, where None.
 
     Returns:
-        The names of the classes, and path and label of each image.
+        The names of the classes.
 
     Raises:
         UserError: The folder is absent, has no class folders, or one of them has no images.
@@ -43,14 +43,28 @@ def list_class_folders(
             f'{folder} has no folder {", ".join(missing[:3])}; it has {", ".join(found[:3])}, ...: '
             'mend classes, or leave it out to take all folders'
         )
-    labelled: Labelled = []
-    for label, name in enumerate(names):
-        images = _images(folder / name)
-        if not images:
-            inner = any(entry.is_dir() for entry in os.scandir(folder / name))
-            hint = ' but folders: data_prefix is a level too high' if inner else ''
-            raise UserError(f'class folder {folder / name} has no images{hint}; mend the layout')
-        labelled += [(path, label) for path in images]
+    for name in names:
+        with os.scandir(folder / name) as entries:
+            if any(map(_is_image, entries)):  # the first is enough
+                continue
+        inner = any(entry.is_dir() for entry in os.scandir(folder / name))
+        hint = ' but folders: data_prefix is a level too high' if inner else ''
+        raise UserError(f'class folder {folder / name} has no images{hint}; mend the layout')
+    return names
+
+
+def list_class_folders(
+    folder: Path, classes: Sequence[str] | None = None
+) -> tuple[Classes, Labelled]:
+    """List images that lie in a folder a class; see :func:`find_class_folders`.
+
+    Returns:
+        The names of the classes, and path and label of each image.
+    """
+    names = find_class_folders(folder, classes)
+    labelled = [
+        (path, label) for label, name in enumerate(names) for path in _images(folder / name)
+    ]
     return names, labelled
 
 
@@ -162,11 +176,11 @@ def _devkit_classes(path: Path) -> dict[int, str]:
 
 def _images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(
-            e.path
-            for e in entries
-            if e.name.lower().endswith(EXTENSIONS) and not _is_hidden(e.name)
-        )
+        return sorted(entry.path for entry in entries if _is_image(entry))
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    return entry.name.lower().endswith(EXTENSIONS) and not _is_hidden(entry.name)
 
 
 def _is_hidden(name: str) -> bool:
