@@ -65,7 +65,7 @@ def copy(paths: tuple[Path, Path]) -> tuple[bool, int, int]:
     import numpy as np
 
     from mmshuffle.classification.restart import add_markers
-    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.engine.files import write
 
     source, target = paths
     data = source.read_bytes()
@@ -75,7 +75,7 @@ def copy(paths: tuple[Path, Path]) -> tuple[bool, int, int]:
         if before is None or not np.array_equal(before, after):
             marked = None
     copied = data if marked is None else marked
-    AtomicBackend().put(copied, target)
+    write(copied, target)
     return marked is not None, len(data), len(copied)
 
 

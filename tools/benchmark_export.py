@@ -8,7 +8,6 @@ else the machine does hits all of them. Needs an idle machine all the same.
 import argparse
 import functools
 import itertools
-import json
 import os
 import platform
 import tempfile
@@ -28,7 +27,7 @@ from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.deploy import FORMATS, export, remove_routing, shuffle_free, with_gather
 from mmshuffle.deploy.timing import Run, fastest, ratio, time_in_turns
 from mmshuffle.engine import cli
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.files import write_json
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError
 from mmshuffle.weights.torchvision_shufflenet_v2 import convert
@@ -279,7 +278,7 @@ def main() -> None:
     print(report(results, machine, args.layout))
     if args.json:
         content = dict(machine=machine, layout=args.layout, results=results)
-        AtomicBackend().put(json.dumps(content, indent=2).encode(), args.json)
+        write_json(content, args.json)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ as floats; the others normalise the whole batch, which in training the GPU does.
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import sys
@@ -315,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     import cv2
     import torch
 
-    from mmshuffle.engine.weight_files import write
+    from mmshuffle.engine.files import write_json
 
     busy = os.getloadavg()[0]
     if busy > 0.5:
@@ -337,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
             load=busy,
             pipelines=result,
         )
-        write(json.dumps(summary, indent=2).encode(), Path(args.json))
+        write_json(summary, args.json)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ it with nothing else running: two busy processes on two cores slow each other ma
 import argparse
 import contextlib
 import io
-import json
 import os
 import statistics
 import sys
@@ -222,7 +221,7 @@ def main() -> None:
     import torch
     from mmengine.logging import MMLogger
 
-    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.engine.files import write_json
     from mmshuffle.errors import UserError
 
     if args.device.startswith('cuda') and not torch.cuda.is_available():
@@ -254,7 +253,7 @@ def main() -> None:
         result['detector'] = measure(detector_steps(args), args)
         print(table('Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4', result['detector']))
     if args.out:
-        AtomicBackend().put(json.dumps(result, indent=2).encode(), args.out)
+        write_json(result, args.out)
 
 
 if __name__ == '__main__':

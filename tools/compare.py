@@ -18,7 +18,7 @@ from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Table, load_table, load_tables
-from mmshuffle.engine import cli, weight_files
+from mmshuffle.engine import cli, files
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -99,17 +99,17 @@ def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
 def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
     """Write a comparison as Markdown, CSV and plot; without matplotlib, the first two."""
     stem = table.name.replace('/', '_')
-    files = {'md': f'{text}\n'.encode(), 'csv': report.to_csv(table, rows).encode()}
+    contents = {'md': f'{text}\n'.encode(), 'csv': report.to_csv(table, rows).encode()}
     try:
-        files['png'] = plot.draw(table, rows)
+        contents['png'] = plot.draw(table, rows)
     except UserError as error:
         print(f'warning: {error}', file=sys.stderr)
-    for ending, content in files.items():
+    for ending, content in contents.items():
         if content is None:
             print(f'{table.name} has no accuracy to draw: no plot')
             continue
         path = folder / f'{stem}.{ending}'
-        weight_files.write(content, path)
+        files.write(content, path)
         print(f'written: {path}')
 
 

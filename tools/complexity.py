@@ -7,7 +7,6 @@ BatchNorm, activations and pooling are not counted.
 
 import argparse
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from mmshuffle.analysis import shipped
 from mmshuffle.analysis.complexity import CONVENTION, Cost
 from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
+from mmshuffle.classification.config_check import is_classifier_config
 from mmshuffle.engine import cli
+from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config
-from mmshuffle.engine.weight_files import write
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -113,7 +113,7 @@ def count(args: argparse.Namespace) -> ModelCost:
     if args.args:
         raise UserError('--args is for a registered backbone: use --cfg-options for a config')
     cfg = read_config(str(path), args.cfg_options)
-    if args.shape is None and cfg.get('model', {}).get('type') != 'ImageClassifier':
+    if args.shape is None and not is_classifier_config(cfg):
         raise UserError(f'{args.model}: give --shape H W, the size that a detector gets images in')
     return count_cfg(cfg, tuple(args.shape or DEFAULT_SHAPE), args.proposals)
 
@@ -151,7 +151,7 @@ def main() -> None:
     print(report(Path(args.model).stem if args.model.endswith('.py') else args.model, cost))
     if args.json:
         content = dict(model=args.model, **cost.as_dict())
-        write(json.dumps(content, indent=2).encode(), Path(args.json))
+        write_json(content, args.json)
 
 
 if __name__ == '__main__':

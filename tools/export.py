@@ -6,7 +6,6 @@ A file is kept only if its runtime computes what PyTorch computes.
 
 import argparse
 import functools
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -25,13 +24,13 @@ from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
 from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
   python tools/export.py configs/imagenet/shufflenet_v2/shufflenetv2-x1.0_300k_imagenet.py \\
-      work_dirs/shufflenetv2-x1.0_300k_imagenet/iter_300000.pth --format ncnn --shuffle free
+      work_dirs/shufflenetv2-x1.0_300k_imagenet/epoch_240.pth --format ncnn --shuffle free
   python tools/export.py configs/finetune/bccd.py work_dirs/bccd/epoch_12.pth \\
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
 """
@@ -244,7 +243,7 @@ def main() -> None:
         for name, figures in content['figures'].items():
             print(f'{name:12} ' + ', '.join(f'{k} {v:.4f}' for k, v in figures.items()))
     if args.json:
-        AtomicBackend().put(json.dumps(content, indent=2).encode(), args.json)
+        write_json(content, args.json)
 
 
 if __name__ == '__main__':

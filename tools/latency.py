@@ -138,15 +138,31 @@ def make_request(args: argparse.Namespace) -> Request:
     if args.profile or args.gate_only:
         given['what'] = 'profile' if args.profile else 'gate'
     before = read_request(read_record(Path(args.replay))['request']) if args.replay else None
-    base = before.protocol if before else MLPERF if args.mlperf else Protocol()
+    given['protocol'] = make_protocol(args, before)
+    return dataclasses.replace(before, **given) if before else Request(**given)
+
+
+def make_protocol(args: argparse.Namespace, before: Request | None) -> Protocol:
+    """How networks are timed: as before or by default, save what the command line says.
+
+    Raises:
+        UserError: A number has no meaning.
+    """
     chosen = {f.name: getattr(args, f.name) for f in dataclasses.fields(Protocol)}
     try:
-        given['protocol'] = dataclasses.replace(
-            base, **{key: value for key, value in chosen.items() if value is not None}
+        protocol = dataclasses.replace(
+            before.protocol if before else Protocol(),
+            **{key: value for key, value in chosen.items() if value is not None},
         )
     except ValueError as error:
         raise UserError(f'--{str(error).replace("_", "-")}') from None
-    return dataclasses.replace(before, **given) if before else Request(**given)
+    if not (args.mlperf or (before and before.mlperf)):
+        return protocol
+    return dataclasses.replace(
+        protocol,
+        loops=max(protocol.loops, MLPERF.loops),
+        seconds=max(protocol.seconds, MLPERF.seconds),
+    )
 
 
 def read_checkpoints(options: list[str], models: list[str]) -> dict[str, str]:
@@ -264,7 +280,7 @@ def show(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     record = read_record(args.file)
     report.check_reference({result['config'] for result in record['results']}, args.reference)
-    print(output.to_markdown(record, args.reference))
+    print(output.to_markdown(record, args.reference or record['request'].get('reference')))
 
 
 def main() -> None:

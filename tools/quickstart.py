@@ -184,17 +184,17 @@ def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: s
     """Write the curves and the pictures into the work dir."""
     from mmshuffle.data.coco_check import read_annotations
     from mmshuffle.detection import report
-    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.engine.files import write
 
-    folder, backend = Path(cfg.work_dir), AtomicBackend()
-    backend.put(report.plot_history(history, title), folder / 'curve.png')
+    folder = Path(cfg.work_dir)
+    write(report.plot_history(history, title), folder / 'curve.png')
     predictions = json.loads(predictions_of(cfg).read_text())
     truth = read_annotations(dataset.val_ann)
     # Those of an earlier run on other data.
     for old in (folder / 'pictures').glob('*.jpg'):
         old.unlink()
     for name, jpeg in report.draw_predictions(truth, predictions, dataset.val_images):
-        backend.put(jpeg, folder / 'pictures' / f'{name}.jpg')
+        write(jpeg, folder / 'pictures' / f'{name}.jpg')
 
 
 def main(args: argparse.Namespace) -> int:
@@ -210,7 +210,7 @@ def main(args: argparse.Namespace) -> int:
     fit_config(cfg, args, dataset)
 
     from mmshuffle.detection.report import figures, figures_per_class, table
-    from mmshuffle.engine.checkpoint import AtomicBackend
+    from mmshuffle.engine.files import write_json
 
     metrics, history, device = train(cfg)
     write_report(
@@ -246,8 +246,7 @@ def main(args: argparse.Namespace) -> int:
         'versions': {'python': platform.python_version(), **installed_versions()},
         'history': history,
     }
-    text = json.dumps(result, indent=2) + '\n'
-    AtomicBackend().put(text.encode(), work_dir / 'result.json')
+    write_json(result, work_dir / 'result.json')
     print(f'\n{table(overall, per_class)}\n')
     print(f'trained {cfg.train_cfg.max_epochs} epochs in {seconds["training"]:.0f} s on {device}')
     print(f'checkpoint  {checkpoint}')

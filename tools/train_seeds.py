@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mmshuffle.engine import cli
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 
@@ -63,7 +63,7 @@ def main() -> None:
         values[path].append(value)
     content = dict(metric=args.metric, seeds=seeds, values=values)
     target = Path(args.work_dir) / 'seeds.json'
-    AtomicBackend().put(json.dumps(content, indent=2).encode(), target)
+    write_json(content, target)
     print(table(values, args.metric))
     print(f'figures written to {target}')
 

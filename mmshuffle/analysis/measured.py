@@ -1,12 +1,12 @@
 """What runs of this project measured: the figures of tests, and latencies."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmshuffle.engine.files import read_json
 from mmshuffle.errors import UserError
 
 # tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
@@ -133,12 +133,7 @@ def _read_medians(path: Path) -> dict[tuple, dict[tuple[str, tuple[int, int]], f
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     """Read a JSON object that has ``keys``."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}') from None
-    except ValueError as error:
-        raise UserError(f'{path} is not JSON: {error}') from None
+    content = read_json(path)
     if not isinstance(content, dict) or any(key not in content for key in keys):
         raise UserError(f'{path} is another kind of file: it needs {", ".join(keys)}')
     return content

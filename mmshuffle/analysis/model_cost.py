@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmshuffle.engine.launch import read_config, register_config_imports
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, build_failure
 
 from .complexity import CONVENTION, Cost, count_layers
 from .shipped import metafiles_read_once
@@ -77,9 +76,9 @@ def build_on_meta(cfg: dict) -> nn.Module:
         with torch.device('meta'):
             model = MODELS.build(cfg)
     except (ValueError, TypeError, KeyError, AssertionError) as error:
-        # mmengine puts the class and the file of every enclosing module in front.
-        reason = re.sub(r'^(class `\w+` in [\w/.]+: )+', '', ' '.join(str(error.args[0]).split()))
-        raise UserError(f'model {cfg.get("type")} cannot be built: {reason}') from None
+        raise UserError(
+            f'model {cfg.get("type")} cannot be built: {build_failure(error)}'
+        ) from None
     model.eval()  # apart, because MMDetection's MobileNetV2 returns None
     return model
 

@@ -3,12 +3,11 @@
 One colour a family; hollow marks are published figures, filled ones measured.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmshuffle.errors import UserError
+from mmshuffle.canvas import new_figure, to_png
 
 from .comparison import Compared
 from .tables import Table
@@ -117,15 +116,7 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
     panels = [(label, points) for label, points in panels if points]
     if not panels:
         return None
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            'matplotlib is not installed, so there is no plot: pip install matplotlib'
-        ) from None
-    figure = Figure(figsize=(6.4 * len(panels) + 1.2, 5.2), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4 * len(panels) + 1.2, 5.2)
     figure.suptitle(f'{table.source}\n{table.title}', fontsize=10)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     styles = family_styles([row.row.family for row in rows])
@@ -135,9 +126,7 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
     of_coco = 'coco_map' in table.columns
     axes[0].set_ylabel('COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %')
     _add_legend(figure, [point for _, points in panels for point in points], styles)
-    stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=150)
-    return stream.getvalue()
+    return to_png(figure)
 
 
 def family_styles(families: Sequence[str]) -> dict[str, Style]:

@@ -12,7 +12,7 @@ from mmshuffle.detection.config_check import LOADERS, check_numbers
 from mmshuffle.detection.data_check import check_checkpoints, type_name
 from mmshuffle.detection.input_check import check_input
 from mmshuffle.detection.problem import Problem
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, build_failure
 
 
 def is_classifier_config(cfg: Config) -> bool:
@@ -50,7 +50,7 @@ def check_classifier_model(model: Mapping[str, Any]) -> Iterator[Problem]:
         network = MODELS.build({'_scope_': 'mmdet', **backbone})
         MODELS.build({'_scope_': 'mmdet', **model['head']})
     except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model', _reason(error))
+        yield Problem('model', build_failure(error))
         return
     if isinstance(network, BaseBackbone):
         channels = network.out_channels[-1]
@@ -67,7 +67,7 @@ def check_classifier_model(model: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
-    """Read each list of images and compare the classes with each other and with the head."""
+    """Find the classes of each data set and compare them with each other and with the head."""
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
@@ -81,12 +81,11 @@ def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
             continue
         checked.append(files)
         try:
-            built = DATASETS.build({'_scope_': 'mmdet', **files, 'serialize_data': False})
+            built = DATASETS.build({'_scope_': 'mmdet', **files, 'lazy_init': True})
+            classes, labels = built.find_classes()
         except (UserError, TypeError, KeyError, ValueError) as error:
-            yield Problem(where, _reason(error))
+            yield Problem(where, build_failure(error))
             continue
-        classes = built.metainfo.get('classes')
-        labels = {item['gt_label'] for item in built.data_list}
         highest = max(labels)
         if highest == number and 0 not in labels:
             yield Problem(
@@ -110,8 +109,3 @@ def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
                 'both data sets the same class folders, or classes',
             )
         known = known or (classes and (where, classes)) or None
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, without the class and its file, which mmengine puts in front, and quotes."""
-    return (str(error).strip('\'" \n').splitlines() or [''])[-1]

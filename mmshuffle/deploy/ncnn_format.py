@@ -1,7 +1,6 @@
 """ncnn, written by pnnx and run by ncnn's Python module."""
 
 import copy
-import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, last_line
 
 from .formats import Format, Network, Request
 from .ncnn_gather import lower_gathers
@@ -54,7 +53,7 @@ class NcnnFormat(Format):
             if done.returncode != 0 or not all(path.is_file() for path in written):
                 raise UserError(
                     f'pnnx cannot translate the network (exit code {done.returncode}): '
-                    f'{_last_line(done.stderr or done.stdout)}'
+                    f'{last_line(done.stderr or done.stdout)}'
                 )
             unknown = sorted({kind for kind in _layer_types(written[0]) if not kind.isalnum()})
             if unknown:
@@ -100,8 +99,3 @@ class NcnnFormat(Format):
 def _layer_types(param: Path) -> list[str]:
     """Types of the layers of a .param file, behind its magic number and its counts."""
     return [line.split()[0] for line in param.read_text().splitlines()[2:] if line.strip()]
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if re.search(r'\w', line)]
-    return lines[-1].strip() if lines else 'no message'

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
 from mmshuffle.backbones import BaseBackbone
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, last_line
 
 from .data_check import check_checkpoints, check_dataset, class_names, type_name
 from .input_check import check_input
@@ -88,7 +88,7 @@ def check_model(model: Mapping[str, Any], starts_trained: bool = False) -> Itera
     try:
         network = MODELS.build({'_scope_': 'mmdet', **backbone})
     except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model.backbone', _last_line(error))
+        yield Problem('model.backbone', last_line(str(error)))
         return
     if not starts_trained:
         yield from _check_untrained_norm(model['backbone'], network)
@@ -286,14 +286,10 @@ def _guarded(where: str, check: Any) -> list[Problem]:
     try:
         return check()
     except Exception as error:
-        message = f'not checked ({type(error).__name__}: {_last_line(error)})'
+        message = f'not checked ({type(error).__name__}: {last_line(str(error))})'
         return [Problem(where, message, fatal=False)]
 
 
 def _as_list(cfg: Any) -> list[Mapping[str, Any]]:
     entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
     return [entry for entry in entries if isinstance(entry, Mapping)]
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [''])[-1]

@@ -1,6 +1,5 @@
 """What a person wants to see after a training run: figures, curves and pictures with boxes."""
 
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+from mmshuffle.canvas import new_figure, to_png
 
 # Our names for the figures of MMDetection's CocoMetric, in the order of the table.
 FIGURES = {
@@ -55,13 +56,9 @@ def plot_history(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     Returns:
         A PNG file.
     """
-    # Not pyplot: it has a global state and may want a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    figure = new_figure(7, 6)
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7, 6), layout='constrained')
-    FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, sharex=True)
     figure.suptitle(title)
     upper.plot([r['epoch'] for r in history], [r['loss'] for r in history], 'o-', markersize=3)
@@ -79,9 +76,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     lower.legend(loc='best')
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=110)
-    return buffer.getvalue()
+    return to_png(figure, dpi=110)
 
 
 def draw_predictions(

@@ -46,7 +46,7 @@ class PlainCheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the backbone's settings, and make the checkpoint plain."""
-        settings = settings_of(_unwrapped(runner))
+        settings = settings_of(unwrapped_model(runner))
         if settings:
             checkpoint['meta'][NOTE] = settings
         dropped: list[str] = []
@@ -70,7 +70,7 @@ class PlainCheckpointHook(Hook):
                 '--cfg-options load_from=PATH'
             )
         meta = checkpoint.get('meta')
-        check_settings(_unwrapped(runner), noted_settings(meta))
+        check_settings(unwrapped_model(runner), noted_settings(meta))
         if isinstance(meta, dict):
             meta.pop('config', None)
         hub = checkpoint.get('message_hub')
@@ -83,13 +83,13 @@ class PlainCheckpointHook(Hook):
 
     @staticmethod
     def _convert(runner: Runner, checkpoint: dict) -> None:
-        family, state = recognise(_unwrapped(runner), checkpoint.get('state_dict', checkpoint))
+        family, state = recognise(unwrapped_model(runner), checkpoint.get('state_dict', checkpoint))
         if family is None:
             return
         checkpoint.clear()
         checkpoint['state_dict'] = state
         trained = f'{family.name}, trained on {family.normalisation}'
-        settings = list(hints(_unwrapped(runner), family))
+        settings = list(hints(unwrapped_model(runner), family))
         print_log(
             '; '.join([f'the checkpoint is of {trained}', *settings]),
             logger='current',
@@ -98,7 +98,7 @@ class PlainCheckpointHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, checkpoint: Mapping[str, Any], fine_tuning: bool) -> None:
-        model = _unwrapped(runner)
+        model = unwrapped_model(runner)
         state = checkpoint.get('state_dict', checkpoint)
         state = {str(name).removeprefix('module.'): value for name, value in state.items()}
         # Old checkpoints lack BatchNorm's counter, which only a BatchNorm without momentum uses.
@@ -200,10 +200,11 @@ class MemoryFormatHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Convert the model once, before training or testing."""
-        set_memory_format(_unwrapped(runner), self.memory_format)
+        set_memory_format(unwrapped_model(runner), self.memory_format)
 
 
-def _unwrapped(runner: Runner) -> nn.Module:
+def unwrapped_model(runner: Runner) -> nn.Module:
+    """The model of a runner, without the wrapper of a distributed run."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 

@@ -3,9 +3,7 @@
 import argparse
 import difflib
 import importlib
-import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +20,12 @@ from mmshuffle.classification.config_check import check_classifier, is_classifie
 from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
 from mmshuffle.detection.data_check import is_local
 from mmshuffle.detection.problem import Problem
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, build_failure
 from mmshuffle.weights import read_checkpoint
 
-from .checkpoint import AtomicBackend, find_resumable, read_tensors_only
+from .checkpoint import find_resumable, read_tensors_only
 from .cli import add_config_options
+from .files import write_json
 from .memory_format import FORMATS
 
 
@@ -206,8 +205,7 @@ def build_runner(cfg: Config) -> Runner:
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except ValueError as error:
-        # mmengine puts the class and the file of every enclosing module in front.
-        raise UserError(re.sub(r'^(class `\w+` in [\w/.]+: )+', '', str(error))) from None
+        raise UserError(build_failure(error)) from None
 
 
 def _prepare_gloo(cfg: Config) -> None:
@@ -317,6 +315,6 @@ def write_metrics(cfg: Config, args: argparse.Namespace, metrics: dict[str, floa
     path = Path(cfg.work_dir) / 'metrics.json'
     content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
     if is_main_process():
-        AtomicBackend().put(json.dumps(content, indent=2).encode(), path)
+        write_json(content, path)
         print(f'figures written to {path}')
     return path

@@ -8,12 +8,13 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 from tqdm import tqdm
+
+from .hooks import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -61,7 +62,7 @@ class PreciseBNHook(Hook):
     def _estimate_at_end(self, runner: Runner, is_end: bool) -> None:
         if not is_end:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         count = min(self.num_batches, len(runner.train_dataloader))
         print_log(f'estimating BatchNorm statistics over {count} batches', logger='current')
         with runner.optim_wrapper.optim_context(runner.model):  # in the precision of the training

@@ -18,7 +18,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from .checkpoint import AtomicBackend
+from .files import write_json
 
 BAR = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]'
 
@@ -254,8 +254,7 @@ class HistoryHook(Hook):
 
     def _write(self, runner: Runner) -> None:
         if is_main_process():
-            text = json.dumps(self.records, indent=1) + '\n'
-            AtomicBackend().put(text.encode(), Path(runner.work_dir) / self.name)
+            write_json(self.records, Path(runner.work_dir) / self.name)
 
 
 def _bar(title: str, total: int, initial: int = 0, leave: bool = True) -> tqdm | None:

@@ -13,7 +13,7 @@ from mmshuffle.errors import UserError
 from mmshuffle.weights import read_tensors
 from mmshuffle.weights.download import digest_in
 
-from .checkpoint import AtomicBackend
+from .files import write
 
 SUFFIXES = ('.safetensors', '.pth')
 
@@ -53,20 +53,6 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES or path.is_dir():
         raise UserError(f'{path}: give a file that ends in {" or ".join(SUFFIXES)}')
-
-
-def write(content: bytes, path: Path) -> None:
-    """Write bytes, whole or not at all.
-
-    Raises:
-        UserError: The disk cannot be written.
-    """
-    try:
-        AtomicBackend().put(content, path)
-    except OSError as error:
-        raise UserError(
-            f'cannot write {path}: {error.strerror or error}; make room or choose another place'
-        ) from None
 
 
 def publish(

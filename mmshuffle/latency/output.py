@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine import files
 from mmshuffle.errors import UserError
 
 from . import guideline_report, layers, plot, report
@@ -38,9 +38,10 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
 
 def write(record: Record, path: Path, reference: str | None = None) -> None:
     """Write all files and print the report."""
-    write_record(record, path)
     text = to_markdown(record, reference)
-    AtomicBackend().put(f'{text}\n'.encode(), path.with_suffix('.md'))
+    print(text)  # first: a disk that is full cannot take the figures away
+    write_record(record, path)
+    files.write(f'{text}\n'.encode(), path.with_suffix('.md'))
     written = [path, path.with_suffix('.md')]
     try:
         picture = plot.draw(record)
@@ -49,6 +50,5 @@ def write(record: Record, path: Path, reference: str | None = None) -> None:
         picture = None
     if picture is not None:
         written.append(path.with_suffix('.png'))
-        AtomicBackend().put(picture, written[-1])
-    print(text)
+        files.write(picture, written[-1])
     print('\nwritten: ' + ', '.join(map(str, written)))

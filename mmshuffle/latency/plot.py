@@ -1,10 +1,9 @@
 """Latency against image size, as a plot."""
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmshuffle.errors import UserError
+from mmshuffle.canvas import new_figure, to_png
 
 from .record import Record, summary_of
 from .report import by_setting, title
@@ -30,18 +29,10 @@ def draw(record: Record) -> bytes | None:
     sizes = {tuple(result['shape']) for result in record['results']}
     if record['target']['emulated'] or len(sizes) < 2:
         return None
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            'matplotlib is not installed, so there is no plot: pip install matplotlib'
-        ) from None
     panels: dict[str, list[dict]] = {}
     for entries in by_setting(record['results']):
         panels.setdefault(title(entries[0]).partition(', ')[2], []).extend(entries)
-    figure = Figure(figsize=(6.4 * len(panels), 4.8), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4 * len(panels), 4.8)
     device = (record['device'] or {}).get('soc') or record['target']['name']
     state = '' if record['complete'] else ' (incomplete)'
     figure.suptitle(f'{device}{state}', fontsize=10)
@@ -50,9 +41,7 @@ def draw(record: Record) -> bytes | None:
     ):
         _draw_panel(axis, entries)
         axis.set_title(name, fontsize=9)
-    stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=150)
-    return stream.getvalue()
+    return to_png(figure)
 
 
 def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:

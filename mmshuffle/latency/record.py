@@ -1,12 +1,11 @@
 """The file of a measurement: written, read, and its form."""
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
 import mmshuffle
-from mmshuffle.engine.checkpoint import AtomicBackend
+from mmshuffle.engine.files import read_json, write_json
 from mmshuffle.errors import UserError
 
 from . import layers
@@ -106,7 +105,7 @@ def summary_of(result: dict[str, Any]) -> Summary:
 
 def write_record(record: Record, path: Path) -> None:
     """Write the file whole, or not at all."""
-    AtomicBackend().put(f'{json.dumps(record, indent=1)}\n'.encode(), path)
+    write_json(record, path)
 
 
 def read_record(path: Path) -> Record:
@@ -115,12 +114,10 @@ def read_record(path: Path) -> Record:
     Raises:
         UserError: There is no such file, or it is of another kind or version.
     """
-    try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}') from None
-    except ValueError as error:
-        raise UserError(f'{path} is not JSON: {error}') from None
+    record = read_json(path)
     if not isinstance(record, dict) or record.get('schema') != VERSION:
         raise UserError(f'{path} is no file of tools/latency.py in the form {VERSION}')
+    missing = [key for key in read_json(SCHEMA)['required'] if key not in record]
+    if missing:
+        raise UserError(f'{path} is damaged: it has no {", ".join(missing)}; measure again')
     return record
