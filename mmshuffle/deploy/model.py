@@ -43,7 +43,12 @@ class Part:
     warning: str = ''
 
 
-def build_model(cfg: Config, checkpoint: str | None, part: str | None = None) -> nn.Module:
+def build_model(
+    cfg: Config,
+    checkpoint: str | None,
+    part: str | None = None,
+    fill: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
     """Build the model of a config and fill it.
 
     Args:
@@ -53,6 +58,7 @@ def build_model(cfg: Config, checkpoint: str | None, part: str | None = None) ->
             the size of trained ones: with initial weights alone they fade to nothing.
         part: One of :data:`PARTS`, the whole model where None; of a backbone, no more is needed of
             the checkpoint.
+        fill: Gives the model its random weights, in place of the way above.
 
     Raises:
         UserError: The config has no model, it cannot be built, or the weights do not fit.
@@ -68,7 +74,7 @@ def build_model(cfg: Config, checkpoint: str | None, part: str | None = None) ->
     if checkpoint is not None:
         load_pretrained(model.backbone if part == 'backbone' else model, checkpoint)
     else:
-        _fill_at_random(model)
+        (fill or _fill_at_random)(model)
     model.eval()
     return model
 
@@ -171,8 +177,8 @@ def cut(
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
         return _detector_part(model, rewrite(model), shape, words, picture)
-    plain, names = _part(model, part)
-    changed = rewrite(plain) if part == 'backbone' else _part(rewrite(model), part)[0]
+    plain, names = part_of(model, part)
+    changed = rewrite(plain) if part == 'backbone' else part_of(rewrite(model), part)[0]
     given = Normalise.of(model.data_preprocessor)
     chain = [given] if normalise and given is not None else []
     options = dict(output_names=names, reference=nn.Sequential(*chain, plain))
@@ -201,8 +207,16 @@ def _detector_part(
     return Part(graph, words, measure, options, warning)
 
 
-def _part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
-    """The part as a module of its own, and the names of its outputs."""
+def part_of(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
+    """The part as a module of its own, and the names of its outputs.
+
+    Args:
+        model: Classifier or detector.
+        part: ``'backbone'``, ``'neck'`` (with the backbone) or ``'classifier'``.
+
+    Raises:
+        UserError: The model has no such part.
+    """
     if part == 'backbone':
         return model.backbone, [f'stage{i}' for i in model.backbone.out_indices]
     if part == 'classifier':

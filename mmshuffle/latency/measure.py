@@ -154,8 +154,8 @@ def _run_session(
             with contextlib.closing(target.run(job.of(left))) as events:
                 for event in events:
                     take(recording, event, where)
-                    if event['event'] == 'times':
-                        shares[event['run']] = event['done']
+                    if event['event'] in ('times', job.what):
+                        shares[event['run']] = event.get('done', 1.0)
                         progress((before + sum(shares.values())) / total)
         before += len(cases)
         progress(before / total)
@@ -191,6 +191,8 @@ def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
     elif kind == 'failed':
         measured.failure = dict(stage=event['stage'], message=event['message'])
         measured.sessions.pop()
+        if event['stage'] == 'gate':
+            measured.sessions.clear()  # wrong once, it may have been wrong before
     elif kind == 'times':
         measured.sessions[-1] += event['ms']
         if event['cpu'] is not None:

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.model import BaseModule
-from mmengine.registry import init_default_scope
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmshuffle.analysis import shipped
-from mmshuffle.engine.launch import read_config, register_config_imports
+from mmshuffle.classification.config_check import is_classifier_config
+from mmshuffle.deploy.model import build_model, part_of
+from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
-from mmshuffle.weights import load_pretrained
 
 from .device.inputs import make_input
+from .device.runtimes import one_line
 
 PARTS = ('auto', 'backbone', 'neck', 'model')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
@@ -45,25 +44,6 @@ class Network:
     weights: str = 'random'
     part: str = 'model'
     file: Path | None = None
-
-
-class Features(BaseModule):
-    """Backbone, and neck, of a detector.
-
-    Args:
-        backbone: The backbone.
-        neck: The neck; None for the backbone alone.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module | None) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map images, (N, 3, H, W), to feature maps."""
-        features = self.backbone(images)
-        return tuple(features if self.neck is None else self.neck(features))
 
 
 def from_file(path: Path) -> Network:
@@ -112,7 +92,7 @@ def _choose_part(cfg: Config, name: str, part: str) -> str:
     parts = ['backbone']
     if cfg.model.get('neck') is not None:
         parts.append('neck')
-    if cfg.model.get('type') == 'ImageClassifier':
+    if is_classifier_config(cfg):
         parts.append('model')
     if part == 'auto':
         return parts[-1]
@@ -122,20 +102,8 @@ def _choose_part(cfg: Config, name: str, part: str) -> str:
 
 
 def _build(cfg: Config, part: str, checkpoint: str | None) -> nn.Module:
-    init_default_scope('mmdet')
-    register_config_imports(cfg)
-    try:
-        model = MODELS.build(cfg.model)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f'the model cannot be built: {" ".join(str(error).split())}') from None
-    model.eval()
-    if checkpoint is None:
-        randomise(model)
-    else:
-        load_pretrained(model.backbone if part == 'backbone' else model, checkpoint)
-    if part == 'model':
-        return model
-    return Features(model.backbone, model.neck if part == 'neck' else None).eval()
+    model = build_model(cfg, checkpoint, part, randomise)
+    return part_of(model, 'classifier' if part == 'model' else part)[0]
 
 
 @torch.no_grad()
@@ -210,7 +178,6 @@ def _one_line_errors(name: str, shape: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the network may be anyone's
-        reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(
-            f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {reason}'
+            f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {one_line(error)}'
         ) from None

@@ -193,11 +193,16 @@ class Plan:
 
     def _keep(self, path: Path) -> str:
         """Name a file by its content: weights that several sizes share are sent once."""
-        name = hashlib.sha256(path.read_bytes()).hexdigest()[:16] + path.suffix
+        name = _name_of(path.read_bytes(), path.suffix)
         self.files.setdefault(name, path)
         return name
 
     def _keep_bytes(self, content: bytes, suffix: str) -> str:
-        path = self.folder / f'{hashlib.sha256(content).hexdigest()[:16]}{suffix}'
-        path.write_bytes(content)
-        return self._keep(path)
+        name = _name_of(content, suffix)
+        self.files[name] = self.folder / name
+        self.files[name].write_bytes(content)
+        return name
+
+
+def _name_of(content: bytes, suffix: str) -> str:
+    return hashlib.sha256(content).hexdigest()[:16] + suffix

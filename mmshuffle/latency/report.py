@@ -93,11 +93,12 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
     emulated = record['target']['emulated']
     summaries = {entry['config']: summary_of(entry) for entry in entries}
     chosen = _reference(summaries, reference)
+    papers = {} if emulated else _papers(entries, chosen)
     head = ['network', 'median ms', '95 % interval', 'p10', 'p90', 'p99', 'min', 'mean ± std']
     if emulated:
         head = [head[0], *(f'emulated {name}' for name in head[1:])]
     else:
-        head += ['rank', f'× {chosen}', *_papers(entries, chosen), 'verdict']
+        head += ['rank', f'× {chosen}', *papers, 'verdict']
     placed = ranks(summaries)
     rows = []
     for entry in entries:
@@ -105,8 +106,8 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
         row = [entry['config'], *_times(summary)]
         if not emulated:
             ratio = summary.median / summaries[chosen].median
-            papers = [cell(entry) for cell in _papers(entries, chosen).values()]
-            row += [_rank(placed[entry['config']]), f'{ratio:.2f}', *papers, _verdict(summary)]
+            row += [_rank(placed[entry['config']]), f'{ratio:.2f}']
+            row += [*(cell(entry) for cell in papers.values()), _verdict(summary)]
         rows.append(row)
     version = entries[0]['version']
     heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {version})'

@@ -12,7 +12,7 @@ from .exporting import SHUFFLES
 from .measure import Job
 from .networks import PARTS
 from .plan import PRECISIONS, RUNTIMES, Protocol, Setting
-from .suites import TFLITE, Models, Work, suite
+from .suites import TFLITE, Work, named, suite
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
 # MLPerf's single-stream scenario: the 90th percentile of at least so many runs and seconds.
@@ -96,14 +96,15 @@ class Request:
             raise UserError('--threads: give numbers of at least 1')
         if self.cores and self.cores not in ('big', 'little') and not CORES.fullmatch(self.cores):
             raise UserError(f'--cores {self.cores}: give big, little or a list such as 0,2-3')
-        files = [name.endswith(TFLITE) for name in self.models]
-        lite = 'tflite' in self.runtimes
-        if lite or any(files):
-            on_android = self.target.partition(':')[0] == 'adb'
-            if not (lite and len(self.runtimes) == 1 and all(files) and files and on_android):
-                raise UserError(
-                    '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
-                )
+        on_android = self.target.partition(':')[0] == 'adb'
+        if on_android and self.wheels:
+            raise UserError('--wheels: leave it out, the target adb runs no Python')
+        lite = {name.endswith(TFLITE) for name in self.models}
+        possible = self.runtimes == ('tflite',) and lite == {True} and on_android
+        if ('tflite' in self.runtimes or True in lite) and not possible:
+            raise UserError(
+                '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
+            )
         if self.what == 'profile' and self.runtimes != ('onnxruntime',):
             raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
         if self.what == 'profile' and self.target == 'emulated':
@@ -117,7 +118,7 @@ class Request:
         """
         if self.suite is not None:
             return suite(self.suite, self.shapes)
-        return Models(self.models, self.checkpoints, self.part, self.shapes).work()
+        return named(self.models, self.checkpoints, self.part, self.shapes)
 
     def settings(self) -> list[Setting]:
         """Every combination of runtime, threads, precision and shuffle.

@@ -13,6 +13,8 @@ MAX_DRIFT = 0.05
 MAX_SPREAD = 0.05
 MAX_INTERVAL = 0.05
 MAX_TAIL = 0.25
+# With fewer, the median may lie outside of all runs with more than 5 % probability: 2 / 2^n.
+MIN_RUNS = 6
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def summarise(sessions: Sequence[Sequence[float]], notes: Sequence[str] = ()) ->
         interval=interval,
         drift=drift,
         spread=spread,
-        reasons=(*_reasons(median, p90, interval, drift, spread), *notes),
+        reasons=(*_reasons(len(times), median, p90, interval, drift, spread), *notes),
     )
 
 
@@ -138,9 +140,14 @@ def _drift(times: np.ndarray) -> float:
 
 
 def _reasons(
-    median: float, p90: float, interval: tuple[float, float], drift: float, spread: float
+    count: int,
+    median: float,
+    p90: float,
+    interval: tuple[float, float],
+    drift: float,
+    spread: float,
 ) -> list[str]:
-    found = []
+    found = [f'only {count} runs'] if count < MIN_RUNS else []
     if p90 > (1 + MAX_TAIL) * median:
         found.append(f'one run in ten takes {p90 / median - 1:.0%} longer than the median')
     if abs(drift) > MAX_DRIFT:
@@ -156,7 +163,7 @@ def _reasons(
 def ranks(summaries: Mapping[str, Summary]) -> dict[str, tuple[int, int] | None]:
     """Rank networks, from the fastest.
 
-    Two are told apart only where their intervals do not overlap.
+    Two are told apart only where both are stable and their intervals do not overlap.
 
     Returns:
         Best and worst rank that each may have; None for those that are not stable.
@@ -166,5 +173,5 @@ def ranks(summaries: Mapping[str, Summary]) -> dict[str, tuple[int, int] | None]
     for name, mine in stable.items():
         faster = sum(s.interval[1] < mine.interval[0] for s in stable.values())
         slower = sum(s.interval[0] > mine.interval[1] for s in stable.values())
-        found[name] = (1 + faster, len(stable) - slower)
+        found[name] = (1 + faster, len(summaries) - slower)
     return found

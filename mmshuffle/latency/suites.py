@@ -1,11 +1,10 @@
 """Ready sets of networks and image sizes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmshuffle.analysis import shipped
-from mmshuffle.analysis.tables import load_table, load_tables
+from mmshuffle.analysis.tables import Row, load_table, load_tables
 from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks, guidelines
@@ -17,45 +16,48 @@ GUIDELINES = 'guidelines'
 TFLITE = '.tflite'
 
 
-@dataclass(frozen=True)
-class Models:
-    """Networks that a user names.
+def named(
+    names: Sequence[str],
+    checkpoints: Mapping[str, str],
+    part: str = 'auto',
+    shapes: Sequence[tuple[int, int]] = (),
+) -> Work:
+    """The networks that a user names, and their sizes.
 
-    Attributes:
+    Args:
         names: Names or paths of configs.
         checkpoints: Weights by name.
         part: See :func:`.networks.from_config`.
         shapes: Image sizes; Table 8's where empty.
+
+    Raises:
+        UserError: A config or part does not exist, a checkpoint is for none of them, or two files
+            have one name.
     """
-
-    names: Sequence[str]
-    checkpoints: dict[str, str]
-    part: str = 'auto'
-    shapes: Sequence[tuple[int, int]] = ()
-
-    def work(self) -> Work:
-        """The networks and their sizes.
-
-        Raises:
-            UserError: A config or part does not exist, or a checkpoint is for none of them.
-        """
-        unknown = set(self.checkpoints) - set(self.names)
-        if unknown:
-            raise UserError(f'--checkpoint {unknown.pop()}=...: it is not among the networks')
-        shapes = self.shapes or PAPER_SHAPES
-        return [(self._network(name), shapes) for name in dict.fromkeys(self.names)]
-
-    def _network(self, name: str) -> Network:
+    unknown = set(checkpoints) - set(names)
+    if unknown:
+        raise UserError(f'--checkpoint {unknown.pop()}=...: it is not among the networks')
+    found: dict[str, Network] = {}
+    for name in dict.fromkeys(names):
         if name.endswith(TFLITE):
-            return from_file(Path(name))
-        return from_config(name, self.checkpoints.get(name), self.part)
+            network = from_file(Path(name))
+        else:
+            network = from_config(name, checkpoints.get(name), part)
+        if network.name in found:
+            raise UserError(f'{name}: another network is called {network.name} too: rename a file')
+        found[network.name] = network
+    return [(network, shapes or PAPER_SHAPES) for network in found.values()]
 
 
 def names() -> list[str]:
-    """Suites: the guidelines, and every table with latencies."""
+    """Suites: the guidelines, and every table with latencies of networks that are built here."""
     tables = load_tables().values()
-    timed = [t.name for t in tables if any(row.latency_ms for row in t.rows)]
+    timed = [t.name for t in tables if any(_is_timed(row) for row in t.rows)]
     return [GUIDELINES, *timed]
+
+
+def _is_timed(row: Row) -> bool:
+    return bool(row.config and row.latency_ms)
 
 
 def suite(name: str, shapes: Sequence[tuple[int, int]] = ()) -> Work:
@@ -76,7 +78,7 @@ def suite(name: str, shapes: Sequence[tuple[int, int]] = ()) -> Work:
         raise UserError(f'--suite {name}: give one of {", ".join(names())}')
     found: dict[str, list[tuple[int, int]]] = {}
     for row in load_table(name).rows:
-        if row.config and row.latency_ms and (not shapes or row.shape in shapes):
+        if _is_timed(row) and (not shapes or row.shape in shapes):
             sizes = found.setdefault(shipped.network(Path(row.config)), [])
             if row.shape not in sizes:
                 sizes.append(row.shape)

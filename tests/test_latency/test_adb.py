@@ -163,6 +163,14 @@ def test_tensorflow_lite_file_is_measured(phone, tmp_path):
     assert call.endswith('.tflite --num_threads=1 --num_runs=2 --min_secs=0')
 
 
+def test_device_cannot_write_files_here(phone, tmp_path, monkeypatch):
+    outside = tmp_path / 'outside'
+    target = AdbTarget(None, str(phone.benchncnn))
+    text = f'@@ {outside}\nx\n@@ ../../outside\nx\n@@ proc/loadavg\n1.50 0 0 1/1 1\n'
+    monkeypatch.setattr(target, '_shell', lambda *words: text)
+    assert target._state()['load'] == 1.5 and not outside.exists()
+
+
 @pytest.mark.parametrize(
     'words, message, expected',
     [

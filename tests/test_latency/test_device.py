@@ -1,9 +1,14 @@
 """The parts of the runner: loop, gate, inputs, cores and the state of the device."""
 
 import ast
+import io
+import json
 import math
 import os
+import signal
+import subprocess
 import sys
+import tarfile
 import time
 from array import array
 from pathlib import Path
@@ -11,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmshuffle.latency.device import bootstrap, cores, gate, loop, state
+from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.inputs import TILE, make_input
 from mmshuffle.latency.device.runtimes import Problem
-from mmshuffle.latency.packing import DEVICE
+from mmshuffle.latency.packing import DEVICE, RUNNER, bootstrap_code, pack_runner
 
 PROTOCOL = dict(
     loops=7, seconds=0.0, warmup_loops=2, warmup_seconds=0.0, block_loops=3, block_seconds=0.0
@@ -200,6 +205,19 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path):
     assert governors(root) == {'ondemand'}
 
 
+def test_governor_of_a_cluster_is_put_back(tmp_path):
+    """Cores of a cluster share the file, as on every Raspberry Pi."""
+    root = make_system(tmp_path)
+    shared = root / state.CPU / 'cpu0/cpufreq'
+    for n in (1, 2, 3):
+        folder = root / state.CPU / f'cpu{n}/cpufreq'
+        folder.rename(folder.with_name('own'))
+        folder.symlink_to(shared)
+    with cores.governor('performance', root):
+        assert governors(root) == {'performance'}
+    assert governors(root) == {'ondemand'}
+
+
 def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
     root = make_system(tmp_path)
     with (
@@ -233,6 +251,73 @@ def test_only_folders_of_the_tool_are_removed(tmp_path):
     other.mkdir()
     assert bootstrap.remove(str(mine)) == dict(removed=True)
     assert bootstrap.remove(str(other)) == dict(removed=False) and other.exists()
+
+
+def run_bootstrap(action: str, argument: Path, given: bytes) -> dict:
+    command = [sys.executable, '-c', bootstrap_code(), action, str(argument)]
+    return json.loads(subprocess.run(command, input=given, stdout=subprocess.PIPE).stdout)
+
+
+@pytest.mark.parametrize('answer, kept', [(b'taken\n', True), (b'', False), (b'stop\n', False)])
+def test_folder_that_nobody_knows_of_is_removed(tmp_path, answer, kept):
+    result = run_bootstrap('prepare', tmp_path, answer)
+    assert [str(path) for path in tmp_path.iterdir()] == [result['folder']] * kept
+
+
+@pytest.mark.parametrize('length', [300, 512 + 4096])  # within a file, and between two
+def test_folder_is_removed_when_the_connection_drops_while_files_come(tmp_path, length):
+    folder = tmp_path / f'{bootstrap.PREFIX}x'
+    folder.mkdir()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode='w|') as archive:
+        for name in ('a', 'b'):
+            member = tarfile.TarInfo(name)
+            member.size = 4096
+            archive.addfile(member, io.BytesIO(bytes(4096)))
+    whole = packed.getvalue()
+    assert run_bootstrap('unpack', folder, whole + b'taken\n') == {}
+    assert {path.name for path in folder.iterdir()} == {'a', 'b'}
+    run_bootstrap('unpack', folder, whole[:length])
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize('answer, kept', [(b'', False), (b'stop\n', True)])
+def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
+    """As where the network goes away silently: the standard input stays open, and empty."""
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    (folder / RUNNER).write_bytes(pack_runner())
+    job = dict(what='gate', runs=[], cores=None, keep=False)
+    (folder / 'job.json').write_text(json.dumps(job))
+    code = (
+        'import sys; sys.argv = [sys.argv[1], "job.json"]; sys.path.insert(0, sys.argv[0]); '
+        'from runner import main; main.PATIENCE = 0.5; main.main()'
+    )
+    command = [sys.executable, '-c', code, str(folder / RUNNER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        events = [json.loads(process.stdout.readline())['event'] for _ in range(2)]
+        process.stdin.write(answer)
+        process.stdin.flush()
+        process.wait(30)
+    assert events == ['device', 'end'] and folder.exists() == kept
+
+
+def test_second_signal_does_not_cut_the_cleaning_short():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    cleaned = False
+    try:
+        main._handle_signals(main._interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGHUP)
+                cleaned = True
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert cleaned
 
 
 def test_runner_needs_nothing_but_the_standard_library():

@@ -4,8 +4,11 @@ import dataclasses
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -59,8 +62,11 @@ def test_keep_keeps_the_files(plan, device_folder):
 
 
 def test_gate_alone_times_nothing(plan, device_folder):
-    recording = measure(plan, LocalTarget(parent=str(device_folder)), Job('gate'))
+    shares: list[float] = []
+    target = LocalTarget(parent=str(device_folder))
+    recording = measure(plan, target, Job('gate'), shares.append)
     assert all(case.gate['passed'] for case in recording.cases)
+    assert shares[:2] == [0.5, 1.0]
     assert not any(any(case.sessions) for case in recording.cases)
 
 
@@ -94,6 +100,19 @@ def test_wrong_outputs_are_not_timed(plan, device_folder):
     assert wrong.failure['message'] == 'outputs differ by 0.01 of the largest one'
 
 
+def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, device_folder):
+    def spoil(seconds: float) -> None:
+        change_expected(plan, 1)
+        (folder,) = device_folder.iterdir()
+        shutil.copy(plan.files[plan.cases[1].expected[0]], folder)
+
+    target = LocalTarget(parent=str(device_folder))
+    recording = measure(plan, target, Job(protocol=QUICK), sleep=spoil)
+    right, wrong = recording.cases
+    assert len(right.sessions) == 2 and right.failure is None
+    assert wrong.failure['stage'] == 'gate' and wrong.sessions == []
+
+
 def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
     param = plan.files['conv5.param']
     param.write_text(param.read_text().replace('Convolution', 'Convulsion'))
@@ -125,6 +144,23 @@ def test_ctrl_c_keeps_what_was_measured(plan, device_folder):
     recording = measure(plan, target, Job(protocol=LONG), stop_after(3))
     assert recording.problem == INTERRUPTED
     assert len(recording.cases[0].sessions[0]) >= 4 and len(recording.cases[1].sessions[0]) >= 2
+    assert_clean(device_folder)
+
+
+def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, tmp_path):
+    """It is made there, but its name has not arrived here yet."""
+    slow = tmp_path / 'python'
+    slow.write_text(f'#!/bin/sh\n{sys.executable} "$@" | (sleep 1; cat)\n')
+    slow.chmod(0o755)
+
+    def press() -> None:
+        while not list(device_folder.iterdir()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    recording = measure(plan, LocalTarget(str(slow), parent=str(device_folder)), Job('gate'))
+    assert recording.problem == INTERRUPTED
     assert_clean(device_folder)
 
 

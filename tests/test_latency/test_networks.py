@@ -11,7 +11,7 @@ from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g
 from mmshuffle.latency.networks import example, expected_outputs, from_config, randomise
 from mmshuffle.latency.plan import Plan, Protocol, Setting
 from mmshuffle.latency.request import Request
-from mmshuffle.latency.suites import Models, names, suite
+from mmshuffle.latency.suites import named, names, suite
 from tests.conftest import REPO
 
 CONFIG = 'shufflenetv2-x0.5'
@@ -151,7 +151,8 @@ def test_weights_of_a_checkpoint_are_used(tmp_path):
     torch.save(source.state_dict(), tmp_path / 'a.pth')
     for part in ('model', 'backbone'):
         module = from_config(CONFIG, str(tmp_path / 'a.pth'), part).build()
-        weight = module.state_dict()['backbone.stages.0.0.conv.weight']
+        state = module.state_dict()
+        (weight,) = (state[k] for k in state if k.endswith('stages.0.0.conv.weight'))
         assert torch.equal(weight, source.state_dict()['backbone.stages.0.0.conv.weight'])
 
 
@@ -188,6 +189,13 @@ def test_suite_is_cut_down_to_the_wanted_sizes():
         suite('guidelines', ((224, 224),))
 
 
+def test_tables_whose_networks_are_not_built_are_no_suites():
+    assert 'shufflenet_v1/table8' in names()
+    assert 'shufflenet_v2/table1' not in names()
+    with pytest.raises(UserError, match='--suite shufflenet_v2/table1: give one of'):
+        suite('shufflenet_v2/table1')
+
+
 def test_unknown_suite_is_refused_with_the_known_ones():
     assert {'guidelines', 'shufflenet_v1/table8', 'shufflenet_v2/table8'} <= set(names())
     with pytest.raises(UserError, match='guidelines, '):
@@ -195,12 +203,22 @@ def test_unknown_suite_is_refused_with_the_known_ones():
 
 
 def test_networks_are_measured_once_at_the_papers_sizes():
-    work = Models([CONFIG, CONFIG], {}).work()
+    work = named([CONFIG, CONFIG], {})
     assert [(n.name, tuple(s)) for n, s in work] == [
         (CONFIG, ((224, 224), (480, 640), (720, 1280)))
     ]
     with pytest.raises(UserError, match='not among the networks'):
-        Models([CONFIG], {'other': 'a.pth'}).work()
+        named([CONFIG], {'other': 'a.pth'})
+
+
+def test_files_of_one_name_are_refused(tmp_path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'net.py').write_text('model = dict(backbone=dict())')
+    paths = [str(tmp_path / folder / 'net.py') for folder in ('a', 'b')]
+    assert len(named(paths[:1], {})) == 1
+    with pytest.raises(UserError, match='another network is called net too'):
+        named(paths, {})
 
 
 @pytest.mark.parametrize(
@@ -214,6 +232,7 @@ def test_networks_are_measured_once_at_the_papers_sizes():
         (dict(cores='0;1'), '--cores 0;1'),
         (dict(what='profile', runtimes=('ncnn',)), '--profile'),
         (dict(runtimes=('tflite',)), '--runtime tflite'),
+        (dict(target='adb', wheels='wheels'), '--wheels'),
         (dict(models=('a.tflite',)), '--runtime tflite'),
     ],
 )

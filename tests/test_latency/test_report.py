@@ -253,7 +253,16 @@ def test_difference_refuses_emulated_times(emulated):
         difference.to_markdown(first, other, ('a', 'b'))
 
 
-@pytest.mark.parametrize('content', ['{', '[]', '{"results": []}', '{"schema": "other/9"}'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        '{',
+        '[]',
+        '{"results": []}',
+        '{"schema": "other/9"}',
+        '{"schema": "mmshuffle-latency/1", "results": []}',
+    ],
+)
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / 'a.json').write_text(content)
     with pytest.raises(UserError, match=r'a\.json'):
@@ -279,6 +288,13 @@ def test_report_is_written_beside_the_file(tmp_path, capsys):
     output.write(record, tmp_path / 'board.json')
     assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
     assert (tmp_path / 'board.md').read_text().strip() in capsys.readouterr().out
+
+
+def test_figures_are_shown_even_where_the_disk_takes_no_file(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='cannot write'):
+        output.write(record_of(recording_of(MEDIANS)), tmp_path / 'file' / 'board.json')
+    assert '| alexnet | 89.9 |' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['absent/a.json', 'a.txt', '.'])

@@ -15,6 +15,8 @@ import tempfile
 import zipfile
 
 PREFIX = 'mmshuffle-latency-'
+# The other side's answer to a result.
+TAKEN = b'taken\n'
 
 
 def prepare(parent=''):
@@ -51,13 +53,26 @@ def remove(folder):
     return dict(removed=not os.path.exists(folder))
 
 
+def is_taken(result):
+    """Print a result; returns whether the other side, which may be gone, has taken note of it."""
+    try:
+        print(json.dumps(result), flush=True)
+        return sys.stdin.buffer.readline() == TAKEN
+    except OSError:
+        return False
+
+
 def main(action, *arguments):
-    """Run an action; what goes wrong is printed as ``problem``."""
+    """Run an action; what goes wrong is printed as ``problem``.
+
+    A folder that the other side does not know of, or has not filled to the end, is removed.
+    """
     try:
         result = dict(prepare=prepare, unpack=unpack, remove=remove)[action](*arguments)
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         result = dict(problem=getattr(error, 'strerror', None) or str(error))
-    print(json.dumps(result))
+    if not is_taken(result) and action != 'remove':
+        remove(arguments[0] if action == 'unpack' else result.get('folder', ''))
 
 
 if __name__ == '__main__':

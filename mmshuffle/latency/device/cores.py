@@ -53,18 +53,16 @@ def governor(name: str | None, root: Path = Path('/')) -> Iterator[None]:
     Raises:
         Problem: The device has no governor of this name or does not allow the change.
     """
-    before: dict[Path, str] = {}
-    try:
+    # Put back from the last to the first: cores of one cluster share the file, so that all but the
+    # first of them find what is set here.
+    with contextlib.ExitStack() as undo:
         if name is not None:
-            _set_governor(name, root, before)
+            _set_governor(name, root, undo)
         yield
-    finally:
-        for path, value in before.items():
-            path.write_text(value)
 
 
-def _set_governor(name: str, root: Path, before: dict[Path, str]) -> None:
-    """Write the governor; ``before`` collects what has to be put back."""
+def _set_governor(name: str, root: Path, undo: contextlib.ExitStack) -> None:
+    """Write the governor; ``undo`` collects what has to be put back."""
     paths = sorted((root / CPU).glob('cpu[0-9]*/cpufreq/scaling_governor'))
     if not paths:
         raise Problem('--set-governor: the device shows no governor')
@@ -79,4 +77,4 @@ def _set_governor(name: str, root: Path, before: dict[Path, str]) -> None:
             raise Problem(
                 f'--set-governor {name}: {error.strerror}; set it as root on the device'
             ) from None
-        before[path] = value or name
+        undo.callback(path.write_text, value or name)

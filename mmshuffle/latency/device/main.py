@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +20,8 @@ from typing import Any, TextIO
 from . import cores, gate, loop, profiling, state
 from .runtimes import Loaded, Problem, load, one_line
 
-# How long a run inside a runtime may go on after the other side is gone, in seconds.
+# How long a run inside a runtime may go on after the other side is gone, and how long that side may
+# take to answer, in seconds.
 PATIENCE = 30
 STOP = 'stop'
 
@@ -53,9 +55,7 @@ class Lifeline:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._lost = False
-        # SIGINT too: a shell that starts this in the background has it ignored.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+        _handle_signals(_interrupt)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -77,6 +77,18 @@ class Lifeline:
     def cut(self) -> None:
         """Note that the other side does not read any more."""
         self._lost = True
+
+
+def _handle_signals(handler: Any) -> None:
+    # SIGINT too: a shell that starts this in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Raise KeyboardInterrupt, once: a second signal must not cut the cleaning short."""
+    _handle_signals(signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def prepare(job: dict[str, Any], folder: Path, report: Reporter) -> Iterator[tuple[int, Loaded]]:
@@ -120,12 +132,13 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
                 f'--threads {few[0]["threads"]}: more than the {len(chosen)} cores of --cores'
             )
     loaded = list(prepare(job, folder, report))
-    if job['what'] == 'profile':
-        for number, network in loaded:
-            report('profile', run=number, layers=profiling.profile(network))
-    if job['what'] != 'measure' or not loaded:
+    if job['what'] == 'gate' or not loaded:
         return
     with cores.governor(job['governor']):
+        if job['what'] == 'profile':
+            for number, network in loaded:
+                report('profile', run=number, layers=profiling.profile(network))
+            return
         report('state', when='before', state=state.read_state())
         loop.measure(
             [network.call for _, network in loaded],
@@ -137,6 +150,20 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
         report('state', when='after', state=state.read_state())
 
 
+def report_end(job: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Do a job, and say at its end what it came to."""
+    try:
+        work(job, folder, report)
+    except BrokenPipeError:
+        raise
+    except Problem as problem:
+        report('problem', message=str(problem))
+    except Exception as error:  # whatever it is, it has to reach the other side as one line
+        report('problem', message=f'{type(error).__name__}: {one_line(error)}')
+    else:
+        report('end')
+
+
 def main() -> None:
     """Do the job whose file is named on the command line."""
     folder = Path(sys.argv[0]).resolve().parent
@@ -145,17 +172,15 @@ def main() -> None:
     job = json.loads((folder / sys.argv[1]).read_text(encoding='utf-8'))
     lifeline = Lifeline(None if job['keep'] else folder)
     try:
-        work(job, folder, report)
-        report('end')
+        report_end(job, folder, report)
+        # The other side answers, which interrupts this, or the network has silently lost it.
+        time.sleep(PATIENCE)
+        lifeline.cut()
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
             report('interrupted')
     except BrokenPipeError:
         lifeline.cut()
-    except Problem as problem:
-        report('problem', message=str(problem))
-    except Exception as error:  # whatever it is, it has to reach the other side as one line
-        report('problem', message=f'{type(error).__name__}: {one_line(error)}')
     finally:
         lifeline.clean()
         sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  (a broken pipe must not raise at exit)

@@ -14,10 +14,9 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, last_line
 from mmshuffle.latency.device import state
 from mmshuffle.latency.device.bootstrap import PREFIX
 
@@ -96,38 +95,20 @@ class AdbTarget(Target):
         """Which program it is."""
         return 'benchmark_model' if 'model' in self.binary.name else 'benchncnn'
 
-    def __enter__(self) -> 'AdbTarget':
-        """Make the folder and send the program."""
-        free = self._shell('mkdir', self._folder, '&&', 'df', '-k', self._folder)
-        machine = self._shell('uname', '-m').strip()
-        kilobytes = re.findall(r'\s(\d+)\s+\d+%', free)
-        self.place = Place(
-            self._folder, int(kilobytes[-1]) * 1024 if kilobytes else 1 << 62, machine, '', ''
-        )
-        try:
-            self.send({self.program: self.binary})
-            self._shell('chmod', '755', f'{self._folder}/{self.program}')
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def make_folder(self) -> Place:
+        """Make the folder, see :meth:`Target.make_folder`."""
+        self._shell('mkdir', self._folder)
+        return Place(self._folder)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the folder; where that fails, say where it is, unless something else failed."""
-        if self.keep:
-            return
-        try:
-            self._shell('rm', '-r', self._folder)
-        except DeviceError:
-            if error is None:
-                raise DeviceError(
-                    f'{self.name}: {self._folder} could not be removed: remove it by hand'
-                ) from None
+    def equip(self) -> None:
+        """Send the program."""
+        self.send({self.program: self.binary})
+        self._shell('chmod', '755', f'{self._folder}/{self.program}')
+
+    def remove_folder(self, folder: str) -> bool:
+        """Remove the folder, see :meth:`Target.remove_folder`."""
+        self._shell('rm', '-r', folder)
+        return True
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
         """Push files into the folder, see :meth:`Target.send`."""
@@ -219,7 +200,8 @@ class AdbTarget(Target):
         for part in self._shell(STATE_SCRIPT).split('@@ ')[1:]:
             name, _, content = part.partition('\n')
             path = root / name.strip()
-            if '*' in name or '..' in name or not content.strip():
+            # What is not below ``root`` no honest device names.
+            if '*' in name or '..' in name or not content.strip() or root not in path.parents:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
@@ -266,18 +248,13 @@ def parse(text: str, program: str) -> float:
         found = BENCHMARK_MODEL.findall(text)
         mean = float(found[-1][3]) / 1e3 if found else 0.0
     if not mean > 0:
-        raise DeviceError(f'{program} prints no figures: {_last_line(text)}')
+        raise DeviceError(f'{program} prints no figures: {last_line(text)}')
     return mean
 
 
 def _explain(text: str, code: int) -> str:
-    line = _last_line(text)
+    line = last_line(text)
     for words, advice in HINTS.items():
         if words in text:
             return f'{line}; {advice}'
     return f'{line} (exit code {code})'
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else 'no message'

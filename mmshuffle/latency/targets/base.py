@@ -21,7 +21,7 @@ class Place:
     """The folder of a measurement on the device.
 
     Attributes:
-        folder: Its path there.
+        folder: Its path there. Only a device with Python tells the others.
         free: Bytes that are free on its disk.
         machine: Architecture, such as ``aarch64``.
         python: Version of Python.
@@ -29,10 +29,10 @@ class Place:
     """
 
     folder: str
-    free: int
-    machine: str
-    python: str
-    implementation: str
+    free: int = 0
+    machine: str = ''
+    python: str = ''
+    implementation: str = ''
 
 
 class Target(ABC):
@@ -40,25 +40,56 @@ class Target(ABC):
 
     kind: ClassVar[str]
     emulated: ClassVar[bool] = False
+    keep: bool = False
     place: Place | None = None
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """How the target is called on the command line."""
+        return self.kind
 
-    @abstractmethod
     def __enter__(self) -> 'Target':
-        """Make the folder."""
+        """Make the folder and put into it what every job needs."""
+        self.place = self.make_folder()
+        try:
+            self.equip()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
 
-    @abstractmethod
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the folder."""
+        """Remove the folder; where that fails, say where it is, unless something else failed."""
+        if self.keep or self.place is None:
+            return
+        folder, self.place = self.place.folder, None
+        try:
+            removed = self.remove_folder(folder)
+        except DeviceError:
+            removed = False
+        if not removed and error is None:
+            raise DeviceError(f'{self.name}: {folder} could not be removed: remove it by hand')
+
+    @abstractmethod
+    def make_folder(self) -> Place:
+        """Make the folder."""
+
+    @abstractmethod
+    def equip(self) -> None:
+        """Put into the folder what every job needs."""
+
+    @abstractmethod
+    def remove_folder(self, folder: str) -> bool:
+        """Remove the folder and return whether it is gone.
+
+        Raises:
+            DeviceError: The connection failed.
+        """
 
     @abstractmethod
     def send(self, files: Mapping[str, Path | bytes]) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmshuffle.errors import UserError
@@ -24,22 +23,7 @@ class LocalTarget(PythonTarget):
     kind = 'local'
 
     def __init__(self, python: str | None = None, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self._python = python or sys.executable
-
-    @property
-    def name(self) -> str:
-        """The word ``local``."""
-        return self.kind
-
-    @property
-    def python(self) -> list[str]:
-        """This Python, or the one that was given."""
-        return [self._python]
-
-    def command(self, words: Sequence[str]) -> list[str]:
-        """The words themselves."""
-        return list(words)
+        super().__init__([python or sys.executable], **kwargs)
 
 
 class EmulatedTarget(PythonTarget):
@@ -61,7 +45,6 @@ class EmulatedTarget(PythonTarget):
     emulated = True
 
     def __init__(self, root: str | None, cpu: str = 'max', **kwargs) -> None:
-        super().__init__(**kwargs)
         found = [path for path in map(shutil.which, QEMU) if path]
         if not found:
             raise UserError('the target emulated needs QEMU: apt-get install qemu-user-static')
@@ -70,23 +53,8 @@ class EmulatedTarget(PythonTarget):
         python = Path(root, 'usr/bin/python3').resolve()
         if not python.is_file():
             raise UserError(f'--root {root}: no usr/bin/python3 there; see docs/latency.md')
-        self.cpu = cpu
-        self._emulator = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
-        self._python = str(python)
-
-    @property
-    def name(self) -> str:
-        """The word ``emulated``."""
-        return self.kind
-
-    @property
-    def python(self) -> list[str]:
-        """Python of the emulated system, under QEMU."""
-        return [*self._emulator, self._python]
-
-    def command(self, words: Sequence[str]) -> list[str]:
-        """The words themselves: those that start Python begin with QEMU."""
-        return list(words)
+        emulator = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
+        super().__init__([*emulator, str(python)], **kwargs)
 
     def environment(self) -> dict[str, str]:
         """This environment without what is meant for this machine's own Python."""

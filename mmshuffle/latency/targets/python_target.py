@@ -6,12 +6,11 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from mmshuffle.latency.device.bootstrap import TAKEN
 from mmshuffle.latency.device.main import PATIENCE, STOP
 from mmshuffle.latency.packing import RUNNER, bootstrap_code, pack_runner
 
@@ -25,23 +24,19 @@ class PythonTarget(Target):
     """A device with Python.
 
     Args:
+        python: Words that start Python on the device.
         parent: Folder on the device to work in; the system's for temporary files where empty.
         keep: Leave the files there.
     """
 
-    def __init__(self, parent: str = '', keep: bool = False) -> None:
+    def __init__(self, python: Sequence[str], parent: str = '', keep: bool = False) -> None:
+        self.python = list(python)
         self.parent = parent
         self.keep = keep
-        self.place: Place | None = None
 
-    @property
-    @abstractmethod
-    def python(self) -> list[str]:
-        """Words that start Python on the device."""
-
-    @abstractmethod
     def command(self, words: Sequence[str]) -> list[str]:
         """The local command that runs ``words`` on the device, each word as it is."""
+        return list(words)
 
     def environment(self) -> dict[str, str] | None:
         """Environment of the local command; this process's where None."""
@@ -61,32 +56,17 @@ class PythonTarget(Target):
         last = f': {lines[-1]}' if lines else ' and no message'
         return f'{self.name}: the command there ended with {died}{last}'
 
-    def __enter__(self) -> 'PythonTarget':
-        """Make the folder and send the runner."""
-        self.place = Place(**self._act('prepare', self.parent))
-        try:
-            self.send({RUNNER: pack_runner()})
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def make_folder(self) -> Place:
+        """Make the folder, see :meth:`Target.make_folder`."""
+        return Place(**self._act('prepare', self.parent))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the folder; where that fails, say where it is, unless something else failed."""
-        if self.keep or self.place is None:
-            return
-        folder, self.place = self.place.folder, None
-        try:
-            removed = self._act('remove', folder)['removed']
-        except DeviceError:
-            removed = False
-        if not removed and error is None:
-            raise DeviceError(f'{self.name}: {folder} could not be removed: remove it by hand')
+    def equip(self) -> None:
+        """Send the runner."""
+        self.send({RUNNER: pack_runner()})
+
+    def remove_folder(self, folder: str) -> bool:
+        """Remove the folder, see :meth:`Target.remove_folder`."""
+        return self._act('remove', folder)['removed']
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
         """Put files into the folder, see :meth:`Target.send`; wheels are unpacked there."""
@@ -99,66 +79,72 @@ class PythonTarget(Target):
             )
         self._act('unpack', self.place.folder, files=files)
 
+    def run(self, job: dict[str, Any]) -> Iterator[Event]:
+        """Run a job, see :meth:`Target.run`."""
+        self.send({'job.json': json.dumps(dict(job, keep=self.keep)).encode()})
+        with self._start(f'{self.place.folder}/{RUNNER}', 'job.json') as (_, messages):
+            for event in messages:
+                if event['event'] == 'end':
+                    return
+                if event['event'] == 'problem':
+                    raise DeviceError(f'{self.name}: {event["message"]}')
+                yield event
+
     def _act(
         self, action: str, *arguments: str, files: Mapping[str, Path | bytes] | None = None
     ) -> dict[str, Any]:
         """Run an action of the bootstrap code on the device and return what it prints."""
-        words = [*self.python, '-c', bootstrap_code(), action, *arguments]
-        with tempfile.TemporaryFile() as errors:
-            process = self._start(words, errors)
+        with self._start('-c', bootstrap_code(), action, *arguments) as (stdin, messages):
             # A device that stops reading, on a full disk, still says why.
-            with contextlib.suppress(*GONE), process.stdin as stdin:
-                _write_archive(stdin, files or {})
-            output = process.stdout.read().decode(errors='replace')
-            process.stdout.close()
-            code = process.wait()
-            errors.seek(0)
-            message = errors.read().decode(errors='replace')
-        # A login shell may greet in front of it.
-        lines = output.strip().splitlines()
-        if code != 0 or not lines or not lines[-1].startswith('{'):
-            raise DeviceError(self.explain(code, message))
-        result = json.loads(lines[-1])
+            with contextlib.suppress(*GONE):
+                if files:
+                    _write_archive(stdin, files)
+            result = next(messages)
+            with contextlib.suppress(*GONE):
+                stdin.write(TAKEN)
+                stdin.flush()
         if 'problem' in result:
             raise DeviceError(f'{self.name}: {action} there failed: {result["problem"]}')
         return result
 
-    def _start(self, words: Sequence[str], errors: Any) -> subprocess.Popen:
-        try:
-            return subprocess.Popen(
-                self.command(words),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=self.environment(),
-                # Ctrl-C is for this process, which then ends the other one in good order.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise DeviceError(f'{error.filename} cannot be started: {error.strerror}') from None
+    @contextlib.contextmanager
+    def _start(self, *words: str) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
+        """Start Python on the device; however the block is left, it has then ended.
 
-    def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        """Run a job, see :meth:`Target.run`."""
-        self.send({'job.json': json.dumps(dict(job, keep=self.keep)).encode()})
-        words = [*self.python, f'{self.place.folder}/{RUNNER}', 'job.json']
+        Yields:
+            Its standard input, and what it prints.
+        """
         with tempfile.TemporaryFile() as errors:
-            process = self._start(words, errors)
             try:
-                yield from self._events(process, errors)
+                process = subprocess.Popen(
+                    self.command([*self.python, *words]),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=self.environment(),
+                    # Ctrl-C is for this process, which then ends the other one in good order.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise DeviceError(f'{error.filename} cannot be started: {error.strerror}') from None
+            try:
+                yield process.stdin, self._messages(process, errors)
             finally:
                 _end(process)
 
-    def _events(self, process: subprocess.Popen, errors: Any) -> Iterator[Event]:
+    def _messages(self, process: subprocess.Popen, errors: Any) -> Iterator[dict[str, Any]]:
+        """JSON objects that a process prints; its end comes too early for whoever still reads.
+
+        Raises:
+            DeviceError: It ended.
+        """
         for line in process.stdout:
             try:
-                event = json.loads(line)
+                content = json.loads(line)
             except ValueError:
                 continue  # a greeting of the login shell, or a line that was cut off
-            if event['event'] == 'end':
-                return
-            if event['event'] == 'problem':
-                raise DeviceError(f'{self.name}: {event["message"]}')
-            yield event
+            if isinstance(content, dict):
+                yield content
         code = process.wait()
         errors.seek(0)
         raise DeviceError(self.explain(code, errors.read().decode(errors='replace')))
@@ -175,10 +161,11 @@ def _write_archive(file: Any, files: Mapping[str, Path | bytes]) -> None:
                 member.size = content.stat().st_size
                 with content.open('rb') as source:
                     archive.addfile(member, source)
+    file.flush()
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ask the runner to stop, and see to it that it does."""
+    """Ask a process on the device to stop, and see to it that it does."""
     with contextlib.suppress(*GONE), process.stdin as stdin:
         stdin.write(f'{STOP}\n'.encode())
     try:

@@ -52,7 +52,7 @@ class SSHTarget(PythonTarget):
     def __init__(
         self, address: str, config: str | None = None, python: str | None = None, **kwargs
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__([python or 'python3'], **kwargs)
         found = ADDRESS.fullmatch(address)
         if found is None:
             raise UserError(f'ssh:{address}: write ssh:USER@HOST or ssh:USER@HOST:PORT')
@@ -64,17 +64,11 @@ class SSHTarget(PythonTarget):
         if port is not None:
             self._ssh += ['-p', port]
         self._ssh += ['--', f'{user}@{host}' if user else host]
-        self._python = python or 'python3'
 
     @property
     def name(self) -> str:
         """As on the command line."""
         return f'ssh:{self.address}'
-
-    @property
-    def python(self) -> list[str]:
-        """Python on the device."""
-        return [self._python]
 
     def command(self, words: Sequence[str]) -> list[str]:
         """``ssh`` with the words quoted for a POSIX shell."""
