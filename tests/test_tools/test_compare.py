@@ -1,8 +1,8 @@
 """tools/compare.py as a user runs it."""
 
 import csv
+import functools
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +14,10 @@ from tests.conftest import REPO
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys, tmp_path):
-    """Run the tool in this process and an empty folder; returns exit code, output and errors."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args)])
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(REPO / 'tools' / 'compare.py'), run_name='__main__')
-        return (ended.value.code, *capsys.readouterr())
-
-    return run
+def tool(call, monkeypatch, tmp_path):
+    """Run the tool in an empty folder; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(call, 'compare')
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """tools/complexity.py as a user runs it."""
 
+import functools
 import json
 import re
-import runpy
-import sys
 
 import pytest
 
@@ -13,17 +12,10 @@ C4 = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    """Run the tool in this process; returns its exit code, output and errors."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, 'argv', ['complexity.py', *map(str, args)])
-        monkeypatch.chdir(REPO)
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(REPO / 'tools' / 'complexity.py'), run_name='__main__')
-        return (ended.value.code, *capsys.readouterr())
-
-    return run
+def tool(call, monkeypatch):
+    """Run the tool; returns exit code, output and errors."""
+    monkeypatch.chdir(REPO)
+    return functools.partial(call, 'complexity')
 
 
 def cells(output: str, part: str) -> list[float]:

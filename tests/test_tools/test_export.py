@@ -1,6 +1,5 @@
 """The command lines of exporting, run as a user runs them."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -12,10 +11,10 @@ import torch
 
 from mmshuffle.deploy import FORMATS
 from mmshuffle.deploy.model import build_model
-from mmshuffle.engine import cli
 from mmshuffle.engine.launch import read_config
 from tests.conftest import REPO
 from tests.test_classification.tiny import write_config as write_classifier
+from tests.test_tools.conftest import assert_refused
 from tests.test_tools.test_train_and_test import run
 from tests.tiny import write_coco, write_config
 
@@ -34,29 +33,6 @@ def classifier(tmp_path) -> Path:
     folder = tmp_path / 'classifier'
     folder.mkdir()
     return write_classifier(folder, folder / 'data')
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a tool in this process; returns its exit code and what it printed."""
-
-    def run(tool: str, *args: object) -> tuple[int, str, str]:
-        spec = importlib.util.spec_from_file_location(tool, REPO / 'tools' / f'{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr('sys.argv', [tool, *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.run(module.main)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
-
-
-def assert_refused(done: tuple[int, str, str], *parts: str) -> None:
-    code, out, err = done
-    assert code == 2 and out == '' and err.count('\n') == 1 and err.startswith('error: '), err
-    assert all(part in err for part in parts), err
 
 
 def test_a_detector_is_written_checked_and_evaluated(detector, tmp_path):

@@ -1,16 +1,14 @@
 """The command line that measures latencies."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from mmshuffle.engine import cli
 from mmshuffle.latency.record import read_record, write_record
 from tests.conftest import REPO
+from tests.test_tools.conftest import exit_code, load_tool
 
 NETWORK = 'shufflenetv1-x0.25-g8'
 WARM_UP = ['--warmup-loops', '1', '--warmup-seconds', '0']
@@ -19,19 +17,9 @@ QUICK = [*WARM_UP, *LENGTH, '--cooldown', '0', '--sessions', '2']
 SMALL = [NETWORK, '--shape', '32x32', '--runtime', 'ncnn', *QUICK]
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('latency', REPO / 'tools/latency.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def call(monkeypatch, *args: object) -> int:
+def latency(*args: object) -> int:
     """Run the tool in this process; returns its exit code."""
-    monkeypatch.setattr('sys.argv', ['latency.py', *map(str, args)])
-    with pytest.raises(SystemExit) as ended:
-        cli.run(load_tool().main)
-    return ended.value.code
+    return exit_code(load_tool('latency'), *args)
 
 
 @pytest.fixture(scope='module')
@@ -40,41 +28,51 @@ def measured(tmp_path_factory) -> Path:
     for package in ('ncnn', 'pnnx'):
         pytest.importorskip(package, reason=f'needs {package}')
     path = tmp_path_factory.mktemp('latency') / 'first.json'
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert call(monkeypatch, *SMALL, '--out', path) == 0
+    assert latency(*SMALL, '--out', path) == 0
     return path
 
 
-def test_measurement_is_written_and_shown(measured, monkeypatch, capsys):
+def test_measurement_is_written_and_shown(measured, capsys):
     record = read_record(measured)
     (result,) = record['results']
     assert record['complete'] and result['config'] == NETWORK and result['shape'] == [32, 32]
     assert [len(times) for times in result['samples_ms']] == [6, 6]
     assert result['gate_error'] < 1e-5 and record['request']['protocol']['loops'] == 6
-    assert call(monkeypatch, 'show', measured) == 0
+    assert latency('show', measured) == 0
     assert capsys.readouterr().out.strip() == measured.with_suffix('.md').read_text().strip()
 
 
-def test_measurement_is_repeated_and_compared(measured, tmp_path, monkeypatch, capsys):
+def test_measurement_is_repeated_and_compared(measured, tmp_path, capsys):
     again = tmp_path / 'again.json'
-    assert call(monkeypatch, '--replay', measured, '--loops', 4, '--out', again) == 0
+    assert latency('--replay', measured, '--loops', 4, '--out', again) == 0
     first, second = read_record(measured)['request'], read_record(again)['request']
     assert second.pop('protocol') == {**first.pop('protocol'), 'loops': 4} and first == second
     capsys.readouterr()
-    assert call(monkeypatch, 'diff', measured, again) == 0
+    assert latency('diff', measured, again) == 0
     assert f'| {NETWORK}, 32x32, ncnn, 1 thread, fp32 |' in capsys.readouterr().out
 
 
-def test_what_replay_may_change(measured, tmp_path, monkeypatch):
+def test_reference_of_the_measurement_is_shown_again(measured, tmp_path, capsys):
+    record = read_record(measured)
+    record['results'].append(dict(record['results'][0], config='other'))
+    record['request']['reference'] = 'other'
+    write_record(record, tmp_path / 'a.json')
+    assert latency('show', tmp_path / 'a.json') == 0
+    assert latency('show', tmp_path / 'a.json', '--reference', NETWORK) == 0
+    asked_then, asked_now = capsys.readouterr().out.split('# Latency on ')[1:]
+    assert '| × other |' in asked_then and f'| × {NETWORK} |' in asked_now
+
+
+def test_what_replay_may_change(measured, tmp_path):
     out = tmp_path / 'sweep.json'
     changes = ['--threads', 1, 2, '--gate-only', '--out', out]
-    assert call(monkeypatch, '--replay', measured, *changes) == 0
+    assert latency('--replay', measured, *changes) == 0
     record = read_record(out)
     assert [gate['threads'] for gate in record['gates']] == [1, 2] and record['results'] == []
 
 
 def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys):
-    tool = load_tool()
+    tool = load_tool('latency')
     count = 0
     measure = tool.measure
 
@@ -88,28 +86,26 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
         return measure(plan, target, job, press, **kwargs)
 
     monkeypatch.setattr(tool, 'measure', interrupted)
-    monkeypatch.setattr('sys.argv', ['latency.py', *SMALL, '--out', str(tmp_path / 'a.json')])
-    with pytest.raises(SystemExit) as ended:
-        cli.run(tool.main)
-    assert ended.value.code == 130 and 'marked incomplete' in capsys.readouterr().err
+    assert exit_code(tool, *SMALL, '--out', tmp_path / 'a.json') == 130
+    assert 'marked incomplete' in capsys.readouterr().err
     record = read_record(tmp_path / 'a.json')
     assert record['problem'] == 'interrupted by Ctrl-C' and not record['complete']
     assert len(record['results'][0]['samples_ms'][0]) >= 5
 
 
-def test_unreachable_device_writes_nothing(measured, tmp_path, monkeypatch, capsys):
+def test_unreachable_device_writes_nothing(measured, tmp_path, capsys):
     out = tmp_path / 'a.json'
-    code = call(monkeypatch, *SMALL, '--target', 'ssh:nobody@127.0.0.1:1', '--out', out)
+    code = latency(*SMALL, '--target', 'ssh:nobody@127.0.0.1:1', '--out', out)
     err = capsys.readouterr().err.splitlines()[-1]
     assert code == 2 and err.startswith('error: ssh:nobody@127.0.0.1:1: ')
     assert not out.exists()
 
 
-def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, monkeypatch, capsys):
+def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
     bare = tmp_path / 'python'
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
-    code = call(monkeypatch, *SMALL, '--python', bare, '--out', tmp_path / 'a.json')
+    code = latency(*SMALL, '--python', bare, '--out', tmp_path / 'a.json')
     assert code == 2
     assert f'error: {NETWORK}, ncnn: ncnn cannot be imported' in capsys.readouterr().err
     assert read_record(tmp_path / 'a.json')['failures'][0]['stage'] == 'load'
@@ -134,40 +130,49 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, monkeypatch
         (['show', '/no/a.json'], '/no/a.json'),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, args, message):
+def test_bad_input_is_one_line(tmp_path, capsys, args, message):
     out = [] if args[:1] in (['diff'], ['show']) else ['--out', tmp_path / 'a.json']
-    assert call(monkeypatch, *args, *out) == 2
+    assert latency(*args, *out) == 2
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
     assert len(err) == 1 and message in err[0]
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize('shape', ['224', '0x224', 'axb', '224x224x3'])
-def test_sizes_are_checked(monkeypatch, capsys, shape):
-    assert call(monkeypatch, NETWORK, '--shape', shape) == 2
+def test_sizes_are_checked(capsys, shape):
+    assert latency(NETWORK, '--shape', shape) == 2
     assert 'height x width' in capsys.readouterr().err
 
 
-def test_emulated_times_are_not_compared(measured, tmp_path, monkeypatch, capsys):
+def test_emulated_times_are_not_compared(measured, tmp_path, capsys):
     record = read_record(measured)
     record['target']['emulated'] = True
     write_record(record, tmp_path / 'emulated.json')
-    assert call(monkeypatch, 'diff', measured, tmp_path / 'emulated.json') == 2
+    assert latency('diff', measured, tmp_path / 'emulated.json') == 2
     assert 'emulation' in capsys.readouterr().err
 
 
-def test_mlperf_asks_for_its_runs_and_seconds():
-    tool = load_tool()
-    request = tool.make_request(tool.parse_args([NETWORK, '--mlperf']))
-    assert (request.protocol.loops, request.protocol.seconds) == (1024, 60.0) and request.mlperf
+@pytest.mark.parametrize(
+    'args, least',
+    [
+        ([NETWORK, '--mlperf'], (1024, 60.0)),
+        ([NETWORK, '--mlperf', '--loops', '6', '--seconds', '90'], (1024, 90.0)),
+        (['--replay', 'MEASURED', '--mlperf'], (1024, 60.0)),
+    ],
+)
+def test_mlperf_asks_for_its_runs_and_seconds(measured, args, least):
+    tool = load_tool('latency')
+    words = [str(measured) if word == 'MEASURED' else word for word in args]
+    request = tool.make_request(tool.parse_args(words))
+    assert (request.protocol.loops, request.protocol.seconds) == least and request.mlperf
 
 
 @pytest.mark.slow
-def test_profile_by_type_of_layer(tmp_path, monkeypatch, capsys):
+def test_profile_by_type_of_layer(tmp_path, capsys):
     pytest.importorskip('onnxruntime', reason='needs onnxruntime')
     pytest.importorskip('onnx', reason='needs onnx')
     out = tmp_path / 'a.json'
-    assert call(monkeypatch, NETWORK, '--shape', '64x64', '--profile', '--out', out) == 0
+    assert latency(NETWORK, '--shape', '64x64', '--profile', '--out', out) == 0
     (profile,) = read_record(out)['profiles']
     assert {'1x1 convolution', 'depthwise convolution', 'shuffle, concat, slice'} <= set(
         profile['by_type']
@@ -177,10 +182,10 @@ def test_profile_by_type_of_layer(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('runtime', ['onnxruntime', 'pytorch'])
-def test_other_runtimes(tmp_path, monkeypatch, runtime):
+def test_other_runtimes(tmp_path, runtime):
     pytest.importorskip('onnxruntime', reason='needs onnxruntime')
     words = [NETWORK, '--shape', '32x32', '--runtime', runtime, *QUICK, '--out']
-    assert call(monkeypatch, *words, tmp_path / 'a.json') == 0
+    assert latency(*words, tmp_path / 'a.json') == 0
     (result,) = read_record(tmp_path / 'a.json')['results']
     assert result['runtime'] == runtime and result['gate_error'] < 1e-5 and result['median_ms'] > 0
 

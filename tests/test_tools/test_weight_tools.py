@@ -1,7 +1,6 @@
 """Converting published files to this package's names, and publishing one's own."""
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,12 @@ from mmdet.registry import MODELS
 from safetensors.torch import load_file
 
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
-from mmshuffle.engine import cli
 from mmshuffle.weights import load_pretrained, read_checkpoint, read_tensors
 from mmshuffle.weights.convert import convert_file
 from mmshuffle.weights.zoo import ENTRIES
 from tests.conftest import REPO, facts
 from tests.file_server import temporary_hub
+from tests.test_tools.conftest import assert_refused
 from tests.test_weights.test_families import FAMILIES, publish
 
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py'
@@ -25,29 +24,6 @@ RELU6 = dict(type='ReLU6')
 @pytest.fixture(autouse=True)
 def hub(tmp_path, monkeypatch) -> Path:
     return temporary_hub(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a tool in this process; returns its exit code and what it printed."""
-
-    def run(tool: str, *args: object) -> tuple[int, str, str]:
-        spec = importlib.util.spec_from_file_location(tool, REPO / 'tools' / f'{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr('sys.argv', [tool, *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.run(module.main)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
-
-
-def assert_refused(done: tuple[int, str, str], *parts: str) -> None:
-    code, out, err = done
-    assert code == 2 and out == '' and err.count('\n') == 1 and err.startswith('error: ')
-    assert all(part in err for part in parts), err
 
 
 # Network that is found, for a file of the family's first variant and of another.

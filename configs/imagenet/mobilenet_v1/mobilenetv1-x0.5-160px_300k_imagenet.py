@@ -1,16 +1,3 @@
-_base_ = '../../_base_/imagenet_mobilenet.py'
+_base_ = './mobilenetv1-x1.0-160px_300k_imagenet.py'
 
-model = dict(
-    backbone=dict(type='MobileNetV1', widen_factor=0.5, out_indices=(3,)),
-    head=dict(in_channels=512),
-)
-
-# Input of 160x160; in testing the same share of the image as 224 of 256.
-train_pipeline = _base_.train_pipeline
-train_pipeline[0].size = 160
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (183, 100000)
-test_pipeline[2].crop_size = 160
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+model = dict(backbone=dict(widen_factor=0.5), head=dict(in_channels=512))

@@ -1,0 +1,48 @@
+"""Running command lines in the process of the tests."""
+
+import importlib.util
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from mmshuffle.engine import cli
+from tests.conftest import REPO
+
+Done = tuple[int, str, str]
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a file of ``tools/`` anew."""
+    spec = importlib.util.spec_from_file_location(name, REPO / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def exit_code(tool: ModuleType, *args: object) -> int:
+    """Run a tool with a command line; returns its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('sys.argv', [f'{tool.__name__}.py', *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(tool.main)
+    return ended.value.code
+
+
+@pytest.fixture
+def call(capsys) -> Callable[..., Done]:
+    """Run the tool of a name; returns its exit code, output and errors."""
+
+    def run(name: str, *args: object) -> Done:
+        tool = load_tool(name)
+        capsys.readouterr()
+        return exit_code(tool, *args), *capsys.readouterr()
+
+    return run
+
+
+def assert_refused(done: Done, *parts: str) -> None:
+    """Assert exit code 2 and one line, with ``parts`` in it."""
+    code, out, err = done
+    assert code == 2 and out == '' and err.count('\n') == 1 and err.startswith('error: '), err
+    assert all(part in err for part in parts), err
