@@ -12,6 +12,7 @@ import torch
 
 from mmshuffle.weights import read_checkpoint
 from tests.conftest import REPO
+from tests.test_tools.conftest import assert_refused
 from tests.tiny import write_coco, write_config
 
 
@@ -138,42 +139,42 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path):
     assert moved > 50
 
 
-def test_bad_input_is_one_line_and_exit_code_2(trained, tmp_path):
+def test_bad_input_is_one_line_and_exit_code_2(call, trained, tmp_path):
     config, work = trained / 'tiny.py', ('--work-dir', tmp_path / 'work')
     options = (*work, '--cfg-options')
     cases = [
-        (('tools/train.py', tmp_path / 'no.py', *work), ('no.py', 'does not exist')),
+        (('train', tmp_path / 'no.py', *work), ('no.py', 'does not exist')),
         (
-            ('tools/train.py', config, *options, 'model.backbone.widen_factor=0.7'),
+            ('train', config, *options, 'model.backbone.widen_factor=0.7'),
             ('widen_factor=0.7', '0.5, 1.0, 1.5, 2.0'),
         ),
         (
-            ('tools/train.py', config, *options, 'model.backbone.out_indices=(0,1,2,9)'),
+            ('train', config, *options, 'model.backbone.out_indices=(0,1,2,9)'),
             ('out_indices', 'from 0 to 4'),
         ),
         (
-            ('tools/train.py', config, *options, 'train_dataloader.dataset.data_root=nowhere'),
+            ('train', config, *options, 'train_dataloader.dataset.data_root=nowhere'),
             ('nowhere', 'does not exist'),
         ),
         (
-            ('tools/train.py', config, *options, 'train_dataloader.dataset.ann_file=no.json'),
+            ('train', config, *options, 'train_dataloader.dataset.ann_file=no.json'),
             ('no.json', 'does not exist'),
         ),
-        (('tools/check_config.py', config, '--cfg-options', 'foo'), ('foo', 'KEY=VALUE')),
-        (('tools/test.py', config, trained, *work), ('is a folder',)),
+        (('check_config', config, '--cfg-options', 'foo'), ('foo', 'KEY=VALUE')),
+        (('test', config, trained, *work), ('is a folder',)),
         (
-            ('tools/train.py', config, *options, 'train_cfg.max_epochs=abc'),
+            ('train', config, *options, 'train_cfg.max_epochs=abc'),
             ('train_cfg.max_epochs', "'abc'"),
         ),
-        (('tools/train.py', config, *work, '--resume', 'no.pth'), ('no.pth', 'does not exist')),
-        (('tools/test.py', config, 'no.pth', *work), ('no.pth', 'does not exist')),
+        (('train', config, *work, '--resume', 'no.pth'), ('no.pth', 'does not exist')),
+        (('test', config, 'no.pth', *work), ('no.pth', 'does not exist')),
         (
-            ('tools/check_config.py', config, '--cfg-options', 'model.neck.in_channels=[1,2,3,4]'),
+            ('check_config', config, '--cfg-options', 'model.neck.in_channels=[1,2,3,4]'),
             ('model.neck.in_channels', '[24, 48, 96, 192]'),
         ),
     ]
     for command, parts in cases:
-        assert_user_error(run(*command), *parts)
+        assert_refused(call(*command), *parts)
     assert not (tmp_path / 'work').exists()
 
 
