@@ -23,6 +23,7 @@ from .device.runtimes import one_line
 PARTS = ('auto', 'backbone', 'neck', 'model')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
+RANDOM = 'random'
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Network:
         name: Its name in tables, and ``config`` of its results.
         build: Makes the module, in evaluation mode; it maps (1, C, H, W) to a tensor or several.
         channels: C.
-        weights: Where its weights come from: a checkpoint, or ``random``.
+        weights: Where its weights come from: a checkpoint, or :data:`RANDOM`.
         part: What of a config's model it is.
         file: A file that is measured as it is, instead of ``build``.
     """
@@ -41,7 +42,7 @@ class Network:
     name: str
     build: Callable[[], nn.Module] | None
     channels: int = 3
-    weights: str = 'random'
+    weights: str = RANDOM
     part: str = 'model'
     file: Path | None = None
 
@@ -83,7 +84,7 @@ def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') ->
     return Network(
         Path(name).stem if path is None else name,
         lambda: _build(cfg, chosen, checkpoint),
-        weights=checkpoint or 'random',
+        weights=checkpoint or RANDOM,
         part=chosen,
     )
 
@@ -132,19 +133,55 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
                 layer.bias.normal_(0, 0.1, generator=random)
 
 
+@torch.no_grad()
+def level(name: str, module: nn.Module, shape: Sequence[int]) -> None:
+    """Scale random weights so that the outputs of every convolution have a mean square of 1.
+
+    With random weights, convolutions without ReLU and shortcuts double the variance each. Within a
+    ShuffleNet V1 that leads beyond 65504, where half precision ends.
+
+    Args:
+        name: Name of the network, for errors.
+        module: The network; its weights change.
+        shape: Of its input, (N, C, H, W).
+
+    Raises:
+        UserError: The network cannot run on inputs of this shape.
+    """
+
+    def scale(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        factor = output.square().mean().rsqrt()
+        for parameter in layer.parameters():
+            parameter.mul_(factor)
+        return output * factor
+
+    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    handles = [layer.register_forward_hook(scale) for layer in layers]
+    with _one_line_errors(name, shape):
+        module(example(shape))
+    for handle in handles:
+        handle.remove()
+
+
 def example(shape: Sequence[int]) -> Tensor:
     """The fixed input, (N, C, H, W)."""
     values = torch.frombuffer(make_input(math.prod(shape)), dtype=torch.float32)
     return values.reshape(tuple(shape))
 
 
-def expected_outputs(name: str, module: nn.Module, shape: Sequence[int]) -> list[Tensor]:
+def expected_outputs(
+    name: str, module: nn.Module, shape: Sequence[int]
+) -> tuple[list[Tensor], float]:
     """What a device must compute from the fixed input.
 
     Args:
         name: Name of the network, for errors.
         module: The network.
         shape: Of its input, (N, C, H, W).
+
+    Returns:
+        The outputs, and how much another input changes them: the least of all outputs, as a share
+        of the largest value of each.
 
     Raises:
         UserError: The network cannot run on inputs of this shape, or its outputs say nothing: they
@@ -156,6 +193,7 @@ def expected_outputs(name: str, module: nn.Module, shape: Sequence[int]) -> list
     with _one_line_errors(name, shape), torch.inference_mode():
         outputs = as_tuple(module(image))
         others = as_tuple(module(other_image))
+    least = math.inf
     for mine, other in zip(outputs, others):
         if not mine.isfinite().all():
             raise UserError(f'{name} gives outputs that are not finite: check its checkpoint')
@@ -165,7 +203,8 @@ def expected_outputs(name: str, module: nn.Module, shape: Sequence[int]) -> list
                 f'{name} gives nearly the same outputs for different inputs ({change:.1g} of the '
                 'largest): wrong results on the device would not be noticed; give a --checkpoint'
             )
-    return list(outputs)
+        least = min(least, change)
+    return list(outputs), least
 
 
 def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -72,7 +72,7 @@ def _head(record: Record) -> str:
             f'{device["kernel"]}, Python {device["python"]}'
         ]
     protocol = record['request'].get('protocol')
-    if protocol:
+    if protocol and record['results']:
         lines.append(
             f'- Protocol: {protocol["sessions"]} sessions, each at least {protocol["loops"]} runs '
             f'and {protocol["seconds"]:g} s a network after a warm-up of '
@@ -190,7 +190,7 @@ def _gates(gates: Sequence[Entry]) -> str:
             f'{gate["config"]}, {title(gate)}',
             str(gate['version']),
             '-' if gate['error'] is None else f'{gate["error"]:.1e}',
-            f'{gate["tolerance"]:g}',
+            f'{gate["tolerance"]:.2g}',
             'passed' if gate['passed'] else f'failed: {gate["reason"]}',
         ]
         for gate in gates

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from array import array
 from pathlib import Path
@@ -18,8 +17,9 @@ import pytest
 
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.inputs import TILE, make_input
-from mmshuffle.latency.device.runtimes import Problem
+from mmshuffle.latency.device.runtimes import Problem, load
 from mmshuffle.latency.packing import DEVICE, RUNNER, bootstrap_code, pack_runner
+from mmshuffle.latency.targets.python_target import _write_archive
 
 PROTOCOL = dict(
     loops=7, seconds=0.0, warmup_loops=2, warmup_seconds=0.0, block_loops=3, block_seconds=0.0
@@ -96,6 +96,29 @@ def test_the_loop_itself_costs_less_than_one_percent():
     measured = loop.time_block(busy, loops=100, seconds=0.0)
     # The fastest run of each: the others are what other programs make of it.
     assert min(measured) < 1.01 * min(bare)
+
+
+def test_threads_rest_while_another_network_has_its_turn(tmp_path):
+    pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+    helper = pytest.importorskip('onnx', reason='needs onnx').helper
+    shape = (1, 16, 64, 64)
+    weights = np.ones((16, 16, 3, 3), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node('Conv', ['x', 'w'], ['y'])],
+        'conv',
+        [helper.make_tensor_value_info('x', 1, shape)],
+        [helper.make_tensor_value_info('y', 1, (1, 16, 62, 62))],
+        [helper.make_tensor('w', 1, weights.shape, weights.ravel())],
+    )
+    opsets = [helper.make_opsetid('', 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (tmp_path / 'a.onnx').write_bytes(model.SerializeToString())
+    run = dict(runtime='onnxruntime', files=dict(onnx='a.onnx'), input=shape, threads=4)
+    loaded = load(run, tmp_path)
+    loaded.call()
+    before = time.process_time()
+    time.sleep(0.05)
+    assert time.process_time() - before < 0.02
 
 
 def test_inputs_are_the_same_everywhere():
@@ -264,16 +287,23 @@ def test_folder_that_nobody_knows_of_is_removed(tmp_path, answer, kept):
     assert [str(path) for path in tmp_path.iterdir()] == [result['folder']] * kept
 
 
+@pytest.mark.parametrize('size', [0, 8704, 9216, 9728])
+def test_folder_is_kept_however_long_the_archive_is(tmp_path, size):
+    """Its reader leaves up to a record of zeros at the end, in front of the answer."""
+    folder = tmp_path / f'{bootstrap.PREFIX}x'
+    folder.mkdir()
+    packed = io.BytesIO()
+    _write_archive(packed, dict(a=bytes(size)))
+    assert run_bootstrap('unpack', folder, packed.getvalue() + b'taken\n') == {}
+    assert (folder / 'a').stat().st_size == size
+
+
 @pytest.mark.parametrize('length', [300, 512 + 4096])  # within a file, and between two
 def test_folder_is_removed_when_the_connection_drops_while_files_come(tmp_path, length):
     folder = tmp_path / f'{bootstrap.PREFIX}x'
     folder.mkdir()
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode='w|') as archive:
-        for name in ('a', 'b'):
-            member = tarfile.TarInfo(name)
-            member.size = 4096
-            archive.addfile(member, io.BytesIO(bytes(4096)))
+    _write_archive(packed, dict(a=bytes(4096), b=bytes(4096)))
     whole = packed.getvalue()
     assert run_bootstrap('unpack', folder, whole + b'taken\n') == {}
     assert {path.name for path in folder.iterdir()} == {'a', 'b'}

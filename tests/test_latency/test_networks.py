@@ -1,14 +1,23 @@
 """Networks, suites and the guidelines' experiments."""
 
+from array import array
+
 import pytest
 import torch
 from torch import nn
 
 from mmshuffle.analysis.complexity import count_multiply_adds
 from mmshuffle.errors import UserError
+from mmshuffle.latency.device import gate
 from mmshuffle.latency.guideline_report import to_markdown
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
-from mmshuffle.latency.networks import example, expected_outputs, from_config, randomise
+from mmshuffle.latency.networks import (
+    Network,
+    example,
+    expected_outputs,
+    from_config,
+    randomise,
+)
 from mmshuffle.latency.plan import Plan, Protocol, Setting
 from mmshuffle.latency.request import Request
 from mmshuffle.latency.suites import named, names, suite
@@ -97,12 +106,12 @@ def test_random_weights_let_every_layer_matter():
     """Without them, Caffe's initial weights of AlexNet give outputs that ignore the image."""
     module = from_config('alexnet', part='backbone').build()
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    (before,) = expected_outputs('alexnet', module, (1, 3, 96, 96))[-1:]
+    before = expected_outputs('alexnet', module, (1, 3, 96, 96))[0][-1]
     for conv in convs:
         kept = conv.weight.detach().clone()
         with torch.no_grad():
             conv.weight[: len(kept) // 2] *= 1.5
-        (after,) = expected_outputs('alexnet', module, (1, 3, 96, 96))[-1:]
+        after = expected_outputs('alexnet', module, (1, 3, 96, 96))[0][-1]
         assert (after - before).abs().max() > 0.02 * before.abs().max()
         with torch.no_grad():
             conv.weight.copy_(kept)
@@ -142,7 +151,7 @@ def test_network_that_cannot_run_at_a_size_is_named():
 )
 def test_part_of_a_config_is_taken(name, part, outputs):
     network = from_config(name, part=part)
-    assert len(expected_outputs(name, network.build(), (1, 3, 64, 64))) == outputs
+    assert len(expected_outputs(name, network.build(), (1, 3, 64, 64))[0]) == outputs
 
 
 def test_weights_of_a_checkpoint_are_used(tmp_path):
@@ -262,6 +271,43 @@ def test_every_combination_is_measured():
 def test_protocols_without_meaning_are_refused(name, value):
     with pytest.raises(ValueError, match=f'{name}={value}'):
         Protocol(**{name: value})
+
+
+def test_random_weights_fit_into_half_precision(tmp_path, monkeypatch):
+    """Plain ones make activations beyond its end, 65504, in ShuffleNet V1."""
+    largest: list[float] = []
+
+    def export(module, folder, runtime, shape, shuffle):
+        for layer in module.modules():
+            if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
+                layer.register_forward_hook(lambda _, x, y: largest.append(y.abs().max().item()))
+        module(example(shape))
+        return {}
+
+    monkeypatch.setattr('mmshuffle.latency.plan.export_network', export)
+    network = from_config('shufflenetv1-x0.5-g3')
+    list(Plan(tmp_path).add(network, [(224, 224)], [Setting('ncnn', precision='fp16')]))
+    assert len(largest) > 90 and max(largest) < 100
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_network_that_ignores_its_input_does_not_pass(tmp_path, monkeypatch, precision):
+    """One whose outputs hardly depend on it, but do; half precision alone would allow 25 %."""
+    network = nn.Conv2d(3, 4, 1).eval()
+    torch.manual_seed(0)
+    nn.init.normal_(network.weight, std=0.03)
+    nn.init.ones_(network.bias)
+    monkeypatch.setattr('mmshuffle.latency.plan.export_network', lambda *args: {})
+    plan = Plan(tmp_path)
+    setting = Setting('ncnn', precision=precision)
+    list(plan.add(Network('net', lambda: network, weights='net.pth'), [(8, 8)], [setting]))
+    run = plan.cases[0].as_run()
+    right = [gate.read_floats(plan.files[file]) for file in run['expected']]
+    with torch.no_grad():
+        dark = [array('f', network(torch.zeros(1, 3, 8, 8)).flatten().tolist())]
+    assert gate.compare(right, right, run['tolerance'])['passed']
+    found = gate.compare(dark, right, run['tolerance'])
+    assert not found['passed'] and found['error'] < 0.25
 
 
 def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):

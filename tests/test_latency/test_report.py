@@ -14,11 +14,13 @@ from mmshuffle.latency.networks import Network
 from mmshuffle.latency.notes import notes_on
 from mmshuffle.latency.plan import Case, Setting
 from mmshuffle.latency.published import ncnn_ratio, paper_ratio
-from mmshuffle.latency.record import SCHEMA, make_record, read_record, write_record
+from mmshuffle.latency.record import make_record, read_record, write_record
 from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.request import Request, read_request
 from mmshuffle.latency.targets import LocalTarget
 from mmshuffle.latency.targets.local import EmulatedTarget
+
+from .tiny import check_schema
 
 # Milliseconds on a made-up device; the second and the third cannot be told apart.
 MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
@@ -79,13 +81,6 @@ def emulated(tmp_path, monkeypatch) -> EmulatedTarget:
     (tmp_path / 'usr/bin/python3').touch()
     monkeypatch.setattr('shutil.which', lambda name: f'/usr/bin/{name}')
     return EmulatedTarget(str(tmp_path))
-
-
-def check_schema(record: dict) -> None:
-    jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')
-    schema = json.loads(SCHEMA.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(record, schema, jsonschema.Draft202012Validator)
 
 
 def rows_of(text: str) -> dict[str, list[str]]:

@@ -2,16 +2,20 @@
 
 import dataclasses
 import hashlib
+import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from mmshuffle.latency.networks import Network, expected_outputs
 from mmshuffle.latency.plan import Case, Plan, Protocol, Setting
+from mmshuffle.latency.record import SCHEMA
 
 QUICK = Protocol(
     loops=6,
@@ -53,7 +57,7 @@ def tiny_plan(folder: Path, count: int = 2) -> Plan:
         files = write_ncnn(conv, folder)
         shape = (1, 3, SIDE, SIDE)
         expected = []
-        for output in expected_outputs('conv', conv, shape):
+        for output in expected_outputs('conv', conv, shape)[0]:
             content = output.numpy().astype('<f4').tobytes()
             expected.append(f'{hashlib.sha256(content).hexdigest()[:8]}.f32')
             (folder / expected[-1]).write_bytes(content)
@@ -79,6 +83,14 @@ def assert_clean(folder: Path, seconds: float = 5.0) -> None:
     assert list(folder.iterdir()) == []
 
 
+def check_schema(record: dict) -> None:
+    """A file is as ``schema.json`` says; a test that asks this is skipped without jsonschema."""
+    jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(record, schema, jsonschema.Draft202012Validator)
+
+
 def stop_after(calls: int) -> Callable[[float], None]:
     """A progress that presses Ctrl-C."""
     count = 0
@@ -87,6 +99,6 @@ def stop_after(calls: int) -> Callable[[float], None]:
         nonlocal count
         count += 1
         if count == calls:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     return progress

@@ -1,5 +1,6 @@
 """The command line that measures latencies."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from mmshuffle.latency.record import read_record, write_record
 from tests.conftest import REPO
+from tests.test_latency.tiny import check_schema
 from tests.test_tools.conftest import exit_code, load_tool
 
 NETWORK = 'shufflenetv1-x0.25-g8'
@@ -40,6 +42,10 @@ def test_measurement_is_written_and_shown(measured, capsys):
     assert result['gate_error'] < 1e-5 and record['request']['protocol']['loops'] == 6
     assert latency('show', measured) == 0
     assert capsys.readouterr().out.strip() == measured.with_suffix('.md').read_text().strip()
+
+
+def test_file_is_as_its_schema_says(measured):
+    check_schema(read_record(measured))
 
 
 def test_measurement_is_repeated_and_compared(measured, tmp_path, capsys):
@@ -81,7 +87,7 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
             nonlocal count
             count += 1
             if count == 2:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
         return measure(plan, target, job, press, **kwargs)
 
@@ -178,6 +184,7 @@ def test_profile_by_type_of_layer(tmp_path, capsys):
         profile['by_type']
     )
     assert 'Time by type of layer' in capsys.readouterr().out
+    check_schema(read_record(out))
 
 
 @pytest.mark.slow

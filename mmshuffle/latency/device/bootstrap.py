@@ -57,7 +57,8 @@ def is_taken(result):
     """Print a result; returns whether the other side, which may be gone, has taken note of it."""
     try:
         print(json.dumps(result), flush=True)
-        return sys.stdin.buffer.readline() == TAKEN
+        # In front of it may be zeros, the end of an archive, which tarfile does not read.
+        return sys.stdin.buffer.readline().lstrip(b'\0') == TAKEN
     except OSError:
         return False
 
