@@ -212,12 +212,12 @@ def measure(args: argparse.Namespace) -> list[dict]:
     return results
 
 
-def describe_machine(threads: int) -> dict:
+def describe_machine(threads: int, runtimes: list[str]) -> dict:
     """What the figures depend on beside the networks."""
-    packages = ('torch', 'onnxruntime', 'onnx', 'onnxscript', 'ncnn', 'pnnx')
-    lines = (
-        Path('/proc/cpuinfo').read_text().splitlines() if os.path.exists('/proc/cpuinfo') else []
-    )
+    used = [FORMATS[runtime].packages for runtime in runtimes if runtime in FORMATS]
+    packages = ['torch', *itertools.chain.from_iterable(used)]
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return dict(
         processor=models[0] if models else platform.processor(),
@@ -270,10 +270,12 @@ def row(result: dict, usual: list[str]) -> list[str]:
 def main() -> None:
     """Measure and print."""
     args = parse_args()
+    if args.threads < 1:
+        raise UserError(f'--threads {args.threads}: give a number from 1')
     init_default_scope('mmdet')
     for runtime in set(args.runtimes) - {'pytorch'}:
         FORMATS[runtime].require()
-    machine = describe_machine(args.threads)
+    machine = describe_machine(args.threads, args.runtimes)
     results = measure(args)
     print(report(results, machine, args.layout))
     if args.json:

@@ -23,6 +23,8 @@ from mmshuffle.deploy.detections import evaluate, predict
 from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
 from mmshuffle.deploy.timing import fastest, time_in_turns
+from mmshuffle.detection.config_check import raise_on
+from mmshuffle.detection.data_check import check_dataset
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config
@@ -85,7 +87,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='take images in 0 to 255 and normalise them in the graph; the default for a '
         'classifier and a detector, but not for a backbone and a neck',
     )
-    parser.add_argument('--image', help='picture to check a detector or classifier on')
+    parser.add_argument('--image', help='picture to check on (default: a drawn one)')
     parser.add_argument(
         '--evaluate',
         action='store_true',
@@ -184,7 +186,7 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
     sizes = 'x'.join(map(str, done.input_shape[1:]))
     outputs = ', '.join(
         f'{name} {"x".join(map(str, shape))}'
-        for name, shape in zip(cut_out.options['output_names'], done.output_shapes, strict=True)
+        for name, shape in zip(done.output_names, done.output_shapes, strict=True)
     )
     return '\n'.join(
         [
@@ -223,6 +225,8 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     part = args.part or default_part(cfg)
     shape = check(args, part)
+    if args.evaluate:
+        raise_on(check_dataset(cfg, cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
     FORMATS[args.format].require()
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = build_model(cfg, checkpoint, part)
@@ -232,8 +236,12 @@ def main() -> None:
         form = Form(args.shuffle, args.align)
     path = Path(args.out) if args.out else default_path(args, part, shape, form)
     cut_out, done = export_part(model, args, part, shape, form, path)
-    if cut_out.warning:
-        print(f'warning: {cut_out.warning}', file=sys.stderr)
+    if not done.conclusive:
+        print(
+            'warning: another image hardly changes the outputs, so a wrong file might have passed: '
+            'give a trained checkpoint, or another --image',
+            file=sys.stderr,
+        )
     title = f'{Path(args.config).stem}: {part}, {args.format}, shuffle {form}'
     print(report(title, cut_out, done))
     content = dict(config=args.config, checkpoint=args.checkpoint, part=part)

@@ -100,7 +100,7 @@ def _neck(holder: nn.Module) -> nn.Module | None:
         return holder[1]
     extract = getattr(type(holder), 'extract_feat', None)
     known = extract in (SingleStageDetector.extract_feat, TwoStageDetector.extract_feat)
-    return children.get('neck') if known or set(children) == {'backbone', 'neck'} else None
+    return children.get('neck') if known else None
 
 
 def _absorb_c4(holder: nn.Module, orders: Sequence[Order], build: Build) -> bool:

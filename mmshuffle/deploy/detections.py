@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmshuffle.engine.progress import quiet_screen
+from mmshuffle.errors import UserError
 
 # Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
 SWAPPED = 0.02
@@ -49,13 +50,17 @@ def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndar
     of the detections of either side may be without counterpart.
 
     Returns:
-        The largest difference of a pair; infinite where more have no counterpart.
+        The largest difference of a pair; infinite where more have no counterpart, or where one side
+        has more detections by more than that.
     """
     (boxes, scores, labels), (other_boxes, other_scores, other_labels) = (
         tuple(part[result[1] > 0] for part in result) for result in (expected, found)
     )
-    if not len(scores) or not len(other_scores):
-        return 0.0 if len(scores) == len(other_scores) else float('inf')
+    most = max(len(scores), len(other_scores))
+    if abs(len(scores) - len(other_scores)) > SWAPPED * most:
+        return float('inf')
+    if most == 0:
+        return 0.0
     extent = max(boxes.max(), other_boxes.max(), 1)
     distance = np.abs(boxes[:, None] - other_boxes[None]).max(2) / extent
     distance = np.maximum(distance, np.abs(scores[:, None] - other_scores[None]))
@@ -82,16 +87,25 @@ def evaluate(
 
     Returns:
         The figures of the evaluator, such as ``coco/bbox_mAP``.
+
+    Raises:
+        UserError: The images do not come out in that shape.
     """
     from mmdet.registry import DATASETS
     from mmengine.evaluator import Evaluator
 
-    settings = _resized(cfg['test_dataloader']['dataset'], shape)
-    dataset = DATASETS.build(settings)
-    evaluator = Evaluator(cfg['test_evaluator'])
+    with quiet_screen():
+        dataset = DATASETS.build(_resized(cfg['test_dataloader']['dataset'], shape))
+        evaluator = Evaluator(cfg['test_evaluator'])
     evaluator.dataset_meta = dataset.metainfo
     for index in tqdm(range(len(dataset)), title, unit='image'):
         item = dataset[index]
+        size = tuple(item['inputs'].shape[1:])
+        if size != tuple(shape):
+            raise UserError(
+                f'the test pipeline makes images of {size[0]}x{size[1]} in spite of --shape '
+                f'{shape[0]} {shape[1]}: give it a step Resize, and none behind that pads or crops'
+            )
         sample = item['data_samples']
         boxes, scores, labels = detect(item['inputs'])
         real = scores > 0

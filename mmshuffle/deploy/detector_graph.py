@@ -1,5 +1,6 @@
 """A two-stage detector from image to detections as one graph of fixed shapes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from .detection_ops import nms_mask, roi_align_levels
 from .normalise import Normalise
 
 # exp() of a wild regression: the coders of MMDetection clip at this ratio of sizes.
-WH_RATIO_CLIP = 16 / 1000
+MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 class TwoStageGraph(nn.Module):
@@ -175,8 +176,7 @@ class BoxCoder:
         deltas = deltas * deltas.new_tensor(self.stds) + deltas.new_tensor(self.means)
         size = boxes[..., 2:] - boxes[..., :2]
         centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
-        limit = -torch.tensor(WH_RATIO_CLIP).log().item()
-        half = size * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
+        half = size * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5
         corners = torch.cat((centre - half, centre + half), -1)
         if self.limits is None:
             return corners
@@ -206,26 +206,19 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
         raise UserError(
             f'{type(detector).__name__} is not a two-stage detector: export its backbone or neck'
         )
-    box_head = roi.bbox_head
-    known = [
-        (rpn, ('RPNHead',)),
-        (rpn.bbox_coder, ('DeltaXYWHBBoxCoder',)),
-        (rpn.prior_generator, ('AnchorGenerator',)),
-        (roi, ('StandardRoIHead',)),
-        (roi.bbox_roi_extractor, ('SingleRoIExtractor',)),
-        (roi.bbox_roi_extractor.roi_layers[0], ('RoIAlign',)),
-        (box_head, ('BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead')),
-        (box_head.bbox_coder, ('DeltaXYWHBBoxCoder',)),
-    ]
-    for part, names in known:
-        if type(part).__name__ not in names:
-            raise UserError(
-                f'a whole detector with {type(part).__name__} cannot be exported, only with '
-                f'{" or ".join(names)}: export its backbone or neck'
-            )
+    # Each before its own parts, which one of another kind may not have.
+    _require(rpn, 'RPNHead')
+    _require(rpn.bbox_coder, 'DeltaXYWHBBoxCoder')
+    _require(rpn.prior_generator, 'AnchorGenerator')
+    _require(roi, 'StandardRoIHead')
+    box_head, extractor = roi.bbox_head, roi.bbox_roi_extractor
+    _require(extractor, 'SingleRoIExtractor')
+    _require(extractor.roi_layers[0], 'RoIAlign')
+    _require(box_head, 'BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead')
+    _require(box_head.bbox_coder, 'DeltaXYWHBBoxCoder')
     settings = [
         (rpn.use_sigmoid_cls, 'an RPN with softmax'),
-        (roi.bbox_roi_extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
+        (extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
         (
             not (rpn.bbox_coder.add_ctr_clamp or box_head.bbox_coder.add_ctr_clamp),
             'clamped centres',
@@ -242,6 +235,19 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
             raise UserError(
                 f'a whole detector with {what} cannot be exported: export its backbone or neck'
             )
+
+
+def _require(part: nn.Module, *names: str) -> None:
+    """Check the class of a part; a subclass may compute something else.
+
+    Raises:
+        UserError: It is of another class.
+    """
+    if type(part).__name__ not in names:
+        raise UserError(
+            f'a whole detector with {type(part).__name__} cannot be exported, only with '
+            f'{" or ".join(names)}: export its backbone or neck'
+        )
 
 
 def _is_plain_nms(cfg: dict) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .formats import Format, Network, Request
+from .formats import Format, Network, Request, first_line
 from .ncnn_format import NcnnFormat
 from .onnx_format import OnnxFormat
 from .torchscript_format import TorchScriptFormat
@@ -23,6 +23,8 @@ FORMATS: dict[str, Format] = {
 }
 # Float32 in another order of summation, over some hundred layers; a wrong weight is far above.
 TOLERANCE = 1e-4
+# The check is conclusive where another image changes the outputs by this many tolerances.
+CLEAR = 100
 
 Outputs = Sequence[np.ndarray]
 
@@ -37,8 +39,11 @@ class ExportReport:
         nodes: Number of nodes of the graph by type, most frequent first.
         difference: Largest difference between the file's outputs and PyTorch's, as ``compare`` of
             :func:`export` measures it.
+        conclusive: Whether another image changes PyTorch's outputs far more than the difference
+            that is allowed; where not, a wrong file might pass the check.
         size: Bytes of all files.
         input_shape: (1, C, H, W) of the check; 1 is free if ``dynamic_batch``.
+        output_names: Names of the outputs; in an ncnn file, which has its own, ``out0``, ...
         output_shapes: Shapes of the outputs for that input.
         dynamic_batch: Whether other N were checked too.
     """
@@ -47,8 +52,10 @@ class ExportReport:
     paths: tuple[Path, ...]
     nodes: dict[str, int]
     difference: float
+    conclusive: bool
     size: int
     input_shape: tuple[int, ...]
+    output_names: tuple[str, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     dynamic_batch: bool
 
@@ -61,12 +68,13 @@ def largest_difference(expected: Outputs, found: Outputs) -> float:
     """Compare outputs: each one's largest difference over its own largest value.
 
     Random weights make some outputs of a network a million times smaller than others; a difference
-    is therefore seen against the output that it is in.
+    is therefore seen against the output that it is in. NaN anywhere makes it NaN.
     """
-    return max(
-        float(np.abs(a - b).max() / max(np.abs(a).max(), np.finfo(a.dtype).tiny))
-        for a, b in zip(expected, found, strict=True)
-    )
+    differences = []
+    for wanted, output in zip(expected, found, strict=True):
+        wanted = wanted.astype(float)
+        differences.append(np.abs(wanted - output).max() / max(np.abs(wanted).max(), 1e-38))
+    return float(np.max(differences))
 
 
 def export(
@@ -98,7 +106,9 @@ def export(
         shape: Of the input: (1, C, H, W), where C is 3 for images. It is the shape of the file's
             input, but for the batch.
         dynamic_batch: Leave N free, and check with another N; ncnn cannot.
-        images: Input of the check, of this shape; random numbers where None.
+        images: Input of the check, of this shape; random numbers where None. A second one, mirrored
+            and of half the contrast, is made of it, because what a file computes of the very image
+            that the exporter saw may be constants.
         reference: What the file must agree with; ``module`` itself where None. The plain network,
             say, where ``module`` is a rewritten one.
         compare: Measures the difference of two lists of outputs, PyTorch's first.
@@ -110,8 +120,8 @@ def export(
         What was written, and how far it is from PyTorch.
 
     Raises:
-        UserError: A package is missing, the format cannot express the network, the outputs differ,
-            or the files cannot be written.
+        UserError: A package is missing, the network cannot run on such images, the format cannot
+            express it, the outputs differ, or the files cannot be written.
         ValueError: ``format`` or ``shape`` is none of the allowed values.
     """
     if format not in FORMATS:
@@ -121,10 +131,13 @@ def export(
     form.require()
     if images is None:
         images = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    batches = [images, images.flip(3) / 2]
+    if dynamic_batch:
+        batches.append(torch.cat((*batches, images.flip(2))))
     copied = AsTuple(module)
-    judge = _Judge(copied if reference is None else AsTuple(reference), compare, tolerance, form)
-    expected = judge.expect(images)
-    names = tuple(output_names or [f'output{i}' for i in range(len(expected))])
+    plain = copied if reference is None else AsTuple(reference)
+    expected = [_expect(plain, batch) for batch in batches]
+    names = tuple(output_names or [f'output{i}' for i in range(len(expected[0]))])
     request = Request(copied, images, input_name, names, dynamic_batch)
     paths = form.paths(target)
     try:
@@ -132,7 +145,12 @@ def export(
         with tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder:
             partial = tuple(Path(folder, path.name) for path in paths)
             form.write(request, partial)
-            difference = _check(form.load(partial), judge, images, dynamic_batch)
+            network = form.load(partial)
+            found = [_run(form, network, batch) for batch in batches]
+            difference = max(
+                _difference(form, wanted, outputs, compare, tolerance)
+                for wanted, outputs in zip(expected, found, strict=True)
+            )
             nodes = form.count_nodes(partial)
             size = sum(file.stat().st_size for file in partial)
             for source, place in zip(partial, paths, strict=True):
@@ -144,9 +162,11 @@ def export(
         paths=paths,
         nodes=dict(nodes.most_common()),
         difference=difference,
+        conclusive=compare(expected[0], expected[1]) > CLEAR * tolerance,
         size=size,
         input_shape=tuple(images.shape),
-        output_shapes=tuple(output.shape for output in expected),
+        output_names=names,
+        output_shapes=tuple(output.shape for output in expected[0]),
         dynamic_batch=dynamic_batch,
     )
 
@@ -180,63 +200,66 @@ def _check_request(form: Format, path: Path, shape: Sequence[int], dynamic_batch
     others = {s for other in FORMATS.values() if other is not form for s in other.suffixes}
     if path.suffix in others:
         raise UserError(f'{path} is to be of format {form.name}: end it in {form.suffixes[0]}')
-    if path.is_dir():
-        raise UserError(f'{path} is a folder: give the path of a file')
+    folder = path if path.is_dir() else next(filter(Path.is_dir, form.paths(path)), None)
+    if folder is not None:
+        raise UserError(f'{folder} is a folder: give the path of a file')
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """Says whether a file's outputs are the network's; see :func:`export` for the attributes."""
-
-    reference: AsTuple
-    compare: Callable[[Outputs, Outputs], float]
-    tolerance: float
-    form: Format
-
-    def expect(self, images: Tensor) -> list[np.ndarray]:
-        """Compute in PyTorch.
-
-        Raises:
-            UserError: The outputs are not finite.
-        """
-        with torch.no_grad():
-            expected = [output.numpy() for output in self.reference(images)]
-        if not all(np.isfinite(output).all() for output in expected):
-            raise UserError('the network puts out infinite values or NaN: mend its weights')
-        return expected
-
-    def measure(self, network: Network, images: Tensor) -> float:
-        """Compare a file's outputs with PyTorch's.
-
-        Raises:
-            UserError: They differ.
-        """
-        expected, found = self.expect(images), network(images.numpy())
-        shapes, wanted = ([output.shape for output in outputs] for outputs in (found, expected))
-        if shapes != wanted:
-            raise UserError(
-                f'the {self.form.name} file puts out shapes {shapes}, PyTorch {wanted}: it was '
-                'deleted'
-            )
-        difference = self.compare(expected, found)
-        if not difference <= self.tolerance:  # NaN is a difference
-            raise UserError(
-                f'the {self.form.name} file differs from PyTorch by {difference:.2g}, and '
-                f'{self.tolerance:.2g} is allowed: it was deleted'
-            )
-        return difference
-
-
-def _check(network: Network, judge: _Judge, images: Tensor, dynamic_batch: bool) -> float:
-    """Run the file on ``images`` and, if the batch is free, on three images.
-
-    Returns:
-        The largest difference.
+def _expect(reference: AsTuple, images: Tensor) -> list[np.ndarray]:
+    """Compute in PyTorch what a file must compute.
 
     Raises:
-        UserError: The outputs differ.
+        UserError: The network does not run, or its outputs are not finite.
     """
-    batches = [images]
-    if dynamic_batch:
-        batches.append(torch.cat((images, images.flip(3), images.flip(2))))
-    return max(judge.measure(network, batch) for batch in batches)
+    try:
+        with torch.no_grad():
+            expected = [output.numpy() for output in reference(images)]
+    except Exception as error:  # whatever the network of a user raises
+        height, width = images.shape[2:]
+        raise UserError(
+            f'the network cannot run on images of {height}x{width}: {first_line(error)}'
+        ) from error
+    if not all(np.isfinite(output).all() for output in expected):
+        raise UserError('the network puts out infinite values or NaN: mend its weights')
+    return expected
+
+
+def _run(form: Format, network: Network, images: Tensor) -> Outputs:
+    """Compute with the file.
+
+    Raises:
+        UserError: The runtime fails.
+    """
+    try:
+        return network(images.numpy())
+    except Exception as error:  # those of the runtimes have no common base
+        size = 'x'.join(map(str, images.shape))
+        raise UserError(
+            f'the {form.name} file cannot be run on {size} and was deleted: {first_line(error)}'
+        ) from error
+
+
+def _difference(
+    form: Format,
+    expected: Outputs,
+    found: Outputs,
+    compare: Callable[[Outputs, Outputs], float],
+    tolerance: float,
+) -> float:
+    """Compare a file's outputs with PyTorch's.
+
+    Raises:
+        UserError: They differ.
+    """
+    shapes, wanted = ([output.shape for output in outputs] for outputs in (found, expected))
+    if shapes != wanted:
+        raise UserError(
+            f'the {form.name} file puts out shapes {shapes}, PyTorch {wanted}: it was deleted'
+        )
+    difference = compare(expected, found)
+    if not difference <= tolerance:  # NaN is a difference
+        raise UserError(
+            f'the {form.name} file differs from PyTorch by {difference:.2g}, and '
+            f'{tolerance:.2g} is allowed: it was deleted'
+        )
+    return difference

@@ -61,9 +61,8 @@ class Format(ABC):
             )
 
     def paths(self, path: Path) -> tuple[Path, ...]:
-        """Files of an export that a user calls ``path``, with or without the first suffix."""
-        first = self.suffixes[0]
-        stem = path.name.removesuffix(first)
+        """Files of an export that a user calls ``path``, with or without one of the suffixes."""
+        stem = path.stem if path.suffix in self.suffixes else path.name
         return tuple(path.with_name(stem + suffix) for suffix in self.suffixes)
 
     @abstractmethod

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmshuffle.classification.config_check import is_classifier_config
 from mmshuffle.engine.launch import register_config_imports
 from mmshuffle.engine.norm_statistics import estimate_statistics
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, build_failure
 from mmshuffle.weights import load_pretrained
 
 from .detections import detection_difference, pad_detections, predict
@@ -33,14 +33,12 @@ class Part:
         input: What it takes, in words.
         measure: How a difference of its outputs is measured, in words.
         options: Arguments of ``export``.
-        warning: Why the check says little; empty where it says enough.
     """
 
     module: nn.Module
     input: str
     measure: str
     options: dict[str, Any]
-    warning: str = ''
 
 
 def build_model(
@@ -63,13 +61,13 @@ def build_model(
     Raises:
         UserError: The config has no model, it cannot be built, or the weights do not fit.
     """
-    part = part or default_part(cfg)
+    default_part(cfg)  # refuses a config without model
     register_config_imports(cfg)
     settings = ConfigDict(_without_pretrained(cfg.model.to_dict()))
     try:
         model = MODELS.build(settings)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = ' '.join(str(error).split())
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        reason = build_failure(error)
         raise UserError(f'the model of {cfg.filename} cannot be built: {reason}') from None
     if checkpoint is not None:
         load_pretrained(model.backbone if part == 'backbone' else model, checkpoint)
@@ -160,15 +158,14 @@ def cut(
         normalise: Whether the graph takes images as they are loaded, in 0 to 255, and normalises
             them. Where None, classifier and detector do, because they take pictures; backbone and
             neck do not.
-        picture: Image to check with, (1, 3, H, W) in 0 to 255; a drawn one where None.
+        picture: Image to check with, (1, 3, H, W) in 0 to 255. Where None, it is a drawn one, or
+            random numbers for a part that takes normalised images.
 
     Raises:
         UserError: The model has no such part, or a detector is to get normalised images.
     """
     whole = part in ('classifier', 'detector')
     normalise = whole if normalise is None else normalise
-    if picture is None:
-        picture = drawn_picture(shape)
     words = 'normalised image'
     if normalise:
         order = 'RGB' if getattr(model.data_preprocessor, 'rgb_to_bgr', False) else 'BGR'
@@ -176,39 +173,29 @@ def cut(
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
-        return _detector_part(model, rewrite(model), shape, words, picture)
+        graph = TwoStageGraph(rewrite(model), shape)
+        options = dict(
+            images=drawn_picture(shape) if picture is None else picture,
+            reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
+            compare=detection_difference,
+            output_names=graph.output_names,
+        )
+        return Part(graph, words, 'in scores, or in corners over the longest side', options)
     plain, names = part_of(model, part)
     changed = rewrite(plain) if part == 'backbone' else part_of(rewrite(model), part)[0]
-    given = Normalise.of(model.data_preprocessor)
-    chain = [given] if normalise and given is not None else []
-    options = dict(output_names=names, reference=nn.Sequential(*chain, plain))
+    first = Normalise.of(model.data_preprocessor) or nn.Identity()
+    options = dict(output_names=names, reference=plain)
     if normalise:
-        options['images'] = picture
-    measure = "of each output's largest value"
-    return Part(nn.Sequential(*chain, changed), words, measure, options)
-
-
-def _detector_part(
-    model: nn.Module, rewritten: nn.Module, shape: Sequence[int], words: str, picture: Tensor
-) -> Part:
-    graph = TwoStageGraph(rewritten, shape)
-    reference = Predictor(model, graph.rows)
-    options = dict(
-        images=picture,
-        reference=reference,
-        compare=detection_difference,
-        output_names=graph.output_names,
-    )
-    seen = bool((reference(picture)[1] > 0).any())
-    warning = (
-        '' if seen else 'nothing is detected in the picture of the check: give another --image'
-    )
-    measure = 'in scores, or in corners over the longest side'
-    return Part(graph, words, measure, options, warning)
+        options['images'] = drawn_picture(shape) if picture is None else picture
+        options['reference'] = nn.Sequential(first, plain)
+        changed = nn.Sequential(first, changed)
+    elif picture is not None:
+        options['images'] = first(picture).detach()
+    return Part(changed, words, "of each output's largest value", options)
 
 
 def part_of(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
-    """The part as a module of its own, and the names of its outputs.
+    """The part as a module of its own, and the names of its outputs; none where it does not tell.
 
     Args:
         model: Classifier or detector.
@@ -218,7 +205,7 @@ def part_of(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
         UserError: The model has no such part.
     """
     if part == 'backbone':
-        return model.backbone, [f'stage{i}' for i in model.backbone.out_indices]
+        return model.backbone, [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
     if part == 'classifier':
         if not hasattr(model, 'head'):
             raise UserError(f'{type(model).__name__} is no classifier: give another --part')
@@ -226,27 +213,10 @@ def part_of(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
     if getattr(model, 'neck', None) is None:
         raise UserError(f'{type(model).__name__} has no neck: give another --part')
     neck = nn.Sequential(model.backbone, model.neck)
-    return neck, [f'level{i}' for i in range(model.neck.num_outs)]
+    return neck, [f'level{i}' for i in range(getattr(model.neck, 'num_outs', 0))]
 
 
 def drawn_picture(shape: Sequence[int]) -> Tensor:
     """Coloured spots, (1, 3, H, W) in 0 to 255: the same ones each time."""
     coarse = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0)) * 255
     return nn.functional.interpolate(coarse, size=tuple(shape), mode='bicubic').clamp(0, 255)
-
-
-class Predictor:
-    """MMDetection's own prediction, as the function of an image that an export must agree with.
-
-    Args:
-        detector: In evaluation mode.
-        rows: Rows of the outputs; see :class:`TwoStageGraph`.
-    """
-
-    def __init__(self, detector: nn.Module, rows: int) -> None:
-        self.detector = detector
-        self.rows = rows
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detect on (1, 3, H, W) in 0 to 255."""
-        return pad_detections(predict(self.detector, images[0]), self.rows)

@@ -13,7 +13,7 @@ from mmshuffle.errors import UserError, last_line
 
 from .formats import Format, Network, Request
 from .ncnn_gather import lower_gathers
-from .torchscript_format import trace
+from .torchscript_format import save, trace
 
 
 class NcnnFormat(Format):
@@ -42,7 +42,7 @@ class NcnnFormat(Format):
         lower_gathers(module)
         # pnnx writes seven files beside its input.
         with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
-            trace(module, request.images).save(f'{folder}/net.pt')
+            save(trace(module, request.images), Path(folder, 'net.pt'))
             done = subprocess.run(
                 [pnnx.EXEC_PATH, 'net.pt', f'inputshape=[{shape}]f32', 'fp16=0'],
                 cwd=folder,
@@ -81,11 +81,17 @@ class NcnnFormat(Format):
         for read, path in zip((net.load_param, net.load_model), paths, strict=True):
             if read(str(path)) != 0:
                 raise UserError(f'ncnn cannot load {path.name}')
-        inputs, outputs = net.input_names(), net.output_names()
+        inputs = net.input_names()
+        # ncnn lists every blob that nothing reads, pieces of slices too, in the order of the file.
+        named = [name for name in net.output_names() if name.startswith('out')]
+        outputs = sorted(named, key=lambda name: int(name.removeprefix('out')))
 
         def run(images: np.ndarray) -> list[np.ndarray]:
+            array = np.ascontiguousarray(images[0])  # has to outlive the Mat of its memory
+            # A copy: a first layer that works in place ends the process on memory of others.
+            image = ncnn.Mat(array).clone()
             with net.create_extractor() as extractor:
-                extractor.input(inputs[0], ncnn.Mat(np.ascontiguousarray(images[0])))
+                extractor.input(inputs[0], image)
                 # A copy, because the memory is the extractor's; and with the batch that it lacks.
                 return [np.array(extractor.extract(name)[1])[None] for name in outputs]
 

@@ -29,7 +29,7 @@ class TorchScriptFormat(Format):
         traced = trace(request.module, request.images)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)
-            torch.jit.freeze(traced).save(str(paths[0]))
+            save(torch.jit.freeze(traced), paths[0])
 
     def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
         """Load the trace; ``threads`` becomes the number of threads of the process.
@@ -61,6 +61,11 @@ class TorchScriptFormat(Format):
             graph = torch.jit.load(str(paths[0])).inlined_graph
         kinds = [node.kind() for node in graph.nodes()]
         return Counter(kind.removeprefix('aten::') for kind in kinds if kind.startswith('aten::'))
+
+
+def save(traced: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a trace; PyTorch's own ``save`` ends the process where the disk is full."""
+    path.write_bytes(traced.save_to_buffer())
 
 
 def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from torch import nn
 
 from mmshuffle.deploy import FORMATS, export
@@ -132,6 +133,24 @@ def test_the_graph_predicts_what_mmdetection_predicts(detector, shape):
         assert (np.diff(found[1]) <= 0).all()
 
 
+def test_the_settings_of_a_detector_are_taken_over():
+    """One regression for all classes, a least size of proposals, and no limits."""
+    options = {
+        'model.roi_head.bbox_head.reg_class_agnostic': True,
+        'model.test_cfg.rpn.min_bbox_size': 24,
+        'model.test_cfg.rpn.nms_pre': -1,
+        'model.test_cfg.rcnn.max_per_img': -1,
+        'model.test_cfg.rcnn.score_thr': 0.2,
+    }
+    detector, image = build_model(read_config(str(FPN), options), None), pictures(1, (96, 128))
+    graph = TwoStageGraph(detector, (96, 128)).eval()
+    with torch.no_grad():
+        found = [output.numpy() for output in graph(image)]
+    expected = pad_detections(predict(detector, image[0]), graph.rows)
+    assert (expected[1] > 0).sum() >= 20
+    assert detection_difference([output.numpy() for output in expected], found) < 1e-4
+
+
 def test_a_c4_detector_predicts_what_mmdetection_predicts():
     cfg = read_config(str(C4), {'model.test_cfg.rpn.max_per_img': 30})
     detector = build_model(cfg, None)
@@ -178,6 +197,8 @@ def test_detections_are_compared_whatever_their_order():
     assert detection_difference((boxes, scores, labels), (shifted, scores, labels)) > 0.005
     lower = (boxes, scores - np.float32(0.02), labels)
     assert detection_difference((boxes, scores, labels), lower) == pytest.approx(0.02, rel=1e-3)
+    doubled = tuple(np.repeat(part, 2, axis=0) for part in (boxes, scores, labels))
+    assert detection_difference((boxes, scores, labels), doubled) == np.inf
     # Rows without a detection do not count, but a side that has none does.
     none = (boxes * 0, scores * 0, labels * 0 - 1)
     assert detection_difference(none, none) == 0
@@ -207,6 +228,14 @@ def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
     assert evaluate(cfg, shape, detect, 'truth')['coco/bbox_mAP'] == 1.0
 
 
+def test_evaluation_refuses_images_of_another_size(tmp_path):
+    cfg = read_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset.pipeline = [s for s in pipeline if s['type'] != 'Resize']
+    with pytest.raises(UserError, match='images of 64x96 in spite of --shape 128 96'):
+        evaluate(cfg, (128, 96), lambda image: pytest.fail('detected'), 'title')
+
+
 def soft_nms(detector):
     detector.test_cfg.rcnn.nms.type = 'soft_nms'
 
@@ -229,6 +258,30 @@ def softmax_in_the_rpn(detector):
     detector.rpn_head.use_sigmoid_cls = False
 
 
+def another_rpn(detector):
+    rpn = dict(type='EmbeddingRPNHead', num_proposals=9, proposal_feature_channel=8)
+    detector.rpn_head = MODELS.build(rpn)
+
+
+def a_cascade(detector):
+    extractor = dict(
+        type='SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=7),
+        out_channels=8,
+        featmap_strides=[4],
+    )
+    head = dict(type='Shared2FCBBoxHead', in_channels=8, num_classes=3)
+    detector.roi_head = MODELS.build(
+        dict(
+            type='CascadeRoIHead',
+            num_stages=1,
+            stage_loss_weights=[1],
+            bbox_roi_extractor=extractor,
+            bbox_head=head,
+        )
+    )
+
+
 def no_roi_head(detector):
     del detector.roi_head
 
@@ -241,6 +294,8 @@ def no_roi_head(detector):
         (maximum_in_roi_align, 'with RoIAlign of the maximum'),
         (another_coder, 'with LegacyDeltaXYWHBBoxCoder'),
         (softmax_in_the_rpn, 'with an RPN with softmax'),
+        (another_rpn, 'with EmbeddingRPNHead'),
+        (a_cascade, 'with CascadeRoIHead'),
         (no_roi_head, 'FasterRCNN is not a two-stage detector'),
     ],
 )

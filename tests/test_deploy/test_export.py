@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_the_file_computes_what_the_network_computes(network, format, tmp_path):
         expected = [output.numpy() for output in network.eval()(images)]
     found = run_file(report, images)
     assert largest_difference(expected, found) < 1e-5
-    assert report.difference < 1e-5
+    assert report.difference < 1e-5 and report.conclusive
     assert report.output_shapes == ((1, 8, 32, 48), (1, 8))
     assert sorted(tmp_path.iterdir()) == sorted(report.paths)
     assert report.size == sum(path.stat().st_size for path in report.paths)
@@ -104,13 +105,20 @@ def test_a_free_batch_is_free_and_a_fixed_one_is_not(network, tmp_path):
         run_file(fixed, images)
 
 
-def test_a_network_that_fixes_the_batch_is_not_passed_off_as_free(tmp_path):
-    class First(nn.Module):
-        def forward(self, x):
-            return x[:1].mean((2, 3)) if len(x) == 1 else x.mean((2, 3))
+class First(nn.Module):
+    def forward(self, x):
+        return x[:1].mean((2, 3)) if len(x) == 1 else x.mean((2, 3))
 
-    with pytest.raises(UserError, match='shapes'):
-        export(First(), tmp_path / 'net', 'torchscript', SHAPE, dynamic_batch=True)
+
+class Biased(nn.Module):
+    def forward(self, x):
+        y = x.mean((2, 3))
+        return torch.cat((y, torch.ones(int(x.shape[0]), 1)), 1)
+
+
+@pytest.mark.parametrize(('network', 'message'), [(First(), 'shapes'), (Biased(), 'cannot be run')])
+def test_a_network_that_fixes_the_batch_is_not_passed_off_as_free(network, message, tmp_path):
+    refuse(message, network, tmp_path / 'net', 'torchscript', SHAPE, dynamic_batch=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,6 +144,61 @@ def test_an_interrupted_export_leaves_nothing(network, format, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class OfItsMean(nn.Module):
+    """A tracer sees the mean as a number."""
+
+    def forward(self, x):
+        return x * float(x.mean())
+
+
+@pytest.mark.parametrize('format', ['ncnn', 'torchscript'])
+def test_what_depends_on_the_image_must_not_become_a_constant(format, tmp_path):
+    refuse('differs from PyTorch', OfItsMean(), tmp_path / 'net', format, SHAPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_may_begin_in_place(tmp_path):
+    assert export(nn.ReLU(), tmp_path / 'net', 'ncnn', SHAPE).difference == 0
+
+
+def test_a_network_that_hardly_looks_at_the_image_is_pointed_out(network, tmp_path):
+    network.conv.weight.data.mul_(1e-4)
+    assert not export(network, tmp_path / 'net', 'torchscript', SHAPE).conclusive
+
+
+def test_outputs_of_ncnn_keep_their_order(tmp_path):
+    class Deeper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(11))
+
+        def forward(self, x):
+            outputs = []
+            for conv in self.convs:
+                x = conv(x)
+                outputs.insert(0, x)
+            return outputs
+
+    assert export(Deeper(), tmp_path / 'net', 'ncnn', SHAPE).difference < 1e-5
+
+
+def test_ncnn_reads_images_of_any_memory_layout(network, tmp_path):
+    report = export(network, tmp_path / 'net', 'ncnn', SHAPE)
+    images = torch.rand(1, 3, 640, 640)
+    with torch.no_grad():
+        expected = [output.numpy() for output in network.eval()(images)]
+    found = run_file(report, images.contiguous(memory_format=torch.channels_last))
+    assert largest_difference(expected, found) < 1e-5
+
+
+def test_outputs_may_be_whole_numbers(network, tmp_path):
+    class Brightest(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).argmax(1)
+
+    assert export(Brightest(), tmp_path / 'net', 'torchscript', SHAPE).difference == 0
+
+
 def test_the_onnx_file_tells_nothing_of_the_machine_and_is_standard(network, tmp_path):
     import onnx
 
@@ -152,6 +215,7 @@ def test_outputs_are_compared_each_at_its_own_size():
     large = np.full((1, 2), 10, np.float32)
     assert largest_difference([large, small], [large, small * 1.5]) == pytest.approx(0.5)
     assert largest_difference([large, small], [large + 1, small]) == pytest.approx(0.1)
+    assert np.isnan(largest_difference([large, small], [large, small * np.nan]))
 
 
 def refuse(message: str, *args, **kwargs) -> None:
@@ -166,6 +230,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch
     folder = tmp_path / 'folder'
     folder.mkdir()
     refuse('is a folder', network, folder, 'onnx', SHAPE)
+    refuse('is a folder', network, '.', 'onnx', SHAPE)
+    (tmp_path / 'net.bin').mkdir()
+    refuse(r'net\.bin is a folder', network, tmp_path / 'net', 'ncnn', SHAPE)
+    (tmp_path / 'net.bin').rmdir()
+    large = nn.Conv2d(3, 8, 65)
+    refuse('cannot run on images of 64x96', large, tmp_path / 'net', 'onnx', SHAPE)
     file = tmp_path / 'file'
     file.touch()
     refuse('cannot be written', network, file / 'net', 'torchscript', SHAPE)
@@ -174,6 +244,17 @@ def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch
     assert sorted(tmp_path.iterdir()) == [file, folder]
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     refuse('needs ncnn and pnnx: pip install ncnn pnnx', Small(), tmp_path / 'net', 'ncnn', SHAPE)
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(format, tmp_path):
+    network, unlimited = nn.Conv2d(3, 800, 3), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, unlimited[1]))
+    try:
+        refuse('cannot be written', network, tmp_path / 'net', format, SHAPE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_format_cannot_express_is_one_line(tmp_path):
@@ -189,6 +270,12 @@ def test_what_a_format_cannot_express_is_one_line(tmp_path):
     refuse('ncnn has no layer for aten::median', Unusual(), tmp_path / 'net', 'ncnn', SHAPE)
     refuse('pnnx cannot translate .*svd', Failing(), tmp_path / 'net', 'ncnn', SHAPE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_either_file_of_ncnn_names_both(network, tmp_path):
+    for name in ('net', 'net.param', 'net.bin'):
+        report = export(network, tmp_path / name, 'ncnn', SHAPE)
+        assert report.paths == (tmp_path / 'net.param', tmp_path / 'net.bin')
 
 
 def test_arguments_are_checked(network, tmp_path):

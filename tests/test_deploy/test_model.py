@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from torch import nn
 
-from mmshuffle.deploy import export
+from mmshuffle.deploy import export, shuffle_free
 from mmshuffle.deploy.model import build_model, cut, default_part
 from mmshuffle.deploy.normalise import Normalise
 from mmshuffle.engine.launch import read_config
@@ -87,6 +88,23 @@ def test_backbone_and_neck_take_what_the_detector_gives_them(detector):
     assert backbone.options['output_names'] == ['stage0', 'stage1', 'stage2', 'stage3']
 
 
+def test_a_picture_is_normalised_for_a_part_that_takes_it_so(detector):
+    picture = torch.randint(0, 256, (1, 3, *SHAPE)).float()
+    images = cut(detector, 'backbone', SHAPE, copy.deepcopy, picture=picture).options['images']
+    expected = detector.data_preprocessor(dict(inputs=[picture[0]]))['inputs']
+    assert torch.allclose(images, expected, atol=1e-5)
+
+
+def test_a_neck_that_does_not_tell_its_number_of_outputs_is_a_part(detector, tmp_path):
+    other = copy.deepcopy(detector)
+    channels = list(detector.backbone.out_channels)
+    other.neck = MODELS.build(dict(type='ChannelMapper', in_channels=channels, out_channels=8))
+    part = cut(other, 'neck', SHAPE, shuffle_free)
+    shape = (1, 3, *SHAPE)
+    done = export(part.module, tmp_path / 'net', 'torchscript', shape, **part.options)
+    assert done.output_names == ('output0', 'output1', 'output2', 'output3')
+
+
 def test_a_rewrite_that_changes_the_function_is_found_out(classifier, tmp_path):
     def spoil(module: nn.Module) -> nn.Module:
         module = copy.deepcopy(module)
@@ -107,7 +125,7 @@ def test_random_weights_are_the_same_each_time_and_alive(classifier, detector):
     for output in run(detector.backbone, image):
         assert 0.1 < output.std() < 10
     part = cut(detector, 'detector', (128, 128), copy.deepcopy)
-    assert part.warning == ''
+    assert (part.options['reference'](part.options['images'])[1] > 0).sum() > 20
 
 
 def test_weights_come_from_the_checkpoint_for_the_part_that_is_asked_for(detector, tmp_path):
@@ -126,12 +144,15 @@ def test_weights_come_from_the_checkpoint_for_the_part_that_is_asked_for(detecto
         build(DETECTOR, str(backbone))
 
 
-def test_a_picture_without_detections_is_pointed_out(detector):
+def test_a_detector_that_detects_nothing_is_pointed_out(detector, tmp_path):
     blind = copy.deepcopy(detector)
     blind.roi_head.bbox_head.fc_cls.weight.data.zero_()
     blind.roi_head.bbox_head.fc_cls.bias.data[-1] = 20  # the background
-    part = cut(blind, 'detector', SHAPE, copy.deepcopy)
-    assert 'nothing is detected' in part.warning
+    for net, conclusive in ((detector, True), (blind, False)):
+        part = cut(net, 'detector', SHAPE, copy.deepcopy)
+        shape = (1, 3, *SHAPE)
+        done = export(part.module, tmp_path / 'net', 'torchscript', shape, **part.options)
+        assert done.conclusive is conclusive
 
 
 def test_parts_that_a_model_lacks_are_refused(classifier, detector):
@@ -150,6 +171,8 @@ def test_the_whole_model_is_the_default(tmp_path):
     assert default_part(read_config(str(DETECTOR))) == 'detector'
     with pytest.raises(UserError, match='has no model'):
         default_part(read_config(str(REPO / 'configs/_base_/schedule_finetune.py')))
+    with pytest.raises(UserError, match='has no model'):
+        build(REPO / 'configs/_base_/schedule_finetune.py', part='backbone')
     with pytest.raises(UserError, match=r'cannot be built: .*widen_factor'):
         build(DETECTOR, **{'model.backbone.widen_factor': 3.0})
 

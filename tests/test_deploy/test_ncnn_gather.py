@@ -62,11 +62,12 @@ def test_shuffles_of_v1_become_ncnns_own_layer(form, tmp_path):
     assert not {'Reshape', 'Permute'} & report.nodes.keys()
 
 
+@pytest.mark.parametrize('residual', [False, True], ids=['', 'residual'])
 @pytest.mark.parametrize('layout', ['megvii', 'torchvision'])
-def test_forms_of_v2_are_slices_and_concatenations_in_ncnn(layout, tmp_path):
+def test_forms_of_v2_are_slices_and_concatenations_in_ncnn(layout, residual, tmp_path):
     for package in ('ncnn', 'pnnx'):
         pytest.importorskip(package)
-    net = ShuffleNetV2(widen_factor=0.5, layout=layout, out_indices=(2,)).eval()
+    net = ShuffleNetV2(0.5, layout, out_indices=(2,), residual=residual).eval()
     for form in (with_gather, shuffle_free):
         report = export(form(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
         assert not {'Reshape', 'Permute'} & report.nodes.keys()

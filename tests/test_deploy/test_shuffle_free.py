@@ -120,12 +120,12 @@ def test_the_bound_has_the_convolutions_and_no_routing(network, align):
     assert kinds['conv'] == sum(isinstance(part, nn.Conv2d) for part in plain.modules())
     assert not kinds.keys() & {'index_select', 'split', 'stack', 'view', 'unflatten', 'transpose'}
     assert kinds['cat'] == 3
-    if align == 1:
-        convs = [
-            sorted(tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Conv2d))
-            for net in (bound, plain)
-        ]
-        assert convs[0] == convs[1]
+    bounded = plain if align == 1 else shuffle_free(plain, align=align)
+    convs = [
+        sorted(tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Conv2d))
+        for net in (bound, bounded)
+    ]
+    assert convs[0] == convs[1]
 
 
 def test_filling_makes_sizes_multiples():

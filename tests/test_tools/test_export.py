@@ -76,12 +76,17 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
 
 def test_slips_are_one_line(call, detector, classifier, tmp_path):
     shape, out = ('--shape', 64, 96), ('--out', tmp_path / 'net.onnx')
+    no_data = ('--cfg-options', 'test_dataloader.dataset.data_root=nowhere')
     slips = [
         ((detector, 'none'), 'give --shape H W'),
         ((detector, 'none', *shape, '--format', 'ncnn'), 'ncnn has no NMS', '--part neck'),
         ((detector, 'none', *shape, '--dynamic-batch'), 'one image'),
         ((detector, 'none', *shape, '--image', tmp_path / 'no.jpg'), 'is missing'),
         ((detector, 'none', '--shape', 64, 8), 'at least 32'),
+        (
+            (detector, 'none', *shape, '--evaluate', *no_data),
+            'test_dataloader.dataset.data_root: folder nowhere does not exist',
+        ),
         ((classifier, 'none', '--evaluate'), '--evaluate is for a whole'),
         ((classifier, 'none', '--align', 8), '--align 8', '--shuffle free'),
         ((classifier, tmp_path / 'no.pth'), 'no.pth does not exist'),
@@ -106,7 +111,10 @@ def test_the_benchmark_measures_exact_forms_and_the_bound(call, tmp_path):
     code, printed, err = call('benchmark_export', *arguments, '--runtimes', 'ncnn', 'pytorch')
     torch.set_num_threads(threads)
     assert code == 0, err
-    for result in json.loads(out.read_text())['results']:
+    content = json.loads(out.read_text())
+    # ONNX's packages need not be there.
+    assert content['machine']['versions'].keys() == {'torch', 'ncnn', 'pnnx'}
+    for result in content['results']:
         exact, bounds = {'textbook', 'native', 'gather', 'free'}, {'bound'}
         if result['runtime'] == 'ncnn':
             exact, bounds = {*exact, 'free-4'}, {*bounds, 'bound-4'}
@@ -117,3 +125,4 @@ def test_the_benchmark_measures_exact_forms_and_the_bound(call, tmp_path):
     assert '## ncnn' in printed and 'Fastest exact form: 0.5x at 64x64: ' in printed
     assert_refused(call('benchmark_export', '--widths', 0.7), 'widen_factor=0.7')
     assert_refused(call('benchmark_export', '--shapes', '224'), 'write HxW')
+    assert_refused(call('benchmark_export', '--threads', 0), '--threads 0')

@@ -132,7 +132,10 @@ def load_ncnn(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loade
     # ncnn starts every channel at a multiple of 16 bytes, so the copy is what it can read.
     values = memoryview(make_input(math.prod(run['input']))).cast('B')
     image = module.Mat(values.cast('f', tuple(run['input'][1:]))).clone()
-    first, names = net.input_names()[0], net.output_names()
+    first = net.input_names()[0]
+    # ncnn lists every blob that nothing reads, pieces of slices too, in the order of the file.
+    named = [name for name in net.output_names() if name.startswith('out')]
+    names = sorted(named, key=lambda name: int(name[3:]))
 
     def infer() -> list[Any]:
         extractor = net.create_extractor()
