@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # Before PyTorch is imported: processes that share cores slow each other many times over.
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope

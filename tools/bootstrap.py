@@ -42,7 +42,9 @@ TOOLS = {
     'openmmlab': ('setuptools>=77.0.3,<82', 'wheel', 'ninja'),
     'onedl': ('setuptools>=77.0.3', 'wheel', 'ninja'),
 }
-DEV = ('pytest', 'ruff', 'hypothesis')
+DEV = ('pytest', 'pytest-xdist', 'ruff', 'hypothesis')
+# A process a core, each with the tests of whole files, which share what they have trained.
+TESTS = ['-m', 'pytest', '--numprocesses=auto', '--maxprocesses=8', '--dist=loadfile']
 NO_ISOLATION = '--no-build-isolation'  # mmcv's build must see the PyTorch it is built for
 HEARTBEAT = 30  # seconds between lines where the output is not a terminal
 
@@ -358,7 +360,7 @@ def main(argv: list[str] | None = None) -> int:
         runner = prepare(args.line, args.torch)
         if args.command == 'env':
             return 0
-        program = {'quickstart': [str(ROOT / 'tools/quickstart.py')], 'test': ['-m', 'pytest']}
+        program = {'quickstart': [str(ROOT / 'tools/quickstart.py')], 'test': TESTS}
         return go(runner, [*program[args.command], *passed_on])
     except Stop as e:
         print(f'bootstrap: {e}', file=sys.stderr)

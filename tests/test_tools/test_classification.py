@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmshuffle.weights import read_checkpoint
 from tests.conftest import REPO, facts
 from tests.test_classification.tiny import COLOURS, write_config, write_folders
+from tests.test_tools.conftest import assert_refused
 from tests.test_tools.test_train_and_test import assert_user_error, run, torchrun
 
 
@@ -163,7 +164,7 @@ model = dict(backbone=dict(
         assert torch.equal(value, state[f'backbone.{key}']), key
 
 
-def test_weights_in_another_channel_order_are_refused(trained, tmp_path):
+def test_weights_in_another_channel_order_are_refused(call, trained, tmp_path):
     """At width 0.5 names and shapes are the same in both."""
     checkpoint = trained / 'work' / 'epoch_2.pth'
     from mmshuffle.backbones import ShuffleNetV2
@@ -180,8 +181,8 @@ def test_weights_in_another_channel_order_are_refused(trained, tmp_path):
     assert_user_error(done, "layout='megvii'")
     target = tmp_path / 'ours.pth'
     network = ('--network', 'ShuffleNetV2', '--args', 'widen_factor=0.5', 'out_indices=(2,)')
-    done = run('tools/convert_weights.py', checkpoint, target, *network, 'layout=torchvision')
-    assert_user_error(done, "layout='megvii'")
+    done = call('convert_weights', checkpoint, target, *network, 'layout=torchvision')
+    assert_refused(done, "layout='megvii'")
     assert not target.exists()
 
 
@@ -211,13 +212,12 @@ def test_weights_in_another_channel_order_are_refused(trained, tmp_path):
         ),
     ],
 )
-def test_mistakes_end_in_one_line(trained, tmp_path, text, parts):
+def test_mistakes_end_in_one_line(call, trained, tmp_path, text, parts):
     lines = [f'{name}/0.jpg {label}' for label, name in enumerate(COLOURS, 1)]
     (trained / 'data' / 'from_1.txt').write_text('\n'.join(lines))
     config = tmp_path / 'wrong.py'
     config.write_text(f"_base_ = '{trained}/tiny.py'\n{text}\n")
-    done = run('tools/train.py', config, '--work-dir', tmp_path / 'work')
-    assert_user_error(done, *parts)
+    assert_refused(call('train', config, '--work-dir', tmp_path / 'work'), *parts)
     assert not (tmp_path / 'work').exists()
 
 
@@ -234,9 +234,9 @@ def test_mistakes_end_in_one_line(trained, tmp_path, text, parts):
         ),
     ],
 )
-def test_accumulation_is_checked(trained, tmp_path, arguments, part):
-    done = run('tools/train.py', trained / 'tiny.py', '--work-dir', tmp_path / 'w', *arguments)
-    assert_user_error(done, part)
+def test_accumulation_is_checked(call, trained, tmp_path, arguments, part):
+    done = call('train', trained / 'tiny.py', '--work-dir', tmp_path / 'w', *arguments)
+    assert_refused(done, part)
 
 
 SLIM = ('mobilenet_v1/mobilenetv1-x1.0-tf-slim', 'mobilenet_v1_1.0_224_tf-slim.npz')
@@ -266,29 +266,28 @@ def test_published_weights_have_their_accuracy(config, weights, padding, top1, t
     assert metrics['accuracy/top5'] == pytest.approx(top5, abs=0.6)
 
 
-def test_several_seeds_are_trained_once_and_averaged(tmp_path):
+def test_several_seeds_are_trained_once_and_averaged(call, tmp_path):
     data = write_folders(tmp_path / 'data', images=2, size=32)
     config = write_config(tmp_path, data, epochs=1)
-    arguments = ('tools/train_seeds.py', config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
-    done = run(*arguments)
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = ('train_seeds', config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
+    code, printed, err = call(*arguments)
+    assert code == 0, err[-3000:]
     folders = [tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4)]
     found = [history(folder)[-1]['metrics']['accuracy/top1'] for folder in folders]
     content = json.loads((tmp_path / 'w' / 'seeds.json').read_text())
     assert content['values'] == {str(config): found}
-    assert f'| tiny.py | {sum(found) / 2:.1f} |' in done.stdout
+    assert f'| tiny.py | {sum(found) / 2:.1f} |' in printed
     seeds = [read_checkpoint(folder / 'epoch_1.pth')['meta']['seed'] for folder in folders]
     assert seeds == [3, 4]
     # The finished run is not trained again, the other is.
     (folders[1] / 'history.json').unlink()
     (folders[0] / 'epoch_1.pth').unlink()
-    again = run(*arguments)
-    assert again.returncode == 0 and again.stdout == done.stdout
+    assert call(*arguments)[:2] == (0, printed)
     assert not (folders[0] / 'epoch_1.pth').exists() and (folders[1] / 'history.json').exists()
-    assert_user_error(run(*arguments, '--metric', 'accuracy/top9'), 'has no accuracy/top9')
+    assert_refused(call(*arguments, '--metric', 'accuracy/top9'), 'has no accuracy/top9')
     (tmp_path / 'other').mkdir()
     namesake = shutil.copy(config, tmp_path / 'other')
-    assert_user_error(run('tools/train_seeds.py', config, namesake), 'would share a folder')
+    assert_refused(call('train_seeds', config, namesake), 'would share a folder')
     silent = tmp_path / 'silent.py'
     silent.write_text("_base_ = './tiny.py'\ncustom_hooks = []\n")
-    assert_user_error(run('tools/train_seeds.py', silent), 'HistoryHook')
+    assert_refused(call('train_seeds', silent), 'HistoryHook')

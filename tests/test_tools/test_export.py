@@ -60,7 +60,7 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
     model = build_model(read_config(str(classifier)), None)
     checkpoint = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
-    arguments = ('--format', 'ncnn', '--shape', 48, 48, '--no-normalise', '--shuffle', 'fastest')
+    arguments = ('--format', 'ncnn', '--shape', 48, 48, '--no-normalise')
     done = run('tools/export.py', classifier, checkpoint, *arguments, '--out', tmp_path / 'net')
     assert done.returncode == 0, done.stderr[-3000:]
     assert f'written  {tmp_path / "net.bin"}' in done.stdout
@@ -102,6 +102,7 @@ def test_a_network_without_shuffles_has_the_native_form_only(call, tmp_path):
     assert_refused(call('export', config, 'none', '--shuffle', 'free', *out), 'no channel shuffle')
     code, printed, _ = call('export', config, 'none', *out)
     assert code == 0 and f'written  {tmp_path / "net.pt"}' in printed
+    assert 'shuffle native\n' in printed and ' ms' not in printed
 
 
 def test_the_benchmark_measures_exact_forms_and_the_bound(call, tmp_path):
