@@ -49,7 +49,13 @@ def state(**packages):
 
 TOOLS = {'setuptools': '81.0.0', 'wheel': '0.45', 'ninja': '1.13', 'pip': '26.0'}
 MM = {'mmdet': '3.3.0', 'mmengine': '0.10.7', 'mmcv': '2.1.0'}
-OURS = {'mmshuffle': '0.1.0', 'pytest': '9.0', 'pytest-xdist': '3.8', 'ruff': '0.17', 'hypothesis': '6.1'}
+OURS = {
+    'mmshuffle': '0.1.0',
+    'pytest': '9.0',
+    'pytest-xdist': '3.8',
+    'ruff': '0.17',
+    'hypothesis': '6.1',
+}
 COMPLETE = {**TOOLS, 'torch': '2.13.0+cpu', **MM, **OURS}
 
 
