@@ -8,6 +8,7 @@ import argparse
 import functools
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from tqdm import tqdm
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate, predict
+from mmshuffle.deploy.formats import Format
 from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
 from mmshuffle.deploy.timing import fastest, time_in_turns
@@ -143,9 +145,9 @@ def export_part(
     args: argparse.Namespace,
     part: str,
     shape: tuple[int, int],
+    picture: Tensor | None,
     form: Form,
     path: Path,
-    picture: Tensor | None,
 ) -> tuple[Part, ExportReport]:
     """Cut the part out, rewrite its shuffles, write it, and check it on the picture."""
     cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture)
@@ -155,31 +157,23 @@ def export_part(
     )
 
 
-def find_fastest(
-    model: nn.Module,
-    args: argparse.Namespace,
-    part: str,
-    shape: tuple[int, int],
-    picture: Tensor | None,
-) -> Form:
+def find_fastest(write: Callable[[Form, Path], tuple[Part, ExportReport]], written: Format) -> Form:
     """Time all forms in the runtime, single-threaded, and choose the fastest.
 
     A form that the network or the format does not have is left out, and nothing is timed where only
     the native one is left.
     """
-    written = FORMATS[args.format]
     forms = [Form(name) for name in FORMS] + [Form('free', n) for n in written.aligns if n > 1]
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         for form in tqdm(forms, 'export the forms', unit='form'):
             try:
-                path = Path(folder, str(form))
-                cut_out, done = export_part(model, args, part, shape, form, path, picture)
+                cut_out, done = write(form, Path(folder, str(form)))
             except UserError:
                 if form.name == 'native':
                     raise
                 continue
-            images = cut_out.options.get('images', torch.zeros(1, 3, *shape)).numpy()
+            images = cut_out.options.get('images', torch.zeros(done.input_shape)).numpy()
             runs[form] = functools.partial(written.load(done.paths, threads=1), images)
         if len(runs) == 1:
             return forms[0]
@@ -248,12 +242,13 @@ def main() -> None:
     picture = None if args.image is None else read_picture(args.image, shape)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = build_model(cfg, checkpoint, part)
+    write = functools.partial(export_part, model, args, part, shape, picture)
     if args.shuffle == FASTEST:
-        form = find_fastest(model, args, part, shape, picture)
+        form = find_fastest(write, FORMATS[args.format])
     else:
         form = Form(args.shuffle, args.align)
     path = Path(args.out) if args.out else default_path(args, part, shape, form)
-    cut_out, done = export_part(model, args, part, shape, form, path, picture)
+    cut_out, done = write(form, path)
     if not done.conclusive:
         print(
             'warning: another image hardly changes the outputs, so a wrong file might have passed: '
