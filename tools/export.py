@@ -21,6 +21,7 @@ from tqdm import tqdm
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate, predict
+from mmshuffle.deploy.export import check_request
 from mmshuffle.deploy.formats import Format
 from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
@@ -239,6 +240,8 @@ def main() -> None:
     if args.evaluate:
         raise_on(check_dataset(cfg, cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
     FORMATS[args.format].require()
+    if args.out:  # before all forms are exported and timed
+        check_request(FORMATS[args.format], Path(args.out), (1, 3, *shape), args.dynamic_batch)
     picture = None if args.image is None else read_picture(args.image, shape)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = build_model(cfg, checkpoint, part)

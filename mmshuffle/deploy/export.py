@@ -127,7 +127,7 @@ def export(
     if format not in FORMATS:
         raise ValueError(f'format={format!r}: choose one of {", ".join(map(repr, FORMATS))}')
     form, target = FORMATS[format], Path(path)
-    _check_request(form, target, shape, dynamic_batch)
+    check_request(form, target, shape, dynamic_batch)
     form.require()
     if images is None:
         images = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
@@ -191,8 +191,13 @@ class AsTuple(nn.Module):
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def _check_request(form: Format, path: Path, shape: Sequence[int], dynamic_batch: bool) -> None:
-    """Refuse what cannot be done, before the work starts."""
+def check_request(form: Format, path: Path, shape: Sequence[int], dynamic_batch: bool) -> None:
+    """Refuse what cannot be done, before the work starts; see :func:`export`.
+
+    Raises:
+        UserError: The format has no free batch, or the path is a folder or of another format.
+        ValueError: ``shape`` is none of the allowed values.
+    """
     if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
         raise ValueError(f'shape={tuple(shape)}: give (1, channels, height, width)')
     if dynamic_batch and not form.dynamic_batch:

@@ -94,6 +94,10 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
     for arguments, *parts in slips:
         assert_refused(call('export', *arguments, *out), *parts)
     assert not (tmp_path / 'net.onnx').exists()
+    # A path that cannot be written to is refused before any form is exported.
+    done = call('export', classifier, 'none', '--out', tmp_path / 'net.bin')
+    assert_refused(done, 'net.bin is to be of format onnx')
+    assert 'export the forms' not in done[2]
 
 
 def test_a_network_without_shuffles_has_the_native_form_only(call, tmp_path):
