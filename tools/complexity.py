@@ -14,12 +14,11 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis import shipped
 from mmshuffle.analysis.complexity import CONVENTION, Cost
 from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
-from mmshuffle.classification.config_check import is_classifier_config
-from mmshuffle.engine import cli
+from mmshuffle.checks.classifier import is_classifier_config
+from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.checks.dataset import check_dataset
+from mmshuffle.checks.detector import raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate, predict
 from mmshuffle.deploy.export import check_request
@@ -26,8 +28,6 @@ from mmshuffle.deploy.formats import Format
 from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
 from mmshuffle.deploy.timing import fastest, time_in_turns
-from mmshuffle.detection.config_check import raise_on
-from mmshuffle.detection.data_check import check_dataset
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.launch import read_config

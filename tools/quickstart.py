@@ -182,7 +182,7 @@ def predictions_of(cfg: Any) -> Path:
 
 def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: str) -> None:
     """Write the curves and the pictures into the work dir."""
-    from mmshuffle.data.coco_check import read_annotations
+    from mmshuffle.data.annotations import read_annotations
     from mmshuffle.detection import report
     from mmshuffle.engine.files import write
 

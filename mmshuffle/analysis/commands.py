@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmshuffle.engine import shipped
 from mmshuffle.engine.launch import read_config
 
-from . import shipped
 from .comparison import Compared
 from .measured import Run
 from .tables import Table

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
 
-from . import shipped
 from .measured import Latencies, Run
 from .model_cost import ModelCost, count_config
 from .tables import Row, Table

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmshuffle.engine.launch import read_config, register_config_imports
+from mmshuffle.engine.shipped import metafiles_read_once
 from mmshuffle.errors import UserError, build_failure
 
 from .complexity import CONVENTION, Cost, count_layers
-from .shipped import metafiles_read_once
 
 # Parts of classifiers and detectors, by the attribute that holds them; a backbone has a part for
 # each stage.

@@ -5,7 +5,9 @@ import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-from . import markdown, shipped
+from mmshuffle.engine import shipped
+
+from . import markdown
 from .comparison import Compared, agrees, count_states
 from .complexity import MULTIPLY_ADDS
 from .tables import COLUMNS, Table

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmshuffle.errors import UserError
 
-from .coco_check import check_annotations, missing_images, read_annotations
+from .annotations import check_annotations, missing_images, read_annotations
 
 # Roboflow writes valid/.
 SPLITS = {'train': ('train',), 'val': ('val', 'valid')}

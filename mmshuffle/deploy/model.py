@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mmshuffle.classification.config_check import is_classifier_config
+from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.engine.launch import register_config_imports
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError, build_failure

@@ -16,10 +16,10 @@ from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from mmshuffle.classification.config_check import check_classifier, is_classifier_config
-from mmshuffle.detection.config_check import LOADERS, check_config, raise_on
-from mmshuffle.detection.data_check import is_local
-from mmshuffle.detection.problem import Problem
+from mmshuffle.checks.classifier import check_classifier, is_classifier_config
+from mmshuffle.checks.dataset import is_local
+from mmshuffle.checks.detector import LOADERS, check_config, raise_on
+from mmshuffle.checks.problem import Problem
 from mmshuffle.errors import UserError, build_failure
 from mmshuffle.weights import read_checkpoint
 

@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
-from mmshuffle.analysis import shipped
-from mmshuffle.classification.config_check import is_classifier_config
+from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.deploy.model import build_model, part_of
+from mmshuffle.engine import shipped
 from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 

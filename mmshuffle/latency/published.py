@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mmshuffle.analysis import shipped
 from mmshuffle.analysis.tables import load_table
+from mmshuffle.engine import shipped
 
 # Papers' tables by the heading of their column.
 PAPER_TABLES = {

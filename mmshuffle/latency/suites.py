@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmshuffle.analysis import shipped
 from mmshuffle.analysis.tables import Row, load_table, load_tables
+from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks, guidelines

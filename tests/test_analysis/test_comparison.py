@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmshuffle.analysis import plot, report, shipped
+from mmshuffle.analysis import plot, report
 from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.comparison import Compared, agrees, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Row, Table, load_table
+from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 

@@ -5,8 +5,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from mmshuffle.analysis import Cost, count_multiply_adds, shipped
+from mmshuffle.analysis import Cost, count_multiply_adds
 from mmshuffle.analysis.model_cost import build_on_meta, count_cfg, count_config, count_model
+from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
 
 CLASSIFIER = dict(

@@ -130,7 +130,7 @@ def test_an_installed_package_has_the_tables_and_finds_its_configs(tmp_path):
     command = [sys.executable, '-W', 'ignore', 'setup.py', '-q', 'build_py', '-d', str(built)]
     subprocess.run(command, cwd=REPO, check=True, capture_output=True)
     code = (
-        'from mmshuffle.analysis import shipped; from mmshuffle.analysis.tables import load_tables;'
+        'from mmshuffle.engine import shipped; from mmshuffle.analysis.tables import load_tables;'
         'print(len(load_tables()), shipped.find("shufflenetv1-x1.0-g3"))'
     )
     done = subprocess.run(

@@ -8,11 +8,12 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
 from mmshuffle.backbones import BaseBackbone
-from mmshuffle.detection.config_check import LOADERS, check_numbers
-from mmshuffle.detection.data_check import check_checkpoints, type_name
-from mmshuffle.detection.input_check import check_input
-from mmshuffle.detection.problem import Problem
 from mmshuffle.errors import UserError, build_failure
+
+from .dataset import check_checkpoints, type_name
+from .detector import LOADERS, check_numbers
+from .input import check_input
+from .problem import Problem
 
 
 def is_classifier_config(cfg: Config) -> bool:

@@ -7,7 +7,7 @@ import mmdet
 import pytest
 from mmengine.config import Config
 
-from mmshuffle.detection.config_check import check_config, output_spec, raise_on
+from mmshuffle.checks.detector import check_config, output_spec, raise_on
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 from tests.tiny import write_coco, write_config

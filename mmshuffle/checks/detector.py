@@ -16,8 +16,8 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from mmshuffle.backbones import BaseBackbone
 from mmshuffle.errors import UserError, last_line
 
-from .data_check import check_checkpoints, check_dataset, class_names, type_name
-from .input_check import check_input
+from .dataset import check_checkpoints, check_dataset, class_names, type_name
+from .input import check_input
 from .problem import Problem
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 
 from mmshuffle.analysis.textbook import TextbookShuffleNetV2
-from mmshuffle.detection.config_check import check_config, check_model
-from mmshuffle.detection.input_check import check_input
+from mmshuffle.checks.detector import check_config, check_model
+from mmshuffle.checks.input import check_input
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
 from tests.file_server import temporary_hub

@@ -7,7 +7,7 @@ from typing import Any
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmshuffle.data.coco_check import (
+from mmshuffle.data.annotations import (
     check_annotations,
     extra_categories,
     missing_classes,
