@@ -101,7 +101,7 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     from mmshuffle.data.finetune import apply_dataset, find_dataset
     from mmshuffle.data.synthetic import draw_dataset
     from mmshuffle.engine import set_memory_format
-    from mmshuffle.engine.launch import read_config, register_config_imports
+    from mmshuffle.engine.config import read_config, register_config_imports
 
     # What the fine-tuning config changes in MMDetection's RoI part; the rest is the same detector.
     defaults = {

@@ -8,21 +8,21 @@ import argparse
 import sys
 
 from mmshuffle.engine import cli
-from mmshuffle.engine.launch import find_problems, read_config
+from mmshuffle.engine.config import find_problems, read_config
 
 EXAMPLE = """example:
   python tools/check_config.py configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_fpn_1x_coco.py
 """
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print one line a problem."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
     cli.add_config_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     problems = find_problems(cfg)
     for problem in problems:

@@ -19,8 +19,8 @@ from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
 from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.engine import cli, shipped
+from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write_json
-from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:

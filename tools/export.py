@@ -29,8 +29,8 @@ from mmshuffle.deploy.forms import FORMS, Form
 from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
 from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
+from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write_json
-from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:

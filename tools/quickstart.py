@@ -118,7 +118,7 @@ def load_config(args: argparse.Namespace) -> Any:
     """Read the config and apply ``--cfg-options``."""
     from mmengine.config import DictAction
 
-    from mmshuffle.engine.launch import read_config
+    from mmshuffle.engine.config import read_config
     from mmshuffle.errors import UserError
 
     parser = argparse.ArgumentParser(exit_on_error=False)
@@ -159,7 +159,8 @@ def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
 
 def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
     """Train and evaluate; returns the metrics, the history and the device."""
-    from mmshuffle.engine.launch import build_runner, run_checks
+    from mmshuffle.engine.config import run_checks
+    from mmshuffle.engine.launch import build_runner
     from mmshuffle.engine.progress import HistoryHook, quiet_screen
 
     run_checks(cfg)
@@ -197,8 +198,9 @@ def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: s
         write(jpeg, folder / 'pictures' / f'{name}.jpg')
 
 
-def main(args: argparse.Namespace) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Draw or find the data, train, evaluate and report."""
+    args = parse_args(argv)
     started = time.perf_counter()
     cfg = load_config(args)
     dataset = prepare_data(args)
@@ -268,8 +270,8 @@ def installed_versions() -> dict[str, str]:
 
 
 if __name__ == '__main__':
-    arguments = parse_args()
+    parse_args()  # a mistake, or --help, before the seconds that the imports take
 
     from mmshuffle.engine import cli
 
-    cli.run(lambda: main(arguments))
+    cli.run(main)

@@ -4,13 +4,13 @@
 import argparse
 
 from mmshuffle.engine import cli
-from mmshuffle.engine.launch import (
+from mmshuffle.engine.config import run_checks
+from mmshuffle.engine.launch import build_runner
+from mmshuffle.engine.options import (
     add_common_arguments,
     add_test_options,
     apply_test_options,
-    build_runner,
     load_config,
-    run_checks,
     write_metrics,
 )
 
@@ -32,9 +32,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Check the config, then test."""
-    args = parse_args()
+    args = parse_args(argv)
     cfg = load_config(args)
     apply_test_options(cfg, args)
     if not args.no_check:

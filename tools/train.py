@@ -4,13 +4,9 @@
 import argparse
 
 from mmshuffle.engine import cli
-from mmshuffle.engine.launch import (
-    add_common_arguments,
-    apply_training_options,
-    build_runner,
-    load_config,
-    run_checks,
-)
+from mmshuffle.engine.config import run_checks
+from mmshuffle.engine.launch import build_runner
+from mmshuffle.engine.options import add_common_arguments, apply_training_options, load_config
 
 EXAMPLE = """example:
   python tools/train.py configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py --amp
@@ -46,9 +42,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Check the config, then train."""
-    args = parse_args()
+    args = parse_args(argv)
     cfg = load_config(args)
     apply_training_options(cfg, args)
     if not args.no_check:

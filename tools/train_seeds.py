@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from mmshuffle.engine import cli
+from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write_json
-from mmshuffle.engine.launch import read_config
 from mmshuffle.errors import UserError
 
 EXAMPLE = """example:
@@ -36,9 +36,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Train what is missing, then write seeds.json and print the table."""
-    args = parse_args()
+    args = parse_args(argv)
     seeds, configs = list(dict.fromkeys(args.seeds)), list(dict.fromkeys(args.configs))
     runs = [(path, seed) for seed in seeds for path in configs]
     epochs, owners = {}, {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmshuffle.engine import shipped
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 
 from .comparison import Compared
 from .measured import Run

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmshuffle.engine.launch import read_config, register_config_imports
+from mmshuffle.engine.config import read_config, register_config_imports
 from mmshuffle.engine.shipped import metafiles_read_once
 from mmshuffle.errors import UserError, build_failure
 

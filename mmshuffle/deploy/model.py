@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmshuffle.checks.classifier import is_classifier_config
-from mmshuffle.engine.launch import register_config_imports
+from mmshuffle.engine.config import register_config_imports
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError, build_failure
 from mmshuffle.weights import load_pretrained

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.deploy.model import build_model, part_of
 from mmshuffle.engine import shipped
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 
 from .device.inputs import make_input

@@ -10,7 +10,7 @@ from mmshuffle.analysis.comparison import compare
 from mmshuffle.analysis.report import disagreements
 from mmshuffle.analysis.tables import COLUMNS, half_a_digit, load_table, load_tables
 from mmshuffle.engine import shipped
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 from tests.conftest import facts
 

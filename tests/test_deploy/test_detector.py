@@ -16,7 +16,7 @@ from mmshuffle.deploy.detections import detection_difference, evaluate, pad_dete
 from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
 from mmshuffle.deploy.formats import Request
 from mmshuffle.deploy.model import build_model, cut
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO, facts
 from tests.tiny import write_coco, write_config

@@ -11,7 +11,7 @@ from torch import nn
 from mmshuffle.deploy import export, shuffle_free
 from mmshuffle.deploy.model import build_model, cut, default_part
 from mmshuffle.deploy.normalise import Normalise
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 

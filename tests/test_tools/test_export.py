@@ -11,7 +11,7 @@ import torch
 
 from mmshuffle.deploy import FORMATS
 from mmshuffle.deploy.model import build_model
-from mmshuffle.engine.launch import read_config
+from mmshuffle.engine.config import read_config
 from tests.conftest import REPO
 from tests.test_classification.tiny import write_config as write_classifier
 from tests.test_tools.conftest import assert_refused

@@ -1,0 +1,96 @@
+"""Config files: read, overridden and checked."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmshuffle.checks.classifier import check_classifier, is_classifier_config
+from mmshuffle.checks.detector import LOADERS, check_config, raise_on
+from mmshuffle.checks.problem import Problem
+from mmshuffle.errors import UserError
+
+
+def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file and apply overrides.
+
+    Raises:
+        UserError: The file does not exist or cannot be read as a config.
+    """
+    require_file(path, 'config')
+    try:
+        cfg = Config.fromfile(path)
+        for name in options or {}:
+            _warn_of_slip(cfg, name)
+        if options:
+            cfg.merge_from_dict(options)
+    except Exception as error:  # a config is a program of the user's
+        reason = ' '.join(str(error).split())
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from None
+    return cfg
+
+
+def require_file(path: str, what: str) -> None:
+    """Refuse a path that is no file.
+
+    Raises:
+        UserError: It does not exist, or is a folder.
+    """
+    if Path(path).is_dir():
+        raise UserError(f'{what} {path} is a folder; give the path of a file')
+    if not Path(path).is_file():
+        raise UserError(f'{what} {path} does not exist; give the path of a file')
+
+
+def _warn_of_slip(cfg: Config, name: str) -> None:
+    """Say when an override makes a new key that is nearly one of the config's."""
+    node: Any = cfg
+    for key in name.split('.'):
+        if not isinstance(node, (Config, dict)):
+            return
+        if key not in node:
+            close = difflib.get_close_matches(key, list(node.keys()), n=1, cutoff=0.75)
+            if close:
+                print(f'warning: {name}: {key} is new; meant {close[0]}?', file=sys.stderr)
+            return
+        node = node[key]
+
+
+def register_config_imports(cfg: Config) -> None:
+    """Make the modules known that a config names: MMDetection's and those of ``custom_imports``."""
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    for name in cfg.get('custom_imports', {}).get('imports', ()):
+        importlib.import_module(name)
+
+
+def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
+    """Check a config of a detector or of a classifier, with the modules imported that it names.
+
+    Args:
+        cfg: The config.
+        loaders: Which data loaders to check.
+    """
+    register_config_imports(cfg)
+    check = check_classifier if is_classifier_config(cfg) else check_config
+    return check(cfg, loaders)
+
+
+def run_checks(cfg: Config, training: bool = True) -> None:
+    """Check the config before a run; the first process does so for all.
+
+    Raises:
+        UserError: The run would fail, or would train on nothing; a line for each reason.
+    """
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) != 0:
+        return
+    problems = find_problems(cfg, LOADERS if training else ('test_dataloader',))
+    for problem in problems:
+        if not problem.fatal:
+            print(f'warning: {problem}', file=sys.stderr)
+    raise_on(problems)
