@@ -22,6 +22,9 @@ VARIANTS = {
     'shufflenetv2-x0.5-torchvision-se-residual': dict(
         type='ShuffleNetV2', widen_factor=0.5, layout='torchvision', se_ratio=0.5, residual=True
     ),
+    'shufflenetv2-x0.5-megvii-se-residual': dict(
+        type='ShuffleNetV2', widen_factor=0.5, se_ratio=0.5, residual=True
+    ),
     'shufflenetv2-x2.0-se': dict(type='ShuffleNetV2', widen_factor=2.0, se_ratio=1.0),
     'shufflenetv2-50': dict(type='ShuffleNetV2', arch='50'),
     'shufflenetv2-164-se-residual': dict(
@@ -47,7 +50,7 @@ VARIANTS = {
     ),
     'shufflenetv1-50-g3': dict(type='ShuffleNetV1', arch='50', groups=3),
     **{
-        f'rival-{unit}-{mflops}M': dict(type='ShuffleNetV1Rival', unit=unit, mflops=mflops)
+        f'baseline-{unit}-{mflops}M': dict(type='ShuffleNetV1Baseline', unit=unit, mflops=mflops)
         for unit in ('vgg', 'resnet', 'resnext')
         for mflops in (140, 38, 13)
     },
@@ -117,7 +120,7 @@ PRINTED = {
     'shufflenetv1-shallow-x0.5-g3': Printed(40, f'{V1} Table 5'),
     'shufflenetv1-50-g3': Printed(2300, f'{V2} appendix Table 2'),
     **{
-        f'rival-{unit}-{mflops}M': Printed(mflops, f'{V1} Table 4')
+        f'baseline-{unit}-{mflops}M': Printed(mflops, f'{V1} Table 4')
         for unit in ('vgg', 'resnet', 'resnext')
         for mflops in (140, 38, 13)
     },
@@ -173,9 +176,9 @@ KINDS = (
     'shufflenetv2-50',
     'shufflenetv1-x0.5-g8-se',
     'shufflenetv1-50-g3',
-    'rival-vgg-13M',
-    'rival-resnet-13M',
-    'rival-resnext-13M',
+    'baseline-vgg-13M',
+    'baseline-resnet-13M',
+    'baseline-resnext-13M',
     'xceptionlike-x0.5',
 )
 # The same of networks without a layer to train between strides 16 and 32: no head of a C4 detector

@@ -4,7 +4,7 @@ from .alexnet import AlexNet
 from .base import BaseBackbone
 from .mobilenet_v1 import MobileNetV1
 from .shufflenet_v1 import ShuffleNetV1
-from .shufflenet_v1_rivals import ShuffleNetV1Rival
+from .shufflenet_v1_baselines import ShuffleNetV1Baseline
 from .shufflenet_v2 import ShuffleNetV2
 from .squeezenet import SqueezeNet
 from .xception_like import XceptionLike
@@ -14,7 +14,7 @@ __all__ = [
     'BaseBackbone',
     'MobileNetV1',
     'ShuffleNetV1',
-    'ShuffleNetV1Rival',
+    'ShuffleNetV1Baseline',
     'ShuffleNetV2',
     'SqueezeNet',
     'XceptionLike',

@@ -24,23 +24,38 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
         groups: Number of groups.
 
     Returns:
-        (N, C, H, W) in the memory layout of ``x``.
+        (N, C, H, W) in the memory layout of ``x``; contiguous in a graph that is exported.
     """
-    if is_channels_last(x):
+    if groups == 1:
+        return x
+    if is_channels_last(x) and not is_exporting():
         y = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1))
         return y.transpose(3, 4).flatten(3, 4).permute(0, 3, 1, 2)
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    # Converters know the shuffle by these three operations.
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, -1, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
 def interleave(a: Tensor, b: Tensor) -> Tensor:
     """Channel shuffle, with two groups, of the concatenation of two (N, C, H, W) tensors.
 
-    One copy instead of two; the memory layout is that of ``a``.
+    One copy instead of two, except in a graph that is exported; the memory layout is that of ``a``.
     """
+    if is_exporting():
+        return channel_shuffle(torch.cat((a, b), 1), 2)
     if is_channels_last(a):
         y = torch.stack((a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)), 4)
         return y.flatten(3, 4).permute(0, 3, 1, 2)
     return torch.stack((a, b), 2).flatten(1, 2)
+
+
+def is_exporting() -> bool:
+    """Whether a graph is being recorded for other runtimes, be it by a trace or an export.
+
+    Those know a channel shuffle by the operations that the papers' code has, and may be slow at
+    what is fast in PyTorch.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -64,7 +79,7 @@ def build_activation(act_cfg: dict) -> nn.Module:
 
 
 def stem(channels: int, layer_cfg: dict) -> list[nn.Module]:
-    """Conv1 and MaxPool, which the ShuffleNets and their rivals begin with: to stride 4."""
+    """Conv1 and MaxPool, which the ShuffleNets and their baselines begin with: to stride 4."""
     return [
         ConvModule(3, channels, 3, stride=2, padding=1, **layer_cfg),
         nn.MaxPool2d(3, stride=2, padding=1),

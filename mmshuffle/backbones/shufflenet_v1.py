@@ -202,12 +202,13 @@ class ShuffleUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
+        self.widens = stride == 1 and in_channels < out_channels
         middle = int(out_channels * bottleneck) // groups * groups
         branch_channels = out_channels if stride == 1 else out_channels - in_channels
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         self.shuffle_groups = {
             'paper': groups,
-            'inverse': middle // groups,
+            'inverse': middle // groups if groups > 1 else 1,
             'none': 1,
         }[shuffle]
         self.reduce = ConvModule(in_channels, middle, 1, groups=first_groups, **layer_cfg)
@@ -230,15 +231,10 @@ class ShuffleUnit(nn.Module):
         y = self.expand(self.depthwise(y))
         if self.se is not None:
             y = self.se(y)
+        if self.widens:
+            channels = self.reduce.in_channels
+            return self.act(torch.cat((x + y[:, :channels], y[:, channels:]), 1))
         if self.pool is None:
-            return self.act(add_to_first(x, y))
+            return self.act(x + y)
         # The pooled input is an activation's output and non-negative: it needs no activation.
         return torch.cat((self.pool(x), self.act(y)), 1)
-
-
-def add_to_first(x: Tensor, y: Tensor) -> Tensor:
-    """Add ``x`` to the first channels of ``y``, which may have more."""
-    channels = x.shape[1]
-    if y.shape[1] == channels:
-        return x + y
-    return torch.cat((x + y[:, :channels], y[:, channels:]), 1)

@@ -14,9 +14,11 @@ from .base import BaseBackbone, check_choice
 from .layers import (
     SqueezeExcite,
     build_activation,
+    channel_shuffle,
     check_se_ratio,
     init_normal_fan_in,
     interleave,
+    is_exporting,
     run_unit,
 )
 
@@ -167,7 +169,8 @@ class ShuffleStage(nn.Module):
 
     Between units the feature map is carried as the two parts into which the next unit splits it.
     Concatenation, shuffle and split are then one copy a unit, and each convolution reads memory
-    that is already contiguous.
+    that is already contiguous. A graph that is traced or exported has the three of them one after
+    another, as runtimes know them.
 
     Args:
         in_channels: Input channels.
@@ -195,6 +198,8 @@ class ShuffleStage(nn.Module):
         self.layout = layout
         self.with_cp = with_cp
         half = out_channels // 2
+        # The inverse of the shuffle of two groups puts even channels before odd ones.
+        self.shuffle_groups = half if layout == 'megvii' else 2
         kept = in_channels if layout == 'megvii' else half
         self.projection = nn.Sequential(
             depthwise(in_channels, stride, layer_cfg),
@@ -228,6 +233,8 @@ class ShuffleStage(nn.Module):
 
     def _shuffle_and_split(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Turn (passed on, convolved) into (to pass on, to convolve) of the next unit."""
+        if is_exporting():
+            return channel_shuffle(torch.cat((left, right), 1), self.shuffle_groups).chunk(2, 1)
         if self.layout == 'megvii':
             (left_even, left_odd), (right_even, right_odd) = deal(left), deal(right)
             return torch.cat((left_even, right_even), 1), torch.cat((left_odd, right_odd), 1)

@@ -151,7 +151,7 @@ def test_markdown_says_what_is_missing_and_why():
     table = make_table(
         Row('Net', 'ShuffleNet V1', published, config=SHUFFLENET),
         Row('Ghost', 'ShuffleNet V1', published, config='configs/imagenet/ghost.py'),
-        Row('Rival', 'Rival', published, unbuildable='another project'),
+        Row('Other', 'Other', published, unbuildable='another project'),
         Row('Plan', 'Plan', published, later='next year'),
     )
     text = report.to_markdown(table, list(compare(table)))
@@ -161,7 +161,7 @@ def test_markdown_says_what_is_missing_and_why():
     assert cells == ['Net', 'shufflenetv1-x1.0-g8', '140', '138.4', '-1.2 %', '32.4', '-']
     assert '4 rows: 1 built, 1 counted, 0 measured.' in lines
     assert '* Ghost: configs/imagenet/ghost.py does not exist yet.' in lines
-    assert '* Rival: not built: another project.' in lines
+    assert '* Other: not built: another project.' in lines
     assert '* Plan: not built yet: next year.' in lines
     assert any('Net: multiply-adds 138.366 M, printed 140 M; no reason' in line for line in lines)
     assert len({line.count('|') for line in lines if line.startswith('|')}) == 1

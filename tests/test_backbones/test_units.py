@@ -1,13 +1,13 @@
-"""The units of the papers' further variants and of the rival networks, by their formulas."""
+"""The units of the papers' further variants and of the baselines, by their formulas."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV1Rival, ShuffleNetV2
+from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV1Baseline, ShuffleNetV2
 from mmshuffle.backbones.layers import channel_shuffle
-from mmshuffle.backbones.shufflenet_v1_rivals import CHANNELS
+from mmshuffle.backbones.shufflenet_v1_baselines import CHANNELS
 from tests.test_backbones.test_networks import randomise
 from tests.variants import build
 
@@ -114,9 +114,9 @@ def test_depth_is_the_printed_one(name, layers):
         ('shufflenetv1-x0.5-g3', 3),
         ('shufflenetv2-x0.5-megvii', 3),
         ('shufflenetv2star-x0.5', 5),
-        ('rival-vgg-13M', 5),
-        ('rival-resnet-13M', 3),
-        ('rival-resnext-13M', 3),
+        ('baseline-vgg-13M', 5),
+        ('baseline-resnet-13M', 3),
+        ('baseline-resnext-13M', 3),
         # ShuffleNet V2, section 4: "7 vs. 3".
         ('xceptionlike-x0.5', 7),
     ],
@@ -134,8 +134,8 @@ def test_a_unit_sees_so_many_pixels(name, seen):
 
 
 @pytest.mark.parametrize('unit', ['resnet', 'resnext'])
-def test_rival_bottlenecks(unit):
-    net = randomise(ShuffleNetV1Rival(unit, 38)).double()
+def test_baseline_bottlenecks(unit):
+    net = randomise(ShuffleNetV1Baseline(unit, 38)).double()
     ratio, groups = {'resnet': (4, 1), 'resnext': (2, 16)}[unit]
     last = net.stages[3]
     x = torch.rand(1, 96, 8, 9).double()
@@ -151,8 +151,8 @@ def test_rival_bottlenecks(unit):
         assert torch.allclose(x, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_rivals_have_the_printed_stage_4_channels_at_38_mflops():
-    channels = {unit: ShuffleNetV1Rival(unit, 38).out_channels[3] for unit in CHANNELS}
+def test_baselines_have_the_printed_stage_4_channels_at_38_mflops():
+    channels = {unit: ShuffleNetV1Baseline(unit, 38).out_channels[3] for unit in CHANNELS}
     assert channels == {'vgg': 50, 'resnet': 192, 'resnext': 192}
     # Section 4.2 has the Xception-like network's at 288: ShuffleNet with one group.
     assert ShuffleNetV1(1, 0.5).out_channels[3] == 288

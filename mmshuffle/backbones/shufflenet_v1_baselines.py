@@ -37,7 +37,7 @@ CARDINALITY = 16
 
 
 @MODELS.register_module()
-class ShuffleNetV1Rival(BaseBackbone):
+class ShuffleNetV1Baseline(BaseBackbone):
     """VGG-like, ResNet or ResNeXt units in place of ShuffleNet's (Table 4).
 
     Stage 0 is Conv1 and MaxPool (stride 4), stages 1 to 3 are Stage2 to Stage4 with 4, 8 and 4
@@ -56,7 +56,7 @@ class ShuffleNetV1Rival(BaseBackbone):
 
     Example:
         >>> import torch
-        >>> net = ShuffleNetV1Rival('resnext', mflops=38)
+        >>> net = ShuffleNetV1Baseline('resnext', mflops=38)
         >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
         [(1, 12, 16, 16), (1, 48, 8, 8), (1, 96, 4, 4), (1, 192, 2, 2)]
     """

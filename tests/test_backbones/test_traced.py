@@ -1,0 +1,140 @@
+"""A ShuffleNet's graph, traced or exported, has the channel shuffle that runtimes know."""
+
+import subprocess
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
+from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
+from tests.test_backbones.test_networks import randomise
+from tests.variants import build
+
+NAMES = (
+    *(
+        f'shufflenetv2-x{width}-{layout}'
+        for width in (0.5, 1.0)
+        for layout in ('megvii', 'torchvision')
+    ),
+    'shufflenetv2star-x0.5',
+    'shufflenetv2-x0.5-torchvision-se-residual',
+    'shufflenetv2-x0.5-megvii-se-residual',
+    'shufflenetv2-50',
+    'shufflenetv1-x0.25-g1',
+    'shufflenetv1-x0.5-g3',
+    'shufflenetv1-x1.0-g3-inverse',
+    'shufflenetv1-x1.0-g3-none',
+    'shufflenetv1-x0.5-g8-se',
+)
+# One of each kind of shuffle.
+EXPORTED = (
+    'shufflenetv2-x0.5-megvii',
+    'shufflenetv2-x0.5-torchvision',
+    'shufflenetv1-x0.5-g3',
+    'shufflenetv1-x1.0-g3-inverse',
+)
+# What reshapes, reorders or cuts, but for the steps of a shuffle and of a split.
+FOREIGN = {'flatten', 'unflatten', 'stack', 'unbind', 'permute', 'select', 'index', 'index_select'}
+
+
+class Whole(nn.Module):
+    """A network that returns its last output, in which every weight has a part."""
+
+    def __init__(self, name: str, **kwargs) -> None:
+        super().__init__()
+        net = build(name, **kwargs)
+        net.init_weights()
+        for module in net.modules():
+            # Gates that are drawn so wide would make rounding errors large.
+            if isinstance(module, nn.Conv2d) and module.bias is None:
+                nn.init.kaiming_normal_(module.weight)
+        self.net = randomise(net)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)[-1]
+
+
+def count_shuffles(net: nn.Module) -> int:
+    """The channel shuffles of a ShuffleNet as its paper draws it."""
+    number = 0
+    for module in net.modules():
+        if isinstance(module, ShuffleStage):
+            # Before every unit but the first; torchvision's layout has another at the end.
+            number += len(module.branches) - (module.layout == 'megvii')
+        elif isinstance(module, ShuffleUnit):
+            number += module.shuffle_groups > 1
+    return number
+
+
+def check(kinds: Counter, net: Whole) -> None:
+    shuffles = count_shuffles(net.net)
+    assert kinds['transpose'] == shuffles
+    assert kinds['reshape'] + kinds['view'] == 2 * shuffles
+    assert not FOREIGN & set(kinds), kinds
+
+
+@pytest.mark.parametrize(
+    ('name', 'layout'),
+    [(name, torch.contiguous_format) for name in NAMES]
+    + [(name, torch.channels_last) for name in EXPORTED],
+    ids=str,
+)
+def test_a_trace_has_reshape_transpose_reshape_and_computes_the_same(name, layout):
+    net = Whole(name).to(memory_format=layout)
+    x = torch.rand(1, 3, 64, 96).contiguous(memory_format=layout)
+    with torch.no_grad():
+        traced = torch.jit.trace(net, x, check_trace=False)
+        # A trace fixes neither the batch nor the size of the image.
+        for y in (x, torch.rand(2, 3, 97, 70)):
+            assert torch.allclose(traced(y), net(y), rtol=1e-5, atol=1e-5 * net(y).abs().max())
+    kinds = Counter(node.kind().removeprefix('aten::') for node in traced.inlined_graph.nodes())
+    check(kinds, net)
+
+
+@pytest.mark.parametrize(
+    ('name', 'strict'), [*((name, False) for name in EXPORTED), (EXPORTED[0], True)]
+)
+def test_an_exported_program_has_them_with_free_batch_and_size(name, strict):
+    net = Whole(name, out_indices=(1,))  # more units are more of the same, and seconds
+    size = [torch.export.Dim(side, min=2, max=32) * 32 for side in ('rows', 'columns')]
+    free = ({0: torch.export.Dim('batch'), 2: size[0], 3: size[1]},)
+    with torch.no_grad():
+        program = torch.export.export(
+            net, (torch.rand(2, 3, 64, 96),), dynamic_shapes=free, strict=strict
+        )
+        y = torch.rand(3, 3, 96, 64)
+        assert torch.allclose(program.module()(y), net(y), rtol=1e-5, atol=1e-6)
+    kinds = Counter(
+        node.target.__name__.split('.')[0]
+        for node in program.graph.nodes
+        if node.op == 'call_function'
+    )
+    check(kinds, net)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_ncnn_gets_its_own_layer_for_every_shuffle(name, tmp_path):
+    ncnn, pnnx = pytest.importorskip('ncnn'), pytest.importorskip('pnnx')
+    net = Whole(name)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        traced = torch.jit.trace(net, x, check_trace=False)
+        (tmp_path / 'net.pt').write_bytes(traced.save_to_buffer())
+    # The shape of the input may be withheld from pnnx, too.
+    subprocess.run([pnnx.EXEC_PATH, 'net.pt', 'fp16=0'], cwd=tmp_path, check=True, stdout=-3)
+    lines = (tmp_path / 'net.ncnn.param').read_text().splitlines()[2:]
+    kinds = Counter(line.split()[0] for line in lines)
+    assert kinds['ShuffleChannel'] == count_shuffles(net.net)
+    assert not {'Reshape', 'Permute', 'Squeeze', 'ExpandDims', 'Crop'} & set(kinds)
+    runtime = ncnn.Net()
+    runtime.opt.use_fp16_packed = runtime.opt.use_fp16_storage = False
+    runtime.opt.use_fp16_arithmetic = runtime.opt.use_bf16_storage = False
+    assert runtime.load_param(str(tmp_path / 'net.ncnn.param')) == 0
+    assert runtime.load_model(str(tmp_path / 'net.ncnn.bin')) == 0
+    with runtime.create_extractor() as extractor, torch.no_grad():
+        extractor.input('in0', ncnn.Mat(x[0].numpy()).clone())
+        found, expected = np.array(extractor.extract('out0')[1]), net(x)[0].numpy()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
