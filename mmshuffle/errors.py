@@ -4,7 +4,7 @@ import re
 
 
 class UserError(Exception):
-    """Bad input: the message says in one line what is wrong and how to mend it.
+    """Bad input: the message says in one line what is wrong and how to fix it.
 
     Command lines print the message without a traceback and exit with code 2
     (:func:`mmshuffle.engine.cli.run`).
@@ -17,7 +17,19 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else 'no message'
 
 
-def build_failure(error: Exception) -> str:
-    """Why a registry could not build something, without the classes that mmengine puts in front."""
-    message = ' '.join(str(error.args[0] if error.args else error).split())
-    return re.sub(r'^(class `\w+` in [\w/.]+: )+', '', message)
+def one_line(error: BaseException) -> str:
+    """Say in one line what a library reported: its first cause.
+
+    The classes that mmengine's registries put in front are left out, and what exceeds a bearable
+    length.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # A heading says nothing without what it is a heading of.
+    line = ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
+    line = re.sub(r'^(class `\w+` in [\w/.]+: )+', '', line)
+    return line if len(line) <= 300 else f'{line[:300]}...'

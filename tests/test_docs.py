@@ -15,9 +15,10 @@ from torch import nn
 from mmshuffle import backbones
 from mmshuffle.analysis.comparison import agrees
 from mmshuffle.analysis.complexity import Cost
-from mmshuffle.analysis.model_cost import build_on_meta, count_model
+from mmshuffle.analysis.model_cost import count_model
 from mmshuffle.analysis.tables import half_a_digit, load_tables
 from tests.conftest import REPO
+from tests.tiny import on_meta
 
 PAGE = REPO / 'docs' / 'networks.md'
 TEXT = PAGE.read_text(encoding='utf-8')
@@ -82,18 +83,18 @@ def count(
     """
     indices = (LAST_STAGES.get(network, 3),)
     cfg = dict(type=network, out_indices=indices, **eval(f'dict({arguments})'))
-    backbone = build_on_meta({**cfg, **CLASSIFIER_ARGUMENTS.get(network, {})})
+    backbone = on_meta({**cfg, **CLASSIFIER_ARGUMENTS.get(network, {})})
     ours = isinstance(backbone, backbones.BaseBackbone)
     head = dict(
         type='LinearHead',
         in_channels=backbone.out_channels[-1] if ours else backbone.out_channel,
         num_classes=1000,
     )
-    head = build_on_meta({**head, **HEADS.get(network, {})})
+    head = on_meta({**head, **HEADS.get(network, {})})
     model = nn.ModuleDict(dict(backbone=backbone, head=head))
     parts = trunk = count_model(model, (side, side)).parts
     if network in CLASSIFIER_ARGUMENTS:
-        model['backbone'] = build_on_meta(cfg)
+        model['backbone'] = on_meta(cfg)
         trunk = count_model(model, (side, side)).parts
     return parts, trunk, backbone.stage_channels if ours else ()
 
@@ -185,7 +186,7 @@ def test_code_runs(code):
     neck = MODELS.build(
         dict(type='FPN', out_channels=8, num_outs=5, **namespace['model']['neck'])
     ).to('meta')
-    levels = neck(build_on_meta(backbone)(torch.empty(1, 3, 64, 64, device='meta')))
+    levels = neck(on_meta(backbone)(torch.empty(1, 3, 64, 64, device='meta')))
     assert [level.shape[-1] for level in levels] == [16, 8, 4, 2, 1]
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.config import Config
+from torch import nn
 
+from mmshuffle.engine.network import build_model
 from tests.conftest import REPO
 
 CLASSES = ('box', 'disc')
@@ -114,3 +117,8 @@ visualizer = dict(vis_backends=[])
     variant = folder / 'variant.py'
     variant.write_text(f"_base_ = './tiny.py'\n{text}")
     return variant
+
+
+def on_meta(model: dict) -> nn.Module:
+    """Build a model of a registry without memory for its parameters."""
+    return build_model(Config(dict(model=model)), 'meta')

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis.markdown import table
 from mmshuffle.analysis.textbook import TextbookShuffleNetV2
-from mmshuffle.deploy import FORMATS, export, remove_routing, shuffle_free, with_gather
+from mmshuffle.deploy import FORMATS, export, shuffle_free
 from mmshuffle.deploy.timing import Run, fastest, ratio, time_in_turns
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 from mmshuffle.weights.torchvision_shufflenet_v2 import convert
 
 EXAMPLE = """example:
@@ -40,15 +40,14 @@ RUNTIMES = ('onnx', 'ncnn', 'pytorch')
 NAMES = {'onnx': 'ONNX Runtime', 'ncnn': 'ncnn', 'pytorch': 'PyTorch eager, channels_last'}
 # Forms of one function; of the shuffle-free one, several by the multiple that channels are filled
 # up to. Runtimes work on blocks of so many.
-PLAIN = ('textbook', 'native', 'gather')
-FREE, BOUND = 'free', 'bound'
+PLAIN = ('textbook', 'native')
+FREE = 'free'
 LEGEND = """\
 * textbook: concatenation, reshape, transposition, split in every unit, as networks are usually \
 written (channel order of torchvision).
-* native: this project's module as it stands. gather: each shuffle as one gather of channels.
+* native: this project's module as it stands.
 * free: the shuffle-free form; of free-N, which fills channels up to a multiple of N with zeros, \
-the fastest. bound: the convolutions of that form with all routing removed, which is another \
-function; of the plain bound, no channel is filled up.
+the fastest.
 * Milliseconds are medians of the rounds; a ratio is the median of the ratios within a round, with \
 its 95 % interval."""
 
@@ -131,13 +130,11 @@ def torchvision_names(native: nn.Module, textbook: nn.Module) -> dict[str, Tenso
 
 
 def build_forms(networks: dict[str, nn.Module], runtime: str) -> dict[str, nn.Module]:
-    """Build what is timed in a runtime: all forms, and the bounds of the shuffle-free ones."""
-    native = networks['native']
-    forms = {**networks, 'gather': with_gather(native)}
+    """Build what is timed in a runtime."""
+    forms = dict(networks)
     for align in FORMATS[runtime].aligns if runtime in FORMATS else (1,):
         suffix = '' if align == 1 else f'-{align}'
-        forms[FREE + suffix] = shuffle_free(native, align=align)
-        forms[BOUND + suffix] = remove_routing(native, align=align)
+        forms[FREE + suffix] = shuffle_free(networks['native'], align=align)
     return forms
 
 
@@ -148,7 +145,7 @@ def make_runs(
     images = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     runs: dict[str, Run] = {}
     for name, form in forms.items():
-        reference = form if name.startswith(BOUND) else forms['native']
+        reference = forms['native']
         if runtime == 'pytorch':
             runs[name] = eager(form, images)
             if not torch.allclose(runs[name](), reference(images), rtol=1e-3, atol=1e-4):
@@ -177,21 +174,15 @@ def eager(form: nn.Module, images: Tensor) -> Run:
 def summarise(times: dict[str, np.ndarray]) -> dict:
     """The figures of one network, shape and runtime."""
     medians = {name: float(np.median(values)) for name, values in times.items()}
-    exact = [name for name in times if not name.startswith(BOUND)]
-    free = fastest({name: times[name] for name in exact if name.startswith(FREE)})
-    bound = free.replace(FREE, BOUND)
+    free = fastest({name: times[name] for name in times if name.startswith(FREE)})
     usual = [name for name in PLAIN if name in times]
     return dict(
         rounds=len(times[free]),
         median_ms=medians,
         minimum_ms={name: float(values.min()) for name, values in times.items()},
         free=free,
-        ratios={
-            **{f'{name}/free': ratio(times[name], times[free]) for name in usual},
-            'free/bound': ratio(times[free], times[bound]),
-            'free/plain bound': ratio(times[free], times[BOUND]),
-        },
-        fastest=fastest({name: times[name] for name in exact}),
+        ratios={f'{name}/free': ratio(times[name], times[free]) for name in usual},
+        fastest=fastest(times),
     )
 
 
@@ -235,11 +226,14 @@ def report(results: list[dict], machine: dict, layout: str) -> str:
     for runtime in dict.fromkeys(result['runtime'] for result in results):
         mine = [result for result in results if result['runtime'] == runtime]
         usual = [name for name in PLAIN if name in mine[0]['median_ms']]
-        head = ['network', 'input', *(f'{name}, ms' for name in usual), 'free, ms', 'bound, ms']
+        head = ['network', 'input', *(f'{name}, ms' for name in usual), 'free, ms']
         head += [name.replace('/', ' / ') for name in mine[0]['ratios']]
-        lines += [f'## {NAMES[runtime]}\n', table(head, [row(result, usual) for result in mine])]
+        lines += [
+            f'## {NAMES[runtime]}\n',
+            markdown_table(head, [row(result, usual) for result in mine]),
+        ]
         best = ', '.join(f'{network(result)}: {result["fastest"]}' for result in mine)
-        lines += [f'\nFastest exact form: {best}.\n']
+        lines += [f'\nFastest form: {best}.\n']
     versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
     lines += [
         LEGEND,
@@ -259,7 +253,7 @@ def row(result: dict, usual: list[str]) -> list[str]:
     """A row of the table."""
     free, medians = result['free'], result['median_ms']
     times = [f'{medians[name]:.2f}' for name in usual]
-    times += [f'{medians[free]:.2f} ({free})', f'{medians[free.replace(FREE, BOUND)]:.2f}']
+    times += [f'{medians[free]:.2f} ({free})']
     ratios = [
         f'{value["median"]:.2f} ({value["low"]:.2f} to {value["high"]:.2f})'
         for value in result['ratios'].values()

@@ -15,7 +15,6 @@ import numpy as np
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
-from mmshuffle.analysis.markdown import table
 from mmshuffle.deploy.timing import ratio
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
@@ -24,6 +23,7 @@ from mmshuffle.latency.device.loop import time_block
 from mmshuffle.latency.device.runtimes import load
 from mmshuffle.latency.plan import Case, Plan, Setting
 from mmshuffle.latency.suites import suite
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """example:
   python tools/benchmark_latency.py --runtimes ncnn --seconds 10
@@ -107,7 +107,7 @@ def main() -> None:
         for case in tqdm(plan.cases, 'time', unit='network'):
             results.append(compare(case, folder, args.seconds))
     head = ['network, 224x224, 1 thread', 'bare loop, ms', "tool's loop, ms", 'ratio']
-    print(table(head, map(row, results)))
+    print(markdown_table(head, map(row, results)))
     print(
         '\nMilliseconds are medians of the blocks, a ratio is the median of the ratios within a '
         'round, with its 95 % interval.'

@@ -13,13 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis import markdown, plot, report
+from mmshuffle.analysis import plot, report
 from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Table, load_table, load_tables
 from mmshuffle.engine import cli, files
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """examples:
   python tools/compare.py --list
@@ -93,7 +94,7 @@ def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
         everything += compared
         rows.append([name, table.title, *map(str, count_states(compared).values())])
     head = ['table', 'title', 'rows', 'built', 'counted', 'measured']
-    return f'{markdown.table(head, rows)}\n\n{report.summary(everything)}'
+    return f'{markdown_table(head, rows)}\n\n{report.summary(everything)}'
 
 
 def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
@@ -113,9 +114,9 @@ def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
         print(f'written: {path}')
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Compare and print."""
-    args = parse_args()
+    args = parse_args(argv)
     check(args)
     table = None if args.list else load_table(args.table)
     runs: dict[str, Run] = find_runs(args.work_dirs)

@@ -6,22 +6,17 @@ BatchNorm, activations and pooling are not counted.
 """
 
 import argparse
-import inspect
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
-
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis.complexity import CONVENTION, Cost
-from mmshuffle.analysis.markdown import table
-from mmshuffle.analysis.model_cost import ModelCost, build_on_meta, count_cfg, count_model
-from mmshuffle.checks.classifier import is_classifier_config
-from mmshuffle.engine import cli, shipped
-from mmshuffle.engine.config import read_config
+from mmshuffle.analysis.model_cost import ModelCost, count_model
+from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
+from mmshuffle.engine.network import build_model, list_parts, load_model_config
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """examples:
   python tools/complexity.py configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py \\
@@ -99,22 +94,11 @@ def count(args: argparse.Namespace) -> ModelCost:
     Raises:
         UserError: It names nothing, or cannot be counted.
     """
-    init_default_scope('mmdet')
-    path = args.model if args.model.endswith('.py') else shipped.find(args.model)
-    if path is None and inspect.isclass(MODELS.get(args.model)):
-        if args.cfg_options:
-            raise UserError('--cfg-options is for a config: use --args for a registered backbone')
-        model = build_on_meta(dict(type=args.model, **args.args))
-        return count_model(model, tuple(args.shape or DEFAULT_SHAPE))
-    if path is None:
-        near = shipped.suggest(args.model, list(MODELS.module_dict))
-        raise UserError(f'{args.model} is no config file, shipped config or backbone{near}')
-    if args.args:
-        raise UserError('--args is for a registered backbone: use --cfg-options for a config')
-    cfg = read_config(str(path), args.cfg_options)
-    if args.shape is None and not is_classifier_config(cfg):
+    cfg = load_model_config(args.model, args.cfg_options, args.args)
+    if args.shape is None and list_parts(cfg)[-1] == 'detector':
         raise UserError(f'{args.model}: give --shape H W, the size that a detector gets images in')
-    return count_cfg(cfg, tuple(args.shape or DEFAULT_SHAPE), args.proposals)
+    shape = tuple(args.shape or DEFAULT_SHAPE)
+    return count_model(build_model(cfg, 'meta'), shape, args.proposals)
 
 
 def report(name: str, cost: ModelCost) -> str:
@@ -125,7 +109,12 @@ def report(name: str, cost: ModelCost) -> str:
         at += f', {cost.proposals} proposals'
     head = ['part', 'multiply-adds, M', 'parameters, M', 'activations, M', 'memory access, M']
     rows = [figures(part, of_part) for part, of_part in cost.parts.items()]
-    lines = [f'{name}, {at}\n', table(head, [*rows, figures('total', cost.total)]), '', CONVENTION]
+    lines = [
+        f'{name}, {at}\n',
+        markdown_table(head, [*rows, figures('total', cost.total)]),
+        '',
+        CONVENTION,
+    ]
     if cost.idle:
         lines.append(
             f'Not run, and counted with their parameters only: {len(cost.idle)} layers '
@@ -140,9 +129,9 @@ def figures(part: str, cost: Cost) -> list[str]:
     return [part, *(f'{number / 1e6:.3f}' for number in numbers)]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Count and print."""
-    args = parse_args()
+    args = parse_args(argv)
     check(args)
     cost = count(args)
     if args.proposals is not None and cost.proposals is None:

@@ -5,6 +5,7 @@ A file is kept only if its runtime computes what PyTorch computes.
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 import tempfile
@@ -22,15 +23,16 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks.dataset import check_dataset
 from mmshuffle.checks.detector import raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
-from mmshuffle.deploy.detections import evaluate, predict
-from mmshuffle.deploy.export import check_request
-from mmshuffle.deploy.formats import Format
-from mmshuffle.deploy.forms import FORMS, Form
-from mmshuffle.deploy.model import PARTS, Part, build_model, cut, default_part
+from mmshuffle.deploy.detections import evaluate
+from mmshuffle.deploy.export import check_arguments, made_folder, replace_all
+from mmshuffle.deploy.formats import Format, Unsupported
+from mmshuffle.deploy.forms import DEVICES, NATIVE, ShuffleForm, recommend_form
+from mmshuffle.deploy.part import Part, cut
+from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
-from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write_json
+from mmshuffle.engine.network import PARTS, list_parts, load_model, load_model_config, predict
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -39,9 +41,12 @@ EXAMPLE = """examples:
   python tools/export.py configs/finetune/bccd.py work_dirs/bccd/epoch_12.pth \\
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
 """
-FASTEST = 'fastest'
+AUTO, FASTEST = 'auto', 'fastest'
 TRIAL_SECONDS = 5
 DEFAULT_SHAPE = (224, 224)
+Exported = tuple[ShuffleForm, Part, ExportReport]
+Write = Callable[[ShuffleForm, Path], tuple[Part, ExportReport]]
+Name = Callable[[ShuffleForm], Path]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,18 +54,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file of a classifier or detector')
+    parser.add_argument('config', help='path of a config, or name of a shipped one')
     parser.add_argument('checkpoint', help="weights, or 'none' for random ones")
     parser.add_argument(
         '--format', choices=list(FORMATS), default='onnx', help='default %(default)s'
     )
     parser.add_argument(
         '--shuffle',
-        choices=(*FORMS, FASTEST),
-        default=FASTEST,
+        choices=(AUTO, NATIVE.name, 'free', FASTEST),
+        default=AUTO,
         help='form of the channel shuffles, all of the same function: as PyTorch computes them, '
-        'each as one gather of channels, absorbed in the weights, or the fastest of these in the '
-        'runtime on this machine (default)',
+        'absorbed in the weights (free), by the rule for --device and --precision (default), or '
+        'whatever is fastest in the runtime on this machine',
+    )
+    parser.add_argument(
+        '--device',
+        choices=DEVICES,
+        help='with --shuffle auto: the processor that will run the file (default arm)',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=('fp16', 'fp32'),
+        help='with --shuffle auto: what the runtime will compute in, which ncnn chooses when it '
+        'loads the file (default fp16 for ncnn on ARM, as phones do, else fp32)',
     )
     parser.add_argument(
         '--align',
@@ -111,6 +127,10 @@ def check(args: argparse.Namespace, part: str) -> tuple[int, int]:
     """
     if args.align < 1 or (args.align > 1 and args.shuffle != 'free'):
         raise UserError(f'--align {args.align}: give a number from 1, with --shuffle free')
+    if args.shuffle != AUTO and (args.device or args.precision):
+        raise UserError('--device and --precision choose the form: leave --shuffle out with them')
+    if args.precision and args.precision not in FORMATS[args.format].precisions:
+        raise UserError(f'--precision {args.precision}: {args.format} files compute in fp32 here')
     if part == 'detector':
         if args.format != 'onnx':
             raise UserError(
@@ -147,7 +167,7 @@ def export_part(
     part: str,
     shape: tuple[int, int],
     picture: Tensor | None,
-    form: Form,
+    form: ShuffleForm,
     path: Path,
 ) -> tuple[Part, ExportReport]:
     """Cut the part out, rewrite its shuffles, write it, and check it on the picture."""
@@ -158,38 +178,71 @@ def export_part(
     )
 
 
-def find_fastest(write: Callable[[Form, Path], tuple[Part, ExportReport]], written: Format) -> Form:
-    """Time all forms in the runtime, single-threaded, and choose the fastest.
+def choose_form(model: nn.Module, args: argparse.Namespace) -> ShuffleForm:
+    """The form that the command line asks for, by name or by rule."""
+    if args.shuffle != AUTO:
+        return ShuffleForm(args.shuffle, args.align)
+    device = args.device or DEVICES[0]
+    usual = FORMATS[args.format].precisions[0] if device == 'arm' else 'fp32'
+    precision = args.precision or usual
+    form = recommend_form(model, args.format, device, precision)
+    if has_shuffle(model):
+        print(f'shuffle {form}, by the rule for {args.format} on {device} in {precision}')
+    return form
 
-    A form that the network or the format does not have is left out, and nothing is timed where only
-    the native one is left.
+
+def export_fastest(write: Write, format: Format, name: Name) -> Exported:
+    """Time all forms in the runtime, single-threaded, and keep the fastest.
+
+    A form that the network or the format does not have is left out, and told.
     """
-    forms = [Form(name) for name in FORMS] + [Form('free', n) for n in written.aligns if n > 1]
-    runs = {}
-    with tempfile.TemporaryDirectory() as folder:
+    forms = [NATIVE, *(ShuffleForm('free', align) for align in format.aligns)]
+    written, runs = {}, {}
+    with (
+        made_folder(name(NATIVE).parent) as parent,
+        tempfile.TemporaryDirectory(prefix='.export-', dir=parent) as folder,
+    ):
         for form in tqdm(forms, 'export the forms', unit='form'):
             try:
                 cut_out, done = write(form, Path(folder, str(form)))
-            except UserError:
-                if form.name == 'native':
+            except Unsupported as reason:
+                if form == NATIVE:
                     raise
+                print(f'left out: {form}: {reason}', file=sys.stderr)
                 continue
             images = cut_out.options.get('images', torch.zeros(done.input_shape)).numpy()
-            runs[form] = functools.partial(written.load(done.paths, threads=1), images)
-        if len(runs) == 1:
-            return forms[0]
+            runs[form] = functools.partial(format.load(done.paths, threads=1), images)
+            written[form] = cut_out, done
         times = time_in_turns(runs, TRIAL_SECONDS)
-    medians = ', '.join(f'{form} {np.median(ms):.2f} ms' for form, ms in times.items())
-    best = fastest(times)
-    print(f'on this machine, one thread: {medians}; the fastest, {best}, is written')
-    return best
+        best = fastest(times)
+        medians = ', '.join(f'{form} {np.median(ms):.2f} ms' for form, ms in times.items())
+        print(f'on this machine, one thread: {medians}; the fastest, {best}, is kept')
+        cut_out, done = written[best]
+        paths = format.paths(name(best))
+        replace_all(done.paths, paths)
+    return best, cut_out, dataclasses.replace(done, paths=paths)
 
 
-def default_path(args: argparse.Namespace, part: str, shape: tuple[int, int], form: Form) -> Path:
-    """A name that tells what is in the file."""
-    stem = Path(args.config).stem
+def export_form(write: Write, form: ShuffleForm, name: Name, strict: bool) -> Exported:
+    """Write one form, or the native one, with a word, where a rule chose what cannot be written."""
+    try:
+        return form, *write(form, name(form))
+    except Unsupported as reason:
+        if strict or form == NATIVE:
+            raise
+        print(f'shuffle native instead of {form}: {reason}', file=sys.stderr)
+        return NATIVE, *write(NATIVE, name(NATIVE))
+
+
+def file_path(
+    args: argparse.Namespace, part: str, shape: tuple[int, int], form: ShuffleForm
+) -> Path:
+    """The file that is asked for, or one whose name tells what is in it."""
+    if args.out:
+        return Path(args.out)
+    config = Path(args.config).stem if args.config.endswith('.py') else args.config
     name = f'{part}_{form}_{shape[0]}x{shape[1]}'
-    return Path('work_dirs', stem, name + FORMATS[args.format].suffixes[0])
+    return Path('work_dirs', config, name + FORMATS[args.format].suffixes[0])
 
 
 def report(title: str, cut_out: Part, done: ExportReport) -> str:
@@ -231,27 +284,27 @@ def compare_figures(cfg: Config, model: nn.Module, path: Path, shape: tuple[int,
     return figures
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Export, check and report."""
-    args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
-    part = args.part or default_part(cfg)
+    args = parse_args(argv)
+    cfg = load_model_config(args.config, args.cfg_options)
+    part = args.part or list_parts(cfg)[-1]
     shape = check(args, part)
     if args.evaluate:
         raise_on(check_dataset(cfg, cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
     FORMATS[args.format].require()
-    if args.out:  # before all forms are exported and timed
-        check_request(FORMATS[args.format], Path(args.out), (1, 3, *shape), args.dynamic_batch)
+    name = functools.partial(file_path, args, part, shape)
+    # Before anything is exported and timed.
+    check_arguments(FORMATS[args.format], name(NATIVE), (1, 3, *shape), args.dynamic_batch)
     picture = None if args.image is None else read_picture(args.image, shape)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
-    model = build_model(cfg, checkpoint, part)
+    model = load_model(cfg, checkpoint, part, shape)
     write = functools.partial(export_part, model, args, part, shape, picture)
-    if args.shuffle == FASTEST:
-        form = find_fastest(write, FORMATS[args.format])
+    if args.shuffle == FASTEST and has_shuffle(model):
+        form, cut_out, done = export_fastest(write, FORMATS[args.format], name)
     else:
-        form = Form(args.shuffle, args.align)
-    path = Path(args.out) if args.out else default_path(args, part, shape, form)
-    cut_out, done = write(form, path)
+        form = NATIVE if args.shuffle == FASTEST else choose_form(model, args)
+        form, cut_out, done = export_form(write, form, name, args.shuffle != AUTO)
     if not done.conclusive:
         print(
             'warning: another image hardly changes the outputs, so a wrong file might have passed: '

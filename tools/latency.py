@@ -19,11 +19,11 @@ from tqdm import tqdm
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.engine import cli
 from mmshuffle.errors import UserError
-from mmshuffle.latency import difference, output, report
+from mmshuffle.latency import report
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.networks import PARTS
 from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan, Protocol
-from mmshuffle.latency.record import Record, make_record, read_record
+from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import MLPERF, Request, read_request
 from mmshuffle.latency.suites import names
 from mmshuffle.latency.targets import make_target
@@ -59,7 +59,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument('--runtime', nargs='+', choices=RUNTIMES, help='default onnxruntime')
     what.add_argument('--threads', nargs='+', type=int, metavar='N', help='several are a sweep')
     what.add_argument('--precision', nargs='+', choices=PRECISIONS, help='fp16 with ncnn only')
-    what.add_argument('--shuffle', nargs='+', help='form of the shuffle: native, gather, free')
+    what.add_argument(
+        '--shuffle',
+        nargs='+',
+        metavar='FORM',
+        help='form of the shuffle: native (default), free, or free-8 and the like, with channels '
+        'filled up to a multiple',
+    )
     what.add_argument('--profile', action='store_true', help='time by type of layer instead')
     what.add_argument('--gate-only', action='store_true', help='compare outputs, time nothing')
     where = parser.add_argument_group('where')
@@ -230,7 +236,7 @@ def run(args: argparse.Namespace) -> None:
         cpu=request.cpu,
         binary=request.binary,
     )
-    output.check(args.out)
+    check_path(args.out)
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
         plan = make_plan(request, Path(folder))
         with bar(f'measuring on {target.name}') as update:
@@ -240,7 +246,7 @@ def run(args: argparse.Namespace) -> None:
         if record['problem'] == INTERRUPTED:
             raise KeyboardInterrupt
         raise UserError(record['problem'])
-    output.write(record, args.out, request.reference)
+    write_results(record, args.out, request.reference)
     finish(record, args.out)
 
 
@@ -269,7 +275,7 @@ def compare(argv: list[str]) -> None:
     parser.add_argument('files', nargs=2, type=Path)
     first, second = parser.parse_args(argv).files
     names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
-    print(difference.to_markdown(read_record(first), read_record(second), names))
+    print(report.difference_table(read_record(first), read_record(second), names))
 
 
 def show(argv: list[str]) -> None:
@@ -280,12 +286,12 @@ def show(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     record = read_record(args.file)
     report.check_reference({result['config'] for result in record['results']}, args.reference)
-    print(output.to_markdown(record, args.reference or record['request'].get('reference')))
+    print(report.to_markdown(record, args.reference or record['request'].get('reference')))
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure, or compare or show files."""
-    words = sys.argv[1:]
+    words = sys.argv[1:] if argv is None else argv
     if words[:1] == ['diff']:
         compare(words[1:])
     elif words[:1] == ['show']:

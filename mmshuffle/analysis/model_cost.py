@@ -7,14 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmshuffle.engine.config import read_config, register_config_imports
-from mmshuffle.engine.shipped import metafiles_read_once
-from mmshuffle.errors import UserError, build_failure
+from mmshuffle.engine.network import build_model, load_model_config
+from mmshuffle.errors import UserError, one_line
 
 from .complexity import CONVENTION, Cost, count_layers
 
@@ -63,33 +60,14 @@ class ModelCost:
         )
 
 
-def build_on_meta(cfg: dict) -> nn.Module:
-    """Build a model without memory for its parameters.
-
-    Args:
-        cfg: Config of anything in MMDetection's registry of models.
-
-    Raises:
-        UserError: The type is not registered or its arguments are wrong.
-    """
-    try:
-        with torch.device('meta'):
-            model = MODELS.build(cfg)
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(
-            f'model {cfg.get("type")} cannot be built: {build_failure(error)}'
-        ) from None
-    model.eval()  # apart, because MMDetection's MobileNetV2 returns None
-    return model
-
-
 def count_model(
     model: nn.Module, shape: tuple[int, int], proposals: int | None = None
 ) -> ModelCost:
     """Count a backbone, a classifier, or a one-stage or two-stage detector.
 
     Args:
-        model: Model on the meta device, in evaluation mode, see :func:`build_on_meta`.
+        model: Model on the meta device, in evaluation mode; see
+            :func:`mmshuffle.engine.network.build_model`.
         shape: Height and width of the image as the network gets it, padding included.
         proposals: RoIs of a two-stage detector; those its ``test_cfg`` keeps where None.
 
@@ -104,10 +82,9 @@ def count_model(
         with _norms_passed_over(model), count_layers(model) as counts:
             _run(model, image, proposals)
     except Exception as error:  # the model may be anyone's
-        reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(
-            f'{type(model).__name__} cannot be counted at {shape[0]}x{shape[1]}: {reason}; '
-            'give a larger --shape, or a backbone, a classifier or a Faster R-CNN'
+            f'{type(model).__name__} cannot be counted at {shape[0]}x{shape[1]}: '
+            f'{one_line(error)}; give a larger --shape, or a backbone, classifier or Faster R-CNN'
         ) from error
     parts: dict[str, Cost] = {}
     for name, parameter in model.named_parameters():
@@ -179,33 +156,21 @@ def _run_roi_head(roi_head: nn.Module, proposals: int) -> None:
         head(roi_head.shared_head(pooled) if roi_head.with_shared_head else pooled)
 
 
-def count_cfg(cfg: Config, shape: tuple[int, int], proposals: int | None = None) -> ModelCost:
-    """Count the model of a config; see :func:`count_model`.
+@functools.cache
+def count_config(config: str, shape: tuple[int, int], proposals: int | None = None) -> ModelCost:
+    """Count the model of a config, once a process for each set of arguments.
+
+    Args:
+        config: Name of a config that comes with the project, or path of one.
+        shape: See :func:`count_model`.
+        proposals: Likewise.
 
     Raises:
-        UserError: The config has no model, or its model cannot be built or counted.
+        UserError: The config cannot be read, or its model not be built or counted.
     """
-    return count_model(_build(cfg), shape, proposals)
+    return count_model(_build(config), shape, proposals)
 
 
 @functools.cache
-def count_config(path: str, shape: tuple[int, int], proposals: int | None = None) -> ModelCost:
-    """Count the model of a config file, once a process for each set of arguments.
-
-    Raises:
-        UserError: See :func:`count_cfg`.
-    """
-    return count_model(_build_file(path), shape, proposals)
-
-
-@functools.cache
-def _build_file(path: str) -> nn.Module:
-    with metafiles_read_once():
-        return _build(read_config(path))
-
-
-def _build(cfg: Config) -> nn.Module:
-    if 'model' not in cfg:
-        raise UserError(f'config {cfg.filename} has no model: give the config of a whole model')
-    register_config_imports(cfg)
-    return build_on_meta(cfg.model)
+def _build(config: str) -> nn.Module:
+    return build_model(load_model_config(config), 'meta')

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmshuffle.canvas import new_figure, to_png
+from mmshuffle.reporting import new_figure, to_png
 
 from .comparison import Compared
 from .tables import Table

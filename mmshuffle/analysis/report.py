@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 
 from mmshuffle.engine import shipped
+from mmshuffle.reporting import markdown_table
 
-from . import markdown
 from .comparison import Compared, agrees, count_states
 from .complexity import MULTIPLY_ADDS
 from .tables import COLUMNS, Table
@@ -31,7 +31,7 @@ def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
     cells = [[cell(row) for _, cell in columns] for row in rows]
     parts = [
         f'**{table.source}: {table.title}**',
-        markdown.table([title for title, _ in columns], cells),
+        markdown_table([title for title, _ in columns], cells),
         summary(rows),
     ]
     notes = [table.note] if table.note else []

@@ -8,7 +8,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
 from mmshuffle.backbones import BaseBackbone
-from mmshuffle.errors import UserError, build_failure
+from mmshuffle.errors import UserError, one_line
 
 from .dataset import check_checkpoints, type_name
 from .detector import LOADERS, check_numbers
@@ -51,7 +51,7 @@ def check_classifier_model(model: Mapping[str, Any]) -> Iterator[Problem]:
         network = MODELS.build({'_scope_': 'mmdet', **backbone})
         MODELS.build({'_scope_': 'mmdet', **model['head']})
     except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model', build_failure(error))
+        yield Problem('model', one_line(error))
         return
     if isinstance(network, BaseBackbone):
         channels = network.out_channels[-1]
@@ -85,7 +85,7 @@ def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
             built = DATASETS.build({'_scope_': 'mmdet', **files, 'lazy_init': True})
             classes, labels = built.find_classes()
         except (UserError, TypeError, KeyError, ValueError) as error:
-            yield Problem(where, build_failure(error))
+            yield Problem(where, one_line(error))
             continue
         highest = max(labels)
         if highest == number and 0 not in labels:

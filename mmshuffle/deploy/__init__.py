@@ -2,14 +2,6 @@
 
 from .export import FORMATS, ExportReport, export
 from .fold import fold_batchnorm
-from .shuffle_free import remove_routing, shuffle_free, with_gather
+from .shuffle_free import shuffle_free
 
-__all__ = [
-    'FORMATS',
-    'ExportReport',
-    'export',
-    'fold_batchnorm',
-    'remove_routing',
-    'shuffle_free',
-    'with_gather',
-]
+__all__ = ['FORMATS', 'ExportReport', 'export', 'fold_batchnorm', 'shuffle_free']

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from mmshuffle.engine.progress import quiet_screen
@@ -23,23 +23,6 @@ def pad_detections(found: InstanceData, count: int) -> tuple[Tensor, Tensor, Ten
         torch.cat((found.scores, found.scores.new_zeros(missing))),
         torch.cat((found.labels, found.labels.new_full((missing,), -1))),
     )
-
-
-def predict(detector: nn.Module, image: Tensor) -> InstanceData:
-    """Detect with MMDetection's own code.
-
-    Args:
-        detector: In evaluation mode.
-        image: (3, H, W) as the test pipeline loads it; boxes are in its pixels.
-    """
-    from mmdet.structures import DetDataSample
-
-    shape = tuple(image.shape[-2:])
-    sample = DetDataSample(
-        metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0), img_id=0)
-    )
-    with torch.no_grad():
-        return detector.test_step(dict(inputs=[image], data_samples=[sample]))[0].pred_instances
 
 
 def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:

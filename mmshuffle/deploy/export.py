@@ -1,8 +1,11 @@
 """Writing a network for another runtime, and checking what was written before it is kept."""
 
+import contextlib
 import copy
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
-from .formats import Format, Network, Request, first_line
+from .formats import Format, Inference
 from .ncnn_format import NcnnFormat
 from .onnx_format import OnnxFormat
 from .torchscript_format import TorchScriptFormat
 
 FORMATS: dict[str, Format] = {
-    form.name: form for form in (OnnxFormat(), NcnnFormat(), TorchScriptFormat())
+    known.name: known for known in (OnnxFormat(), NcnnFormat(), TorchScriptFormat())
 }
 # Float32 in another order of summation, over some hundred layers; a wrong weight is far above.
 TOLERANCE = 1e-4
@@ -126,9 +129,9 @@ def export(
     """
     if format not in FORMATS:
         raise ValueError(f'format={format!r}: choose one of {", ".join(map(repr, FORMATS))}')
-    form, target = FORMATS[format], Path(path)
-    check_request(form, target, shape, dynamic_batch)
-    form.require()
+    written, target = FORMATS[format], Path(path)
+    check_arguments(written, target, shape, dynamic_batch)
+    written.require()
     if images is None:
         images = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     batches = [images, images.flip(3) / 2]
@@ -138,23 +141,23 @@ def export(
     plain = copied if reference is None else AsTuple(reference)
     expected = [_expect(plain, batch) for batch in batches]
     names = tuple(output_names or [f'output{i}' for i in range(len(expected[0]))])
-    request = Request(copied, images, input_name, names, dynamic_batch)
-    paths = form.paths(target)
+    paths = written.paths(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder:
+        with (
+            made_folder(target.parent),
+            tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder,
+        ):
             partial = tuple(Path(folder, path.name) for path in paths)
-            form.write(request, partial)
-            network = form.load(partial)
-            found = [_run(form, network, batch) for batch in batches]
+            written.write(copied, images, partial, names, input_name, dynamic_batch)
+            infer = written.load(partial)
+            found = [_run(written, infer, batch) for batch in batches]
             difference = max(
-                _difference(form, wanted, outputs, compare, tolerance)
+                _difference(written, wanted, outputs, compare, tolerance)
                 for wanted, outputs in zip(expected, found, strict=True)
             )
-            nodes = form.count_nodes(partial)
+            nodes = written.count_nodes(partial)
             size = sum(file.stat().st_size for file in partial)
-            for source, place in zip(partial, paths, strict=True):
-                source.replace(place)
+            replace_all(partial, paths)
     except OSError as error:
         raise UserError(f'{target} cannot be written: {error.strerror or error}') from None
     return ExportReport(
@@ -169,6 +172,36 @@ def export(
         output_shapes=tuple(output.shape for output in expected[0]),
         dynamic_batch=dynamic_batch,
     )
+
+
+@contextlib.contextmanager
+def made_folder(path: Path) -> Iterator[Path]:
+    """Make a folder for the files, and take away what was made of it where the block fails."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # something else is in it by now
+                folder.rmdir()
+        raise
+
+
+def replace_all(sources: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Move files to their places; Ctrl-C waits meanwhile, lest new files be mixed with old ones."""
+    pressed: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main:  # no other thread may set a handler, nor is any interrupted
+        before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        for source, path in zip(sources, paths, strict=True):
+            source.replace(path)
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 class AsTuple(nn.Module):
@@ -191,7 +224,7 @@ class AsTuple(nn.Module):
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def check_request(form: Format, path: Path, shape: Sequence[int], dynamic_batch: bool) -> None:
+def check_arguments(format: Format, path: Path, shape: Sequence[int], dynamic_batch: bool) -> None:
     """Refuse what cannot be done, before the work starts; see :func:`export`.
 
     Raises:
@@ -200,12 +233,12 @@ def check_request(form: Format, path: Path, shape: Sequence[int], dynamic_batch:
     """
     if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
         raise ValueError(f'shape={tuple(shape)}: give (1, channels, height, width)')
-    if dynamic_batch and not form.dynamic_batch:
-        raise UserError(f'{form.name} has no batch: leave the dynamic batch out, or choose onnx')
-    others = {s for other in FORMATS.values() if other is not form for s in other.suffixes}
+    if dynamic_batch and not format.dynamic_batch:
+        raise UserError(f'{format.name} has no batch: leave the dynamic batch out, or choose onnx')
+    others = {s for other in FORMATS.values() if other is not format for s in other.suffixes}
     if path.suffix in others:
-        raise UserError(f'{path} is to be of format {form.name}: end it in {form.suffixes[0]}')
-    folder = path if path.is_dir() else next(filter(Path.is_dir, form.paths(path)), None)
+        raise UserError(f'{path} is to be of format {format.name}: end it in {format.suffixes[0]}')
+    folder = path if path.is_dir() else next(filter(Path.is_dir, format.paths(path)), None)
     if folder is not None:
         raise UserError(f'{folder} is a folder: give the path of a file')
 
@@ -222,30 +255,30 @@ def _expect(reference: AsTuple, images: Tensor) -> list[np.ndarray]:
     except Exception as error:  # whatever the network of a user raises
         height, width = images.shape[2:]
         raise UserError(
-            f'the network cannot run on images of {height}x{width}: {first_line(error)}'
+            f'the network cannot run on images of {height}x{width}: {one_line(error)}'
         ) from error
     if not all(np.isfinite(output).all() for output in expected):
-        raise UserError('the network puts out infinite values or NaN: mend its weights')
+        raise UserError('the network puts out infinite values or NaN: check its weights')
     return expected
 
 
-def _run(form: Format, network: Network, images: Tensor) -> Outputs:
+def _run(format: Format, infer: Inference, images: Tensor) -> Outputs:
     """Compute with the file.
 
     Raises:
         UserError: The runtime fails.
     """
     try:
-        return network(images.numpy())
+        return infer(images.numpy())
     except Exception as error:  # those of the runtimes have no common base
         size = 'x'.join(map(str, images.shape))
         raise UserError(
-            f'the {form.name} file cannot be run on {size} and was deleted: {first_line(error)}'
+            f'the {format.name} file cannot be run on {size} and was deleted: {one_line(error)}'
         ) from error
 
 
 def _difference(
-    form: Format,
+    format: Format,
     expected: Outputs,
     found: Outputs,
     compare: Callable[[Outputs, Outputs], float],
@@ -259,12 +292,12 @@ def _difference(
     shapes, wanted = ([output.shape for output in outputs] for outputs in (found, expected))
     if shapes != wanted:
         raise UserError(
-            f'the {form.name} file puts out shapes {shapes}, PyTorch {wanted}: it was deleted'
+            f'the {format.name} file puts out shapes {shapes}, PyTorch {wanted}: it was deleted'
         )
     difference = compare(expected, found)
     if not difference <= tolerance:  # NaN is a difference
         raise UserError(
-            f'the {form.name} file differs from PyTorch by {difference:.2g}, and '
+            f'the {format.name} file differs from PyTorch by {difference:.2g}, and '
             f'{tolerance:.2g} is allowed: it was deleted'
         )
     return difference

@@ -4,7 +4,6 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,26 +12,12 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-Network = Callable[[np.ndarray], list[np.ndarray]]
+# From images, (N, 3, H, W) float32, to the outputs.
+Inference = Callable[[np.ndarray], list[np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be written.
-
-    Attributes:
-        module: Maps images, (N, 3, H, W), to a tuple of tensors; in evaluation mode, on the CPU.
-        images: An example of its input.
-        input_name: Name of the input, where the format has names of one's own.
-        output_names: Names of the outputs, likewise.
-        dynamic_batch: Whether N is to stay free.
-    """
-
-    module: nn.Module
-    images: Tensor
-    input_name: str
-    output_names: tuple[str, ...]
-    dynamic_batch: bool
+class Unsupported(UserError):
+    """A network, or a form of it, cannot be written; another form or format may."""
 
 
 class Format(ABC):
@@ -43,6 +28,8 @@ class Format(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ()
     dynamic_batch: ClassVar[bool] = True
+    # What the runtime can compute in from the one file, its usual choice first.
+    precisions: ClassVar[tuple[str, ...]] = ('fp32',)
     # Sizes of the blocks of channels that the runtime may work on, worth trying as `align` of
     # `shuffle_free`; 1 is to leave the channels as they are.
     aligns: ClassVar[tuple[int, ...]] = (1,)
@@ -66,23 +53,37 @@ class Format(ABC):
         return tuple(path.with_name(stem + suffix) for suffix in self.suffixes)
 
     @abstractmethod
-    def write(self, request: Request, paths: Sequence[Path]) -> None:
+    def write(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        paths: Sequence[Path],
+        output_names: Sequence[str],
+        input_name: str = 'image',
+        dynamic_batch: bool = False,
+    ) -> None:
         """Write the files.
 
+        Args:
+            module: Maps images, (N, C, H, W), to a tuple of tensors; in evaluation mode, on the
+                CPU, such as :class:`~.export.AsTuple`.
+            images: An example of its input.
+            paths: The files.
+            output_names: Names of the outputs, where the format has names of one's own.
+            input_name: Name of the input, likewise.
+            dynamic_batch: Whether N is to stay free.
+
         Raises:
-            UserError: The format cannot express the network.
+            Unsupported: The format cannot express the network.
         """
 
     @abstractmethod
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
         """Make the runtime ready, in float32.
 
         Args:
             paths: The files.
             threads: Threads that the runtime may use; its own choice where None.
-
-        Returns:
-            A function from images, (N, 3, H, W) float32, to the outputs.
 
         Raises:
             UserError: The runtime does not take the files.
@@ -91,11 +92,3 @@ class Format(ABC):
     @abstractmethod
     def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
         """Count the nodes of the graph by type."""
-
-
-def first_line(error: BaseException) -> str:
-    """Say in one line what an exporter or a runtime reported: its first cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -1,37 +1,79 @@
-"""The exact forms that a ShuffleNet can be exported in."""
+"""The exact forms in which a channel shuffle can be written, and which one is for which device."""
 
 import copy
+import re
 from dataclasses import dataclass
 
 from torch import nn
 
-from mmshuffle.deploy import shuffle_free, with_gather
+from mmshuffle.errors import UserError
 
-# All compute the same; they differ in how channels get to their places.
-FORMS = {
-    'native': copy.deepcopy,
-    'gather': with_gather,
-    'free': shuffle_free,
+from .shuffle_free import has_shuffle, shuffle_free
+
+DEVICES = ('arm', 'x86')
+# Multiple that the shuffle-free form fills channels up to, where filling pays. On ARM it is what
+# takes the fewest instructions in the ARM code of the runtime (ShuffleNetV2 at 0.5x and 1x,
+# 224x224): ncnn works on blocks of 4 numbers in float32 and of 8 in half precision; in ONNX Runtime
+# no filling is best. On x86 with AVX-512 it is what was fastest: see docs/results.md.
+ALIGNS = {
+    ('ncnn', 'arm', 'fp16'): 8,
+    ('ncnn', 'arm', 'fp32'): 4,
+    ('ncnn', 'x86', 'fp32'): 4,
+    ('onnx', 'x86', 'fp32'): 16,
 }
 
 
 @dataclass(frozen=True)
-class Form:
-    """One of :data:`FORMS`, with its setting.
+class ShuffleForm:
+    """A form of the channel shuffle; all compute the same.
 
     Attributes:
-        name: Its name.
-        align: Of :func:`mmshuffle.deploy.shuffle_free`; 1 for the others.
+        name: ``'native'``, as PyTorch computes it, or ``'free'``, see
+            :func:`mmshuffle.deploy.shuffle_free`.
+        align: Of the free form; 1 for the native one.
     """
 
-    name: str
+    name: str = 'native'
     align: int = 1
 
+    @classmethod
+    def parse(cls, text: str) -> 'ShuffleForm':
+        """Read ``native``, ``free`` or, with the alignment, ``free-8``.
+
+        Raises:
+            UserError: It is something else.
+        """
+        found = re.fullmatch(r'(native)|(free)(?:-([1-9]\d*))?', text)
+        if found is None:
+            raise UserError(f'--shuffle {text}: give native, free, or free-N such as free-8')
+        return cls(found[1] or found[2], int(found[3] or 1))
+
     def rewrite(self, module: nn.Module) -> nn.Module:
-        """Copy a module in this form."""
-        if self.align == 1:
-            return FORMS[self.name](module)
+        """Copy a module in this form.
+
+        Raises:
+            Unsupported: It has no such form.
+        """
+        if self.name == 'native':
+            return copy.deepcopy(module)
         return shuffle_free(module, align=self.align)
 
     def __str__(self) -> str:
         return self.name if self.align == 1 else f'{self.name}-{self.align}'
+
+
+NATIVE = ShuffleForm()
+
+
+def recommend_form(module: nn.Module, format: str, device: str, precision: str) -> ShuffleForm:
+    """Choose a form by rule, whatever the machine that exports is and does.
+
+    Args:
+        module: What is to be exported.
+        format: File format, ``'onnx'``, ``'ncnn'`` or ``'torchscript'``.
+        device: One of :data:`DEVICES`: the processor that will run it.
+        precision: ``'fp32'`` or ``'fp16'``: what it will compute in.
+    """
+    if not has_shuffle(module):
+        return NATIVE
+    return ShuffleForm('free', ALIGNS.get((format, device, precision), 1))

@@ -5,14 +5,17 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from mmshuffle.errors import UserError, last_line
 
-from .formats import Format, Network, Request
-from .ncnn_gather import lower_gathers
+from .formats import Format, Inference, Unsupported
+from .rewire import Gather
 from .torchscript_format import save, trace
 
 
@@ -27,22 +30,31 @@ class NcnnFormat(Format):
     suffixes = ('.param', '.bin')
     packages = ('ncnn', 'pnnx')
     dynamic_batch = False
-    aligns = (1, 4)
+    precisions = ('fp16', 'fp32')
+    aligns = (1, 4, 8)
 
-    def write(self, request: Request, paths: Sequence[Path]) -> None:
+    def write(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        paths: Sequence[Path],
+        output_names: Sequence[str],
+        input_name: str = 'image',
+        dynamic_batch: bool = False,
+    ) -> None:
         """Trace the module and let pnnx translate the trace.
 
         Raises:
-            UserError: pnnx does not know an operator of the network.
+            Unsupported: pnnx does not know an operator of the network.
         """
         import pnnx
 
-        shape = ','.join(map(str, request.images.shape))
-        module = copy.deepcopy(request.module)
+        shape = ','.join(map(str, images.shape))
+        module = copy.deepcopy(module)
         lower_gathers(module)
         # pnnx writes seven files beside its input.
         with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
-            save(trace(module, request.images), Path(folder, 'net.pt'))
+            save(trace(module, images), Path(folder, 'net.pt'))
             done = subprocess.run(
                 [pnnx.EXEC_PATH, 'net.pt', f'inputshape=[{shape}]f32', 'fp16=0'],
                 cwd=folder,
@@ -51,19 +63,19 @@ class NcnnFormat(Format):
             )
             written = [Path(folder, 'net.ncnn.param'), Path(folder, 'net.ncnn.bin')]
             if done.returncode != 0 or not all(path.is_file() for path in written):
-                raise UserError(
+                raise Unsupported(
                     f'pnnx cannot translate the network (exit code {done.returncode}): '
                     f'{last_line(done.stderr or done.stdout)}'
                 )
             unknown = sorted({kind for kind in _layer_types(written[0]) if not kind.isalnum()})
             if unknown:
-                raise UserError(
+                raise Unsupported(
                     f'ncnn has no layer for {", ".join(unknown)}: try another --shuffle, or onnx'
                 )
             for source, target in zip(written, paths, strict=True):
                 source.replace(target)
 
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
         """Load the network, with arithmetic and storage in float32 wherever it runs.
 
         Raises:
@@ -105,3 +117,73 @@ class NcnnFormat(Format):
 def _layer_types(param: Path) -> list[str]:
     """Types of the layers of a .param file, behind its magic number and its counts."""
     return [line.split()[0] for line in param.read_text().splitlines()[2:] if line.strip()]
+
+
+def lower_gathers(module: nn.Module) -> None:
+    """Replace every :class:`~.rewire.Gather` in a module by slices, in place."""
+    for holder in list(module.modules()):
+        for name, child in list(holder.named_children()):
+            if isinstance(child, Gather):
+                setattr(holder, name, SlicedGather(child.channels.tolist()))
+
+
+class SlicedGather(nn.Module):
+    """A gather as slices, their concatenation, and a channel shuffle where that makes them long.
+
+    Channels that are ``k`` runs dealt out in turn (a shuffle of ``k`` groups, the join of two
+    branches) are ``k`` slices and ncnn's ``ShuffleChannel``. Any others are a slice for each run of
+    neighbours.
+
+    Args:
+        channels: Which, in the order of the output.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.groups, runs = _dealt_runs(channels)
+        self.bounds = sorted({0, *(bound for run in runs for bound in run)})
+        # A run may span several pieces, where another begins within it.
+        self.order = [
+            piece
+            for start, stop in runs
+            for piece in range(self.bounds.index(start), self.bounds.index(stop))
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, len(channels), H, W)."""
+        sizes = [stop - start for start, stop in pairwise(self.bounds)]
+        rest = x.shape[1] - self.bounds[-1]
+        pieces = torch.split(x, [*sizes, rest] if rest else sizes, 1)
+        if self.order == list(range(len(sizes))) and not rest:
+            taken = x
+        else:
+            taken = torch.cat([pieces[piece] for piece in self.order], 1)
+        if self.groups == 1:
+            return taken
+        n, c, h, w = taken.shape
+        # Written so that pnnx sees the channel shuffle in it.
+        y = taken.reshape(n, self.groups, c // self.groups, h, w)
+        return y.transpose(1, 2).reshape(n, c, h, w)
+
+
+def _dealt_runs(channels: Sequence[int]) -> tuple[int, list[tuple[int, int]]]:
+    """Find the number of groups of the shuffle that leaves the fewest runs before it, and those."""
+    best = 1, _runs(channels)
+    for groups in range(2, 17):
+        if len(channels) % groups == 0:
+            sorted_back = [c for group in range(groups) for c in channels[group::groups]]
+            runs = _runs(sorted_back)
+            if len(runs) < len(best[1]):
+                best = groups, runs
+    return best
+
+
+def _runs(channels: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut a list into runs of neighbours, as pairs of the first and the one behind the last."""
+    runs: list[tuple[int, int]] = []
+    for channel in channels:
+        if runs and runs[-1][1] == channel:
+            runs[-1] = runs[-1][0], channel + 1
+        else:
+            runs.append((channel, channel + 1))
+    return runs

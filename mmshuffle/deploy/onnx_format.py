@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
 from .detection_ops import onnx_translations
-from .formats import Format, Network, Request, first_line
+from .formats import Format, Inference, Unsupported
 
 
 class OnnxFormat(Format):
@@ -25,38 +26,44 @@ class OnnxFormat(Format):
     packages = ('onnx', 'onnxscript', 'onnxruntime')
     aligns = (1, 8, 16)
 
-    def write(self, request: Request, paths: Sequence[Path]) -> None:
+    def write(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        paths: Sequence[Path],
+        output_names: Sequence[str],
+        input_name: str = 'image',
+        dynamic_batch: bool = False,
+    ) -> None:
         """Export with :func:`torch.onnx.export`, which folds BatchNorm and constants.
 
         Raises:
-            UserError: The exporter cannot express the network.
+            Unsupported: The exporter cannot express the network.
         """
-        images = request.images
         free = None
-        if request.dynamic_batch:
+        if dynamic_batch:
             # A batch of 1 would be taken for a constant.
             images = torch.cat((images, images))
             free = ({0: torch.export.Dim('batch')},)
         try:
             with _quiet():
                 program = torch.onnx.export(
-                    request.module,
+                    module,
                     (images,),
-                    input_names=[request.input_name],
-                    output_names=list(request.output_names),
+                    input_names=[input_name],
+                    output_names=list(output_names),
                     dynamic_shapes=free,
                     custom_translation_table=onnx_translations(),
                     dynamo=True,
                     verbose=False,
                 )
         except Exception as error:  # whatever the network of a user makes the exporter raise
-            raise UserError(
-                f'the network cannot be written as ONNX: {first_line(error)}'
-            ) from error
+            message = f'the network cannot be written as ONNX: {one_line(error)}'
+            raise Unsupported(message) from error
         _forget_sources(program.model)
         program.save(str(paths[0]))
 
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
         """Start a session on the CPU with ONNX Runtime's default optimisations.
 
         Raises:
@@ -74,7 +81,7 @@ class OnnxFormat(Format):
             )
         except Exception as error:  # its exceptions have no common base
             raise UserError(
-                f'ONNX Runtime cannot load {paths[0].name}: {first_line(error)}'
+                f'ONNX Runtime cannot load {paths[0].name}: {one_line(error)}'
             ) from error
         name = session.get_inputs()[0].name
 

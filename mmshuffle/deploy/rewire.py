@@ -12,9 +12,9 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmshuffle.backbones.layers import SqueezeExcite
-from mmshuffle.errors import UserError
 
 from .fold import LINEAR_CONVS
+from .formats import Unsupported
 from .routing import FILL, Order, natural, places
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -27,7 +27,7 @@ def flat_layers(module: nn.Module) -> list[nn.Module]:
         module: Part of a result of :func:`mmshuffle.deploy.fold_batchnorm`.
 
     Raises:
-        UserError: A normalisation is left in it.
+        Unsupported: A normalisation is left in it.
     """
     if isinstance(module, ConvModule):
         parts = dict(conv=module.conv, norm=module.norm, act=getattr(module, 'activate', None))
@@ -35,7 +35,7 @@ def flat_layers(module: nn.Module) -> list[nn.Module]:
     elif isinstance(module, nn.Sequential):
         found = list(module)
     elif isinstance(module, NORMS):
-        raise UserError(
+        raise Unsupported(
             f'{type(module).__name__} cannot be folded into a convolution: this form of a network '
             'needs BatchNorm with running statistics; take the native one'
         )
@@ -56,7 +56,7 @@ def rewire_chain(
         align: Fill the channels between convolutions up to a multiple of this.
 
     Raises:
-        UserError: A layer is of an unknown kind.
+        Unsupported: A layer is of an unknown kind.
     """
     mixing = [layer for layer in layers if mixes_channels(layer)]
     rewired, order = [], inputs
@@ -82,10 +82,10 @@ def rewire(
         outputs: Order of its output channels; as it is where None.
 
     Raises:
-        UserError: It is another layer.
+        Unsupported: It is another layer.
     """
     if not mixes_channels(layer):
-        raise UserError(f'{_name(layer)} cannot take permuted channels: take the native form')
+        raise Unsupported(f'{_name(layer)} cannot take permuted channels: take the native form')
     weight, bias = layer.weight, layer.bias
     if inputs is not None:
         channels = sum(c != FILL for c in inputs)
@@ -108,7 +108,7 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
         A copy, or the layer itself where it knows nothing of channels.
 
     Raises:
-        UserError: It is another layer.
+        Unsupported: It is another layer.
     """
     if isinstance(layer, SqueezeExcite):
         copied = copy.deepcopy(layer)
@@ -119,7 +119,7 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
         bias = None if layer.bias is None else _take(layer.bias, order)
         return _with_weight(layer, _take(layer.weight, order), bias)
     if any(tensor.numel() > 1 for tensor in layer.state_dict().values()):
-        raise UserError(f'{_name(layer)} cannot take permuted channels: take the native form')
+        raise Unsupported(f'{_name(layer)} cannot take permuted channels: take the native form')
     return layer
 
 

@@ -1,13 +1,16 @@
-"""ShuffleNets in other forms: without shuffles, with gathers for shuffles, without routing."""
+"""ShuffleNets without shuffles, computing the same."""
 
-from functools import partial
+from itertools import groupby
 
-from torch import nn
+from torch import Tensor, nn
+
+from mmshuffle.backbones import BaseBackbone, ShuffleNetV1, ShuffleNetV2
+from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 
 from .fold import fold_batchnorm
-from .network_form import Form, RewrittenBackbone, rewrite
-from .stage_forms import GatheredStage, RoutedStage, UnroutedStage
-from .unit_forms import GatheredUnit
+from .rewire import Unsupported, flat_layers, mixes_channels, restore, rewire_chain
+from .routed import ROUTING, build_part
+from .routing import Order, natural
 
 
 def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) -> nn.Module:
@@ -39,8 +42,7 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
     Runtimes work on blocks of channels and fall back to slower code where a number of channels is
     no multiple of a block. With ``align`` the stem's output and what is between the convolutions of
     V2's units is filled with channels that are zero: more multiply-adds, and faster all the same
-    where blocks matter. On x86 with AVX-512 the fastest was 16 for ONNX Runtime, 4 for ncnn at
-    width 1, and 1 for PyTorch; another processor has other blocks, so measure there.
+    where blocks matter; :data:`mmshuffle.deploy.forms.ALIGNS` has what was measured.
 
     Args:
         module: ShuffleNetV1 or ShuffleNetV2, or what contains one, such as an image classifier, a
@@ -57,8 +59,8 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
 
     Raises:
         ValueError: ``outputs`` or ``align`` is outside its allowed values.
-        UserError: There is no shuffle in ``module``, or a layer in the way of the channels is of an
-            unknown kind, such as GroupNorm.
+        Unsupported: There is no shuffle in ``module``, or a layer in the way of the channels is of
+            an unknown kind, such as GroupNorm.
 
     Example:
         >>> import torch
@@ -70,8 +72,9 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
     """
     if outputs not in ('natural', 'permuted'):
         raise ValueError(f"outputs={outputs!r}: choose one of 'natural', 'permuted'")
-    form = Form(RoutedStage, partial(GatheredUnit, shuffle='behind'), _checked(align))
-    rewritten = rewrite(fold_batchnorm(module), form)
+    if type(align) is not int or align < 1:
+        raise ValueError(f'align={align!r}: give an integer from 1')
+    rewritten = _rewrite(fold_batchnorm(module), align)
     if outputs == 'permuted':
         if not isinstance(rewritten, RewrittenBackbone):
             raise ValueError("outputs='permuted': only a bare backbone's outputs can be left so")
@@ -79,49 +82,118 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
     return rewritten.eval()
 
 
-def with_gather(module: nn.Module) -> nn.Module:
-    """Copy a network for inference with gathers along the channels in place of its shuffles.
-
-    For runtimes that cannot transpose tensors of five dimensions. V1 has one gather a unit; in V2 a
-    unit gathers what it passes on and what it convolves from the concatenation of both parts, and
-    needs no split.
+class RewrittenBackbone(nn.Module):
+    """A ShuffleNet's backbone of plain layers, for inference.
 
     Args:
-        module: See :func:`shuffle_free`.
+        backbone: The plain one, with BatchNorm folded.
+        align: See :func:`shuffle_free`.
 
-    Returns:
-        The copy, with BatchNorm folded, in evaluation mode.
-
-    Raises:
-        UserError: See :func:`shuffle_free`.
+    Attributes:
+        out_indices, out_channels, out_strides: As of ``backbone``.
+        orders (tuple[Order, ...]): The channel of the plain network's output that each channel of
+            a returned output holds; -1 where it holds none.
     """
-    form = Form(GatheredStage, partial(GatheredUnit, shuffle='before'))
-    return rewrite(fold_batchnorm(module), form).eval()
+
+    def __init__(self, backbone: BaseBackbone, align: int) -> None:
+        super().__init__()
+        self.out_indices = backbone.out_indices
+        self.out_channels = backbone.out_channels
+        self.out_strides = backbone.out_strides
+        self.stages = nn.ModuleList()
+        order, stage_orders = natural(3), []
+        for stage in backbone.stages:
+            rewritten, order = _rewrite_stage(stage, order, align)
+            self.stages.append(rewritten)
+            stage_orders.append(order)
+        self.permuted_orders = tuple(stage_orders[i] for i in self.out_indices)
+        self.restores = nn.ModuleList(map(restore, self.permuted_orders))
+        self.orders = tuple(map(natural, self.out_channels))
+
+    def leave_permuted(self) -> None:
+        """Return the outputs in ``permuted_orders`` from now on, without a copy."""
+        self.restores = nn.ModuleList(nn.Identity() for _ in self.out_indices)
+        self.orders = self.permuted_orders
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the requested stage outputs, as the plain backbone does."""
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.out_indices:
+                outputs.append(self.restores[len(outputs)](x))
+        return tuple(outputs)
 
 
-def remove_routing(module: nn.Module, align: int = 1) -> nn.Module:
-    """Copy a network with its convolutions only: **not the same function**, for benchmarks.
+def _rewrite_stage(stage: nn.Module, inputs: Order, align: int) -> tuple[nn.Sequential, Order]:
+    """Build a stage anew for the order of its input; returns it, and the order of its output."""
+    rewritten, order = [], inputs
+    parts = stage if type(stage) is nn.Sequential else [stage]
+    for routes, group in groupby(parts, key=lambda part: isinstance(part, ROUTING)):
+        if routes:
+            for part in group:
+                rewritten.append(build_part(part, order, align))
+                order = rewritten[-1].order
+        else:
+            layers = [layer for part in group for layer in flat_layers(part)]
+            width = [layer for layer in layers if mixes_channels(layer)][-1].out_channels
+            wanted = natural(width, align)
+            rewritten += rewire_chain(layers, order, wanted, align)
+            order = wanted
+    return nn.Sequential(*rewritten), order
 
-    A lower bound of the time that any form of the network can take. Shuffles, splits and
-    concatenations between units are left out; the concatenations that give a stage's output its
-    channels stay (V2: one a stage; V1: that of the pooled shortcut).
+
+def _rewrite(module: nn.Module, align: int) -> nn.Module:
+    """Build anew what routes channels in a module: whole backbones, and parts outside of them.
 
     Args:
-        module: See :func:`shuffle_free`.
-        align: See :func:`shuffle_free`; 1 bounds the plain network.
+        module: With BatchNorm folded; it is changed.
+        align: See :func:`shuffle_free`.
 
     Returns:
-        The copy, with BatchNorm folded, in evaluation mode. Its outputs mean nothing.
+        ``module``, or what takes its place.
 
     Raises:
-        ValueError: ``align`` is not a positive integer.
-        UserError: See :func:`shuffle_free`.
+        Unsupported: Nothing in it routes channels, or a layer is of an unknown kind.
     """
-    form = Form(UnroutedStage, partial(GatheredUnit, shuffle='none'), _checked(align))
-    return rewrite(fold_batchnorm(module), form).eval()
+    if not has_shuffle(module):
+        raise Unsupported(
+            f'{type(module).__name__} has no channel shuffle: take a ShuffleNet, or the native form'
+        )
+    if _is_backbone(module):
+        return RewrittenBackbone(module, align)
+    if isinstance(module, ROUTING):
+        return _alone(module, align)
+    # MMDetection's detectors take seconds to import, and a backbone alone does not need them.
+    from .consumers import absorb
+
+    for holder in list(module.modules()):
+        for name, child in list(holder.named_children()):
+            if _is_backbone(child):
+                rewritten = RewrittenBackbone(child, align)
+                setattr(holder, name, rewritten)
+                if absorb(holder, rewritten.permuted_orders, align):
+                    rewritten.leave_permuted()
+    for holder in list(module.modules()):
+        for name, child in list(holder.named_children()):
+            if isinstance(child, ROUTING):
+                setattr(holder, name, _alone(child, align))
+    return module
 
 
-def _checked(align: int) -> int:
-    if type(align) is not int or align < 1:
-        raise ValueError(f'align={align!r}: give an integer from 1')
-    return align
+def has_shuffle(module: nn.Module) -> bool:
+    """Whether something in a network shuffles channels as this project's backbones do."""
+    return any(_is_backbone(part) or isinstance(part, ROUTING) for part in module.modules())
+
+
+def _is_backbone(module: nn.Module) -> bool:
+    """Whether a module is a ShuffleNet that computes what this package's do."""
+    networks = (ShuffleNetV1, ShuffleNetV2)
+    return isinstance(module, networks) and type(module).forward is BaseBackbone.forward
+
+
+def _alone(part: nn.Module, align: int) -> nn.Sequential:
+    """Build a part whose input and output are in the plain network's order."""
+    first = part.projection if isinstance(part, ShuffleStage) else part.reduce
+    rewritten = build_part(part, natural(flat_layers(first)[0].in_channels), align)
+    return nn.Sequential(rewritten, restore(rewritten.order))

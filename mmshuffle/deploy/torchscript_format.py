@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
-from .formats import Format, Network, Request, first_line
+from .formats import Format, Inference, Unsupported
 
 
 class TorchScriptFormat(Format):
@@ -20,18 +20,26 @@ class TorchScriptFormat(Format):
     name = 'torchscript'
     suffixes = ('.pt',)
 
-    def write(self, request: Request, paths: Sequence[Path]) -> None:
+    def write(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        paths: Sequence[Path],
+        output_names: Sequence[str],
+        input_name: str = 'image',
+        dynamic_batch: bool = False,
+    ) -> None:
         """Trace, freeze and save.
 
         Raises:
-            UserError: The module cannot be traced.
+            Unsupported: The module cannot be traced.
         """
-        traced = trace(request.module, request.images)
+        traced = trace(module, images)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)
             save(torch.jit.freeze(traced), paths[0])
 
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Network:
+    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
         """Load the trace; ``threads`` becomes the number of threads of the process.
 
         Raises:
@@ -43,7 +51,7 @@ class TorchScriptFormat(Format):
                 module = torch.jit.load(str(paths[0]))
             except RuntimeError as error:
                 raise UserError(
-                    f'PyTorch cannot load {paths[0].name}: {first_line(error)}'
+                    f'PyTorch cannot load {paths[0].name}: {one_line(error)}'
                 ) from error
         if threads is not None:
             torch.set_num_threads(threads)
@@ -72,7 +80,7 @@ def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     """Record what ``module`` computes on ``images``.
 
     Raises:
-        UserError: It cannot be recorded.
+        Unsupported: It cannot be recorded.
     """
     try:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
@@ -80,4 +88,4 @@ def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
             # The exported file is compared with the module itself afterwards.
             return torch.jit.trace(module, images, check_trace=False)
     except Exception as error:  # whatever the network of a user raises
-        raise UserError(f'the network cannot be traced: {first_line(error)}') from error
+        raise Unsupported(f'the network cannot be traced: {one_line(error)}') from error

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mmshuffle.canvas import new_figure, to_png
+from mmshuffle.reporting import new_figure, to_png
 
 # Our names for the figures of MMDetection's CocoMetric, in the order of the table.
 FIGURES = {

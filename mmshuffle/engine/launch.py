@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmshuffle.errors import UserError, build_failure
+from mmshuffle.errors import UserError, one_line
 
 from .checkpoint import read_tensors_only
 from .config import read_config, register_config_imports  # noqa: F401  (until all import config)
@@ -35,7 +35,7 @@ def build_runner(cfg: Config) -> Runner:
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except ValueError as error:
-        raise UserError(build_failure(error)) from None
+        raise UserError(one_line(error)) from None
 
 
 def _prepare_gloo(cfg: Config) -> None:

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .networks import Network, randomise
+from mmshuffle.engine.network import randomise
+
+from .networks import Network
 
 SIDE = 56
 BLOCKS = 10
@@ -132,7 +134,7 @@ def build_g4(channels: int, relu: bool, shortcut: bool) -> nn.Module:
 
 def _stack(*layers: nn.Module) -> nn.Module:
     network = nn.Sequential(*layers).eval()
-    randomise(network)
+    randomise(network, (SIDE, SIDE))
     return network
 
 
@@ -235,8 +237,8 @@ def _scales() -> tuple[str, ...]:
 
 
 def _later(build, *arguments):
-    """A function without arguments that builds a network."""
-    return lambda: build(*arguments)
+    """A function that builds a network, whose image size is fixed."""
+    return lambda shape: build(*arguments)
 
 
 def all_networks(tables: Sequence[Guideline]) -> list[Network]:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmshuffle.analysis import markdown
-
 # Types in the order of the table.
 POINTWISE, DEPTHWISE, OTHER_CONV = '1x1 convolution', 'depthwise convolution', 'other convolution'
 ROUTING, DENSE, POOLING, LAYOUT, OTHER = (
@@ -57,21 +55,3 @@ def sum_up(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for layer in layers:
         sums[layer_type(layer)] += layer['ms']
     return {kind: ms for kind, ms in sums.items() if ms > 0}
-
-
-def to_markdown(profiles: Mapping[str, Mapping[str, float]]) -> str:
-    """Profiles as a table.
-
-    Args:
-        profiles: Milliseconds by type, by the name of the network.
-    """
-    kinds = [kind for kind in TYPES if any(kind in profile for profile in profiles.values())]
-    rows = []
-    for name, profile in profiles.items():
-        total = sum(profile.values())
-        cells = [
-            f'{profile[kind]:.3f} ({profile[kind] / total:.0%})' if kind in profile else '-'
-            for kind in kinds
-        ]
-        rows.append([name, *cells, f'{total:.3f}'])
-    return markdown.table(['network', *(f'{kind}, ms' for kind in kinds), 'sum, ms'], rows)

@@ -1,29 +1,28 @@
-"""The networks that are measured: built, filled with weights, and their right outputs."""
+"""The networks that are measured, and their right outputs."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
-from mmshuffle.checks.classifier import is_classifier_config
-from mmshuffle.deploy.model import build_model, part_of
 from mmshuffle.engine import shipped
-from mmshuffle.engine.config import read_config
+from mmshuffle.engine.network import (
+    extract_part,
+    list_parts,
+    load_model,
+    load_model_config,
+    running,
+)
 from mmshuffle.errors import UserError
 
 from .device.inputs import make_input
-from .device.runtimes import one_line
 
-PARTS = ('auto', 'backbone', 'neck', 'model')
+PARTS = ('auto', 'backbone', 'neck', 'classifier')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
-RANDOM = 'random'
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,18 @@ class Network:
 
     Attributes:
         name: Its name in tables, and ``config`` of its results.
-        build: Makes the module, in evaluation mode; it maps (1, C, H, W) to a tensor or several.
+        build: Makes the module, in evaluation mode, for a height and width that it will get; it
+            maps (1, C, H, W) to a tensor or several.
         channels: C.
-        weights: Where its weights come from: a checkpoint, or :data:`RANDOM`.
+        weights: Where its weights come from: a checkpoint, or ``'random'``.
         part: What of a config's model it is.
         file: A file that is measured as it is, instead of ``build``.
     """
 
     name: str
-    build: Callable[[], nn.Module] | None
+    build: Callable[[Sequence[int]], nn.Module] | None
     channels: int = 3
-    weights: str = RANDOM
+    weights: str = 'random'
     part: str = 'model'
     file: Path | None = None
 
@@ -64,103 +64,23 @@ def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') ->
     Args:
         name: Name of a config that comes with the project, or path of one.
         checkpoint: Weights of its model; random ones where None.
-        part: ``'backbone'``; ``'neck'``, backbone and neck; ``'model'``, a whole classifier;
-            ``'auto'``, the last that the model has.
+        part: ``'backbone'``; ``'neck'``, backbone and neck; ``'classifier'``; ``'auto'``, the last
+            that the model has.
 
     Raises:
         UserError: There is no such config or part.
     """
-    path = shipped.find(name)
-    if path is None and not Path(name).is_file():
-        hint = shipped.suggest(name, [])
-        raise UserError(f'{name}: no config of this name comes with the project, nor a file{hint}')
-    with shipped.metafiles_read_once():
-        cfg = read_config(str(path or name))
-    if 'model' not in cfg or 'backbone' not in cfg.model:
-        raise UserError(
-            f'config {name} has no model.backbone: give one of a classifier or detector'
-        )
-    chosen = _choose_part(cfg, name, part)
-    return Network(
-        Path(name).stem if path is None else name,
-        lambda: _build(cfg, chosen, checkpoint),
-        weights=checkpoint or RANDOM,
-        part=chosen,
-    )
-
-
-def _choose_part(cfg: Config, name: str, part: str) -> str:
-    parts = ['backbone']
-    if cfg.model.get('neck') is not None:
-        parts.append('neck')
-    if is_classifier_config(cfg):
-        parts.append('model')
-    if part == 'auto':
-        return parts[-1]
-    if part not in parts:
+    cfg = load_model_config(name)
+    parts = [known for known in list_parts(cfg) if known in PARTS]
+    chosen = parts[-1] if part == 'auto' else part
+    if chosen not in parts:
         raise UserError(f'--part {part}: the model of {name} has {", ".join(parts)}')
-    return part
 
+    def build(shape: Sequence[int]) -> nn.Module:
+        return extract_part(load_model(cfg, checkpoint, chosen, shape), chosen)[0]
 
-def _build(cfg: Config, part: str, checkpoint: str | None) -> nn.Module:
-    model = build_model(cfg, checkpoint, part, randomise)
-    return part_of(model, 'classifier' if part == 'model' else part)[0]
-
-
-@torch.no_grad()
-def randomise(module: nn.Module, seed: int = 0) -> None:
-    """Fill a network with random weights under which every layer matters to the outputs.
-
-    Initial weights of a training often make outputs that hardly depend on the input, and zeros or
-    denormal numbers can run at another speed than weights of a trained network.
-
-    Args:
-        module: The network; the same seed always gives the same weights.
-        seed: Of the random draws.
-    """
-    random = torch.Generator().manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            fan_in = layer.weight[0].numel()
-            layer.weight.normal_(0, math.sqrt(2 / fan_in), generator=random)
-            if layer.bias is not None:
-                layer.bias.normal_(0, 0.1, generator=random)
-        elif isinstance(layer, _BatchNorm):
-            layer.running_mean.normal_(0, 0.1, generator=random)
-            layer.running_var.uniform_(0.8, 1.2, generator=random)
-            if layer.affine:
-                layer.weight.uniform_(0.8, 1.2, generator=random)
-                layer.bias.normal_(0, 0.1, generator=random)
-
-
-@torch.no_grad()
-def level(name: str, module: nn.Module, shape: Sequence[int]) -> None:
-    """Scale random weights so that the outputs of every convolution have a mean square of 1.
-
-    With random weights, convolutions without ReLU and shortcuts double the variance each. Within a
-    ShuffleNet V1 that leads beyond 65504, where half precision ends.
-
-    Args:
-        name: Name of the network, for errors.
-        module: The network; its weights change.
-        shape: Of its input, (N, C, H, W).
-
-    Raises:
-        UserError: The network cannot run on inputs of this shape.
-    """
-
-    def scale(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        factor = output.square().mean().rsqrt()
-        for parameter in layer.parameters():
-            parameter.mul_(factor)
-        return output * factor
-
-    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    handles = [layer.register_forward_hook(scale) for layer in layers]
-    with _one_line_errors(name, shape):
-        module(example(shape))
-    for handle in handles:
-        handle.remove()
+    shown = name if shipped.find(name) else Path(name).stem
+    return Network(shown, build, weights=checkpoint or 'random', part=chosen)
 
 
 def example(shape: Sequence[int]) -> Tensor:
@@ -190,7 +110,7 @@ def expected_outputs(
     image = example(shape)
     # Mirrored and halved: under global pooling, another order of the same noise hardly matters.
     other_image = image.flip((2, 3)) / 2
-    with _one_line_errors(name, shape), torch.inference_mode():
+    with running(name, shape), torch.inference_mode():
         outputs = as_tuple(module(image))
         others = as_tuple(module(other_image))
     least = math.inf
@@ -210,13 +130,3 @@ def expected_outputs(
 def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Outputs of a network that has one or several."""
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-
-
-@contextmanager
-def _one_line_errors(name: str, shape: Sequence[int]) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # the network may be anyone's
-        raise UserError(
-            f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {one_line(error)}'
-        ) from None

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
+from mmshuffle.deploy.export import FORMATS, AsTuple
+from mmshuffle.deploy.forms import NATIVE, ShuffleForm
+from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.errors import UserError
 
-from .exporting import export_network
-from .networks import RANDOM, Network, expected_outputs, level
+from .networks import Network, example, expected_outputs
 
 RUNTIMES = ('onnxruntime', 'ncnn', 'pytorch', 'tflite')
+# Runtimes that read a file of another program than PyTorch, and its format.
+FILE_FORMATS = {'onnxruntime': 'onnx', 'ncnn': 'ncnn'}
 PRECISIONS = ('fp32', 'fp16')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
 # another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half
@@ -69,7 +74,7 @@ class Setting:
         runtime: One of :data:`RUNTIMES`.
         threads: Threads of the runtime.
         precision: One of :data:`PRECISIONS`.
-        shuffle: Form of the channel shuffle in the exported file.
+        shuffle: Form of the channel shuffle in the exported file, such as ``free-8``.
     """
 
     runtime: str
@@ -85,7 +90,7 @@ class Setting:
         """
         if self.precision == 'fp16' and self.runtime != 'ncnn':
             raise UserError(f'--precision fp16: {self.runtime} has no such path here; use ncnn')
-        if self.runtime in ('pytorch', 'tflite') and self.shuffle != 'native':
+        if ShuffleForm.parse(self.shuffle) != NATIVE and self.runtime not in FILE_FORMATS:
             raise UserError(
                 f'--shuffle: {self.runtime} runs the network as it is; use another --runtime'
             )
@@ -158,9 +163,7 @@ class Plan:
         if network.file is not None:
             yield from self._add_file(network, shapes, settings)
             return
-        module = network.build()
-        if network.weights == RANDOM:
-            level(network.name, module, (1, network.channels, *shapes[0]))
+        module = network.build(shapes[0])
         for size in shapes:
             shape = (1, network.channels, *size)
             outputs, change = expected_outputs(network.name, module, shape)
@@ -172,7 +175,7 @@ class Plan:
             for setting in settings:
                 key = setting.runtime, setting.shuffle
                 if key not in written:
-                    written[key] = self._export(network, module, shape, setting)
+                    written[key] = self._export(module, shape, setting, len(outputs))
                 # A network that ignores its input must not pass.
                 tolerance = min(TOLERANCES[setting.precision], change / 2)
                 number = len(self.cases)
@@ -193,12 +196,28 @@ class Plan:
                 yield
 
     def _export(
-        self, network: Network, module: nn.Module, shape: tuple[int, ...], setting: Setting
+        self, module: nn.Module, shape: tuple[int, ...], setting: Setting, outputs: int
     ) -> dict[str, str]:
+        """Write a network's files; returns their names on the device by role.
+
+        They are not run here: the gate does so where it matters.
+        """
         folder = self.folder / f'export-{len(self.cases)}'
         folder.mkdir()
-        files = export_network(module, folder, setting.runtime, shape, setting.shuffle)
-        return {role: self._keep(path) for role, path in files.items()}
+        image = example(shape)
+        if setting.runtime == 'pytorch':
+            path = folder / 'model.pt2'
+            with torch.no_grad():
+                torch.export.save(torch.export.export(module, (image,)), path)
+            return dict(pt2=self._keep(path))
+        # Without a shuffle all forms are the same network, which the others are compared with.
+        form = ShuffleForm.parse(setting.shuffle) if has_shuffle(module) else NATIVE
+        format = FORMATS[FILE_FORMATS[setting.runtime]]
+        format.require()
+        paths = format.paths(folder / 'model')
+        names = [f'out{i}' for i in range(outputs)]
+        format.write(AsTuple(form.rewrite(module)), image, paths, names, 'in0')
+        return {path.suffix[1:]: self._keep(path) for path in paths}
 
     def _keep(self, path: Path) -> str:
         """Name a file by its content: weights that several sizes share are sent once."""

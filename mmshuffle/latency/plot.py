@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmshuffle.canvas import new_figure, to_png
+from mmshuffle.reporting import new_figure, to_png
 
-from .record import Record, summary_of
-from .report import by_setting, title
+from .report import Record, by_setting, title
+from .statistics import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
             key=lambda entry: entry['shape'][0] * entry['shape'][1],
         )
         sizes = [entry['shape'][0] * entry['shape'][1] / 1e6 for entry in mine]
-        summaries = [summary_of(entry) for entry in mine]
+        summaries = [Summary.read(entry) for entry in mine]
         medians = [s.median for s in summaries]
         below = [s.median - s.interval[0] for s in summaries]
         above = [s.interval[1] - s.median for s in summaries]

@@ -1,23 +1,32 @@
-"""The file of a measurement: written, read, and its form."""
+"""What a measurement leaves: a JSON file of a fixed form, a Markdown report and a plot."""
 
 import datetime
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import mmshuffle
-from mmshuffle.engine.files import read_json, write_json
+from mmshuffle.engine import files
 from mmshuffle.errors import UserError
 
-from . import layers
+from . import layers, plot, report
 from .measure import Measured, Recording, describe
-from .notes import notes_on
-from .statistics import Summary, summarise
+from .statistics import summarise
 from .targets import Target
 
 SCHEMA = Path(__file__).with_name('schema.json')
 VERSION = 'mmshuffle-latency/1'
 
+# Below this share of a core, one thread was kept waiting.
+MIN_SHARE = 0.95
+# A frequency that falls by more was taken back by the system.
+MAX_SLOWDOWN = 0.05
+
 Record = dict[str, Any]
+State = Mapping[str, Any]
 
 
 def make_record(recording: Recording, target: Target, request: dict[str, Any]) -> Record:
@@ -88,36 +97,100 @@ def _profile(measured: Measured) -> dict[str, Any]:
     )
 
 
-def summary_of(result: dict[str, Any]) -> Summary:
-    """The figures of an entry of ``results``, emulated or not."""
-    prefix = 'emulated_' if 'emulated_median_ms' in result else ''
-    names = ('min', 'p10', 'median', 'p90', 'p99', 'mean', 'std')
-    return Summary(
-        count=result['count'],
-        sessions=result['sessions'],
-        interval=tuple(result[f'{prefix}interval_ms']),
-        drift=result['drift'],
-        spread=result['spread'],
-        reasons=tuple(result['reasons']),
-        **{name: result[f'{prefix}{name}_ms'] for name in names},
-    )
-
-
-def write_record(record: Record, path: Path) -> None:
-    """Write the file whole, or not at all."""
-    write_json(record, path)
-
-
 def read_record(path: Path) -> Record:
-    """Read a file of :func:`write_record`.
+    """Read a file of :func:`write_results`.
 
     Raises:
         UserError: There is no such file, or it is of another kind or version.
     """
-    record = read_json(path)
+    record = files.read_json(path)
     if not isinstance(record, dict) or record.get('schema') != VERSION:
         raise UserError(f'{path} is no file of tools/latency.py in the form {VERSION}')
-    missing = [key for key in read_json(SCHEMA)['required'] if key not in record]
+    missing = [key for key in files.read_json(SCHEMA)['required'] if key not in record]
     if missing:
         raise UserError(f'{path} is damaged: it has no {", ".join(missing)}; measure again')
     return record
+
+
+def check_path(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
+
+    Raises:
+        UserError: It is a folder, has another ending, or its folder is not there.
+    """
+    if path.suffix != '.json':
+        raise UserError(f'--out {path}: give a file that ends in .json')
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f'--out {path}: {path.parent} is no folder, or the file is one')
+
+
+def write_results(record: Record, path: Path, reference: str | None = None) -> None:
+    """Write all files and print the report."""
+    text = report.to_markdown(record, reference)
+    print(text)  # first: a disk that is full cannot take the figures away
+    files.write_json(record, path)
+    files.write(f'{text}\n'.encode(), path.with_suffix('.md'))
+    written = [path, path.with_suffix('.md')]
+    try:
+        picture = plot.draw(record)
+    except UserError as error:
+        print(f'warning: {error}', file=sys.stderr)
+        picture = None
+    if picture is not None:
+        written.append(path.with_suffix('.png'))
+        files.write(picture, written[-1])
+    print('\nwritten: ' + ', '.join(map(str, written)))
+
+
+def notes_on(
+    measured: Measured, states: Sequence[State], cores: Sequence[int] | None = None
+) -> list[str]:
+    """Reasons not to trust the figures of a case.
+
+    Args:
+        measured: The case.
+        states: All states of the measurement.
+        cores: Cores that it ran on; None where the system chose.
+    """
+    where = describe(measured.case)
+    mine = [state for state in states if all(state[key] == where[key] for key in where)]
+    before = [state for state in mine if state['when'] == 'before']
+    after = [state for state in mine if state['when'] == 'after']
+    notes = [] if measured.gate is not None else ['outputs not checked: the program shows none']
+    for first, last in zip(before, after):
+        notes += _throttling(first, last) + _slowdown(first, last, cores)
+    share = float(np.mean(measured.cpu)) if measured.cpu else 1.0
+    if measured.case.setting.threads == 1 and share < MIN_SHARE:
+        notes.append(f'other programs took {1 - share:.0%} of its core')
+    return list(dict.fromkeys(notes))
+
+
+def _throttling(before: State, after: State) -> list[str]:
+    """Signs of throttling now, or new ones since the state before."""
+    found = []
+    for name, value in after['throttling'].items():
+        earlier = before['throttling'].get(name, 0)
+        if 'flags' in name:
+            # The lower bits say what is now, the upper ones what has been since the start.
+            value = value & 0xF or value & ~earlier
+        elif name.endswith(' count'):
+            value -= earlier  # counters count from the start
+        if value:
+            found.append(
+                f'throttling: {name} {value:#x}' if 'flags' in name else f'throttling: {name}'
+            )
+    return found
+
+
+def _slowdown(before: State, after: State, cores: Sequence[int] | None) -> list[str]:
+    """A fastest core that ended slower than it began; the others may have become idle."""
+    first, last = (
+        max(
+            (khz for core, khz in state['khz'].items() if cores is None or int(core) in cores),
+            default=0,
+        )
+        for state in (before, after)
+    )
+    if last >= (1 - MAX_SLOWDOWN) * first:
+        return []
+    return [f'the fastest core fell from {first / 1000:.0f} to {last / 1000:.0f} MHz']

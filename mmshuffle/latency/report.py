@@ -1,14 +1,16 @@
-"""A measurement as Markdown."""
+"""A measurement, or the difference of two, as Markdown."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mmshuffle.analysis import markdown
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
+from .guidelines import Guideline, guidelines
+from .layers import TYPES
 from .published import PAPER_TABLES, ncnn_ratio, paper_ratio, short_name
-from .record import Record, summary_of
 from .statistics import Summary, ranks
+from .suites import GUIDELINES
 
 EMULATED = (
     'EMULATED: QEMU translated the ARM code. The outputs were checked; the times say nothing about '
@@ -17,6 +19,7 @@ EMULATED = (
 SETTING = ('shape', 'runtime', 'threads', 'precision', 'shuffle')
 # The reference where none is named and it was measured.
 DEFAULT_REFERENCE = 'shufflenetv1-x1.0-g3'
+Record = dict[str, Any]  # of record.py
 Entry = dict[str, Any]
 
 
@@ -39,6 +42,12 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
     if record['failures']:
         lines = [f'- {title(f)}: {f["config"]}: {f["message"]}' for f in record['failures']]
         parts.append('Not measured:\n\n' + '\n'.join(lines))
+    if record['request'].get('suite') == GUIDELINES and not record['target']['emulated']:
+        for entries in by_setting(record['results']):
+            parts += [f'## Guidelines: {title(entries[0])}', guideline_tables(entries)]
+    for entries in by_setting(record['profiles']):
+        profiles = {entry['config']: entry['by_type'] for entry in entries}
+        parts += [f'## Time by type of layer: {title(entries[0])}', profile_table(profiles)]
     return '\n\n'.join(parts)
 
 
@@ -91,7 +100,7 @@ def _head(record: Record) -> str:
 
 def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> str:
     emulated = record['target']['emulated']
-    summaries = {entry['config']: summary_of(entry) for entry in entries}
+    summaries = {entry['config']: Summary.read(entry) for entry in entries}
     chosen = _reference(summaries, reference)
     papers = {} if emulated else _papers(entries, chosen)
     head = ['network', 'median ms', '95 % interval', 'p10', 'p90', 'p99', 'min', 'mean ± std']
@@ -111,7 +120,7 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
         rows.append(row)
     version = entries[0]['version']
     heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {version})'
-    text = f'{heading}\n\n{markdown.table(head, rows)}'
+    text = f'{heading}\n\n{markdown_table(head, rows)}'
     if not emulated and any(s.sessions == 1 for s in summaries.values()):
         text += '\n\nOne session: the intervals do not show what differs from start to start.'
     return text
@@ -196,4 +205,96 @@ def _gates(gates: Sequence[Entry]) -> str:
         for gate in gates
     ]
     head = ['network', 'version', 'largest difference', 'allowed', 'gate']
-    return f'## Outputs against PyTorch\n\n{markdown.table(head, rows)}'
+    return f'## Outputs against PyTorch\n\n{markdown_table(head, rows)}'
+
+
+def profile_table(profiles: Mapping[str, Mapping[str, float]]) -> str:
+    """Profiles as a table.
+
+    Args:
+        profiles: Milliseconds by type, by the name of the network.
+    """
+    kinds = [kind for kind in TYPES if any(kind in profile for profile in profiles.values())]
+    rows = []
+    for name, profile in profiles.items():
+        total = sum(profile.values())
+        cells = [
+            f'{profile[kind]:.3f} ({profile[kind] / total:.0%})' if kind in profile else '-'
+            for kind in kinds
+        ]
+        rows.append([name, *cells, f'{total:.3f}'])
+    return markdown_table(['network', *(f'{kind}, ms' for kind in kinds), 'sum, ms'], rows)
+
+
+def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
+    """Tables 1 to 4 of the ShuffleNet V2 paper.
+
+    Args:
+        entries: Results of one setting, none of them emulated.
+    """
+    summaries = {entry['config']: Summary.read(entry) for entry in entries}
+    tables = [_guideline_table(guideline, summaries) for guideline in guidelines()]
+    return '\n\n'.join(filter(None, tables))
+
+
+def _guideline_table(guideline: Guideline, summaries: dict[str, Summary]) -> str:
+    """A table; empty where none of its networks was measured."""
+    found = [[summaries.get(network.name) for network in row.networks] for row in guideline.rows]
+    if not any(map(any, found)):
+        return ''
+    rows = [
+        [*row.label, *map(_speed, here), *(f'{speed:.1f}' for speed in row.published)]
+        for row, here in zip(guideline.rows, found)
+    ]
+    here = [f'{column} here' for column in guideline.columns]
+    paper = [f'{column} paper' for column in guideline.columns]
+    table = markdown_table([*guideline.head, *here, *paper], rows)
+    heading = f'### {guideline.name}: {guideline.title}'
+    note = 'Images/s; in the paper with a single thread. Figures with a * are not stable.'
+    return f'{heading}\n\n{note}\n\n{table}'
+
+
+def _speed(summary: Summary | None) -> str:
+    """Images/s of a network."""
+    if summary is None:
+        return '-'
+    return f'{1000 / summary.median:.1f}' + ('' if summary.stable else '*')
+
+
+def difference_table(first: Record, second: Record, names: tuple[str, str]) -> str:
+    """Compare the networks that both have in the same setting.
+
+    A difference is called one only where both are stable and their intervals do not overlap.
+
+    Args:
+        first: A measurement.
+        second: Another one.
+        names: What to call them.
+
+    Raises:
+        UserError: One is emulated, or they have nothing in common.
+    """
+    if first['target']['emulated'] or second['target']['emulated']:
+        raise UserError('times of emulation are not compared: they say nothing about a device')
+    others = {(r['config'], r['part'], title(r)): r for r in second['results']}
+    rows = []
+    for result in first['results']:
+        key = result['config'], result['part'], title(result)
+        if key not in others:
+            continue
+        mine, other = Summary.read(result), Summary.read(others[key])
+        apart = mine.interval[1] < other.interval[0] or other.interval[1] < mine.interval[0]
+        if not (mine.stable and other.stable):
+            verdict = 'not known: unstable'
+        elif not apart:
+            verdict = 'same'
+        else:
+            verdict = 'faster' if other.median < mine.median else 'slower'
+        change = f'{other.median / mine.median - 1:+.1%}'
+        rows.append(
+            [f'{key[0]}, {key[2]}', f'{mine.median:.3f}', f'{other.median:.3f}', change, verdict]
+        )
+    if not rows:
+        raise UserError('the two have no network in common at the same size and setting')
+    head = ['network', f'{names[0]}, ms', f'{names[1]}, ms', 'change of the median', 'second is']
+    return markdown_table(head, rows)

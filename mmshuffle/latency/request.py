@@ -8,7 +8,6 @@ from typing import Any
 
 from mmshuffle.errors import UserError
 
-from .exporting import SHUFFLES
 from .measure import Job
 from .networks import PARTS
 from .plan import PRECISIONS, RUNTIMES, Protocol, Setting
@@ -86,7 +85,6 @@ class Request:
         for option, values, allowed in (
             ('--runtime', self.runtimes, RUNTIMES),
             ('--precision', self.precisions, PRECISIONS),
-            ('--shuffle', self.shuffles, SHUFFLES),
             ('--part', (self.part,), PARTS),
         ):
             for value in values:

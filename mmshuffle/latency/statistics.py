@@ -15,6 +15,7 @@ MAX_INTERVAL = 0.05
 MAX_TAIL = 0.25
 # With fewer, the median may lie outside of all runs with more than 5 % probability: 2 / 2^n.
 MIN_RUNS = 6
+TIMES = ('min', 'p10', 'median', 'p90', 'p99', 'mean', 'std', 'interval')
 
 
 @dataclass(frozen=True)
@@ -56,27 +57,24 @@ class Summary:
         Args:
             emulated: Name the times so that no reader can take them for those of a device.
         """
-        times = dict(
-            min_ms=self.min,
-            p10_ms=self.p10,
-            median_ms=self.median,
-            p90_ms=self.p90,
-            p99_ms=self.p99,
-            mean_ms=self.mean,
-            std_ms=self.std,
-            interval_ms=list(self.interval),
-        )
-        if emulated:
-            times = {f'emulated_{name}': value for name, value in times.items()}
+        prefix = 'emulated_' if emulated else ''
         return dict(
             count=self.count,
             sessions=self.sessions,
-            **times,
+            **{f'{prefix}{name}_ms': getattr(self, name) for name in TIMES},
             drift=self.drift,
             spread=self.spread,
             verdict='stable' if self.stable else 'unstable',
             reasons=list(self.reasons),
         )
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> 'Summary':
+        """Take the figures of an entry of ``results``, emulated or not."""
+        prefix = 'emulated_' if 'emulated_median_ms' in entry else ''
+        times = {name: entry[f'{prefix}{name}_ms'] for name in TIMES}
+        others = {name: entry[name] for name in ('count', 'sessions', 'drift', 'spread')}
+        return cls(reasons=tuple(entry['reasons']), **others, **times)
 
 
 def summarise(sessions: Sequence[Sequence[float]], notes: Sequence[str] = ()) -> Summary:

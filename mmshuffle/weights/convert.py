@@ -7,7 +7,7 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmshuffle.errors import UserError, build_failure
+from mmshuffle.errors import UserError, one_line
 
 from .families import Family, recognise
 from .loader import LoadReport, describe, load_tensors
@@ -139,5 +139,5 @@ def _build(config: Network) -> nn.Module:
         return MODELS.build({'_scope_': 'mmdet', **config})
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f'network {config.get("type")} cannot be built: {build_failure(error)}'
+            f'network {config.get("type")} cannot be built: {one_line(error)}'
         ) from None

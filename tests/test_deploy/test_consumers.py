@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmshuffle.backbones import ShuffleNetV2
 from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
-from mmshuffle.deploy import shuffle_free, with_gather
+from mmshuffle.deploy import shuffle_free
 from tests.conftest import REPO
 from tests.test_deploy.plain import assert_same, channel_operations, randomise, worst
 from tests.test_deploy.random_networks import aligns, examples, shufflenet_v1s, shufflenet_v2s
@@ -41,7 +41,7 @@ def test_a_classifier_gives_the_same_scores(data, align, head):
     )
     model.backbone = drawn.network
     randomise(model.head)
-    assert_same(model, lambda model: shuffle_free(model, align=align), with_gather)
+    assert_same(model, lambda model: shuffle_free(model, align=align))
     # Nothing is left to be put in order behind the backbone.
     assert gathers_behind_stages(shuffle_free(model, align=align)) == 0
 
@@ -69,7 +69,7 @@ def test_an_fpn_gives_the_same_maps(family, kind, start, extra, data, align):
     )
     randomise(neck)
     pair = nn.Sequential(backbone, neck)
-    assert_same(pair, lambda pair: shuffle_free(pair, align=align), with_gather)
+    assert_same(pair, lambda pair: shuffle_free(pair, align=align))
     assert gathers_behind_stages(shuffle_free(pair, align=align)) == 0
 
 
@@ -143,7 +143,7 @@ def heads(detector: nn.Module, images: Tensor) -> list[Tensor]:
 def test_a_c4_detector_absorbs_the_order(c4):
     images = torch.randn(2, 3, 96, 96, dtype=torch.double)
     expected = heads(c4, images)
-    for rewritten in (shuffle_free(c4), shuffle_free(c4, align=16), with_gather(c4)):
+    for rewritten in (shuffle_free(c4), shuffle_free(c4, align=16)):
         assert worst(expected, heads(rewritten, images)) < 1e-12
         assert not any(
             isinstance(part, (ShuffleStage, ShuffleUnit)) for part in rewritten.modules()

@@ -12,11 +12,10 @@ from torch import nn
 
 from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
-from mmshuffle.deploy.detections import detection_difference, evaluate, pad_detections, predict
+from mmshuffle.deploy.detections import detection_difference, evaluate, pad_detections
 from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
-from mmshuffle.deploy.formats import Request
-from mmshuffle.deploy.model import build_model, cut
-from mmshuffle.engine.config import read_config
+from mmshuffle.deploy.part import cut
+from mmshuffle.engine.network import load_model, load_model_config, predict
 from mmshuffle.errors import UserError
 from tests.conftest import REPO, facts
 from tests.tiny import write_coco, write_config
@@ -28,9 +27,9 @@ C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco
 def in_onnx_runtime(module: nn.Module, inputs: torch.Tensor, folder) -> list[np.ndarray]:
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
-    form, paths = FORMATS['onnx'], [folder / 'op.onnx']
-    form.write(Request(module.eval(), inputs, 'x', ('y',), False), paths)
-    return form.load(paths)(inputs.numpy())
+    onnx, paths = FORMATS['onnx'], [folder / 'op.onnx']
+    onnx.write(module.eval(), inputs, paths, ['y'])
+    return onnx.load(paths)(inputs.numpy())
 
 
 def spread_boxes(*shape: int) -> torch.Tensor:
@@ -107,7 +106,7 @@ def test_the_coder_agrees_with_mmdetections():
 
 @pytest.fixture(scope='module')
 def detector():
-    return build_model(read_config(str(FPN)), None)
+    return load_model(load_model_config(str(FPN)))
 
 
 def pictures(count: int, shape: tuple[int, int]) -> torch.Tensor:
@@ -142,7 +141,7 @@ def test_the_settings_of_a_detector_are_taken_over():
         'model.test_cfg.rcnn.max_per_img': -1,
         'model.test_cfg.rcnn.score_thr': 0.2,
     }
-    detector, image = build_model(read_config(str(FPN), options), None), pictures(1, (96, 128))
+    detector, image = load_model(load_model_config(str(FPN), options)), pictures(1, (96, 128))
     graph = TwoStageGraph(detector, (96, 128)).eval()
     with torch.no_grad():
         found = [output.numpy() for output in graph(image)]
@@ -152,8 +151,8 @@ def test_the_settings_of_a_detector_are_taken_over():
 
 
 def test_a_c4_detector_predicts_what_mmdetection_predicts():
-    cfg = read_config(str(C4), {'model.test_cfg.rpn.max_per_img': 30})
-    detector = build_model(cfg, None)
+    cfg = load_model_config(str(C4), {'model.test_cfg.rpn.max_per_img': 60})
+    detector = load_model(cfg)
     graph = TwoStageGraph(detector, (96, 128)).eval()
     image = pictures(1, (96, 128))
     with torch.no_grad():
@@ -207,7 +206,7 @@ def test_detections_are_compared_whatever_their_order():
 
 def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
     """A detector that knows the truth at another size has an AP of 1."""
-    cfg = read_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
+    cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
@@ -229,7 +228,7 @@ def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
 
 
 def test_evaluation_refuses_images_of_another_size(tmp_path):
-    cfg = read_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
+    cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
     pipeline = cfg.test_dataloader.dataset.pipeline
     cfg.test_dataloader.dataset.pipeline = [s for s in pipeline if s['type'] != 'Resize']
     with pytest.raises(UserError, match='images of 64x96 in spite of --shape 128 96'):

@@ -6,8 +6,8 @@ from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.backbones.layers import channel_shuffle
-from mmshuffle.deploy import export, shuffle_free, with_gather
-from mmshuffle.deploy.ncnn_gather import SlicedGather, lower_gathers
+from mmshuffle.deploy import export, shuffle_free
+from mmshuffle.deploy.ncnn_format import SlicedGather, lower_gathers
 from mmshuffle.deploy.rewire import Gather
 
 SHUFFLED = channel_shuffle(torch.arange(24).reshape(1, 24, 1, 1), 3).flatten().tolist()
@@ -51,23 +51,23 @@ def test_every_gather_of_a_network_is_lowered():
     assert torch.equal(net(x), expected)
 
 
-@pytest.mark.parametrize('form', [with_gather, shuffle_free], ids=['gather', 'free'])
-def test_shuffles_of_v1_become_ncnns_own_layer(form, tmp_path):
+@pytest.mark.parametrize(
+    ('build', 'shuffles'),
+    [
+        # Stage 1 has four units.
+        (lambda: ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)), 4),
+        (lambda: ShuffleNetV2(0.5, 'megvii', out_indices=(2,)), 0),
+        # A bare backbone's output is put in order.
+        (lambda: ShuffleNetV2(0.5, 'torchvision', out_indices=(2,)), 1),
+        (lambda: ShuffleNetV2(0.5, 'megvii', out_indices=(2,), residual=True), None),
+        (lambda: ShuffleNetV2(0.5, 'torchvision', out_indices=(2,), residual=True), None),
+    ],
+    ids=['v1', 'megvii', 'torchvision', 'megvii-residual', 'torchvision-residual'],
+)
+def test_the_free_form_is_slices_concatenations_and_ncnns_own_shuffle(build, shuffles, tmp_path):
     for package in ('ncnn', 'pnnx'):
         pytest.importorskip(package)
-    net = ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)).eval()
-    report = export(form(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
-    # Stage 1 has four units.
-    assert report.nodes['ShuffleChannel'] == 4
+    net = build().eval()
+    report = export(shuffle_free(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
     assert not {'Reshape', 'Permute'} & report.nodes.keys()
-
-
-@pytest.mark.parametrize('residual', [False, True], ids=['', 'residual'])
-@pytest.mark.parametrize('layout', ['megvii', 'torchvision'])
-def test_forms_of_v2_are_slices_and_concatenations_in_ncnn(layout, residual, tmp_path):
-    for package in ('ncnn', 'pnnx'):
-        pytest.importorskip(package)
-    net = ShuffleNetV2(0.5, layout, out_indices=(2,), residual=residual).eval()
-    for form in (with_gather, shuffle_free):
-        report = export(form(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
-        assert not {'Reshape', 'Permute'} & report.nodes.keys()
+    assert shuffles is None or report.nodes.get('ShuffleChannel', 0) == shuffles

@@ -6,8 +6,8 @@ from hypothesis import given
 from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
-from mmshuffle.deploy import remove_routing, shuffle_free, with_gather
-from mmshuffle.errors import UserError
+from mmshuffle.deploy import shuffle_free
+from mmshuffle.deploy.formats import Unsupported
 from tests.test_deploy.plain import assert_same, channel_operations, randomise, worst
 from tests.test_deploy.random_networks import aligns, examples, networks
 from tests.variants import KINDS, build
@@ -18,7 +18,7 @@ SHUFFLENETS = [name for name in KINDS if name.startswith(('shufflenetv1-', 'shuf
 @examples(80)
 @given(drawn=networks, align=aligns)
 def test_a_backbone_of_any_size_computes_the_same(drawn, align):
-    assert_same(drawn.network, lambda net: shuffle_free(net, align=align), with_gather)
+    assert_same(drawn.network, lambda net: shuffle_free(net, align=align))
 
 
 @examples(25)
@@ -42,7 +42,7 @@ def test_every_kind_computes_the_same(name):
     images = torch.randn(1, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         expected = plain(images)
-        for rewritten in (shuffle_free(plain), shuffle_free(plain, align=16), with_gather(plain)):
+        for rewritten in (shuffle_free(plain), shuffle_free(plain, align=16)):
             assert worst(expected, rewritten(images)) < 1e-12
             assert rewritten.out_channels == plain.out_channels
             assert rewritten.out_strides == plain.out_strides
@@ -82,50 +82,10 @@ def test_v1_has_one_gather_a_unit_and_no_other_routing():
     )
 
 
-def test_gathers_take_the_place_of_shuffles_and_splits():
-    found = channel_operations(with_gather(ShuffleNetV2(0.5, 'torchvision')), (1, 3, 64, 64))
-    assert found.keys() == V2 - {'split'} | {'index_select'}
-    # Two for each unit but the first of a stage, and one at the end of a stage.
-    assert found['index_select'] == 2 * (3 + 7 + 3) + 3
-    found = channel_operations(with_gather(ShuffleNetV1(3, 0.5)), (1, 3, 64, 64))
-    assert found.keys() == V1 and found['index_select'] == 16
-
-
 def test_nothing_is_reshaped_or_transposed():
     for plain in (ShuffleNetV2(0.5, residual=True), ShuffleNetV1(3, 0.5, se_ratio=0.1)):
-        for rewritten in (shuffle_free(plain), with_gather(plain)):
-            found = channel_operations(rewritten, (1, 3, 64, 64))
-            assert not found.keys() & {'view', 'reshape', 'permute', 'transpose', 'stack'}
-
-
-@pytest.mark.parametrize('align', [1, 16])
-@pytest.mark.parametrize(
-    'network',
-    [
-        ShuffleNetV2(1.0, 'megvii'),
-        ShuffleNetV2(0.5, 'torchvision', residual=True),
-        ShuffleNetV1(3, 0.5),
-    ],
-    ids=['v2', 'v2-residual', 'v1'],
-)
-def test_the_bound_has_the_convolutions_and_no_routing(network, align):
-    plain = randomise(network.double()).eval()
-    bound = remove_routing(plain, align=align)
-    images = torch.randn(1, 3, 64, 64, dtype=torch.double)
-    with torch.no_grad():
-        expected, found = plain(images), bound(images)
-    assert [x.shape for x in found] == [x.shape for x in expected]
-    assert worst(expected[1:], found[1:]) > 1e-2
-    kinds = channel_operations(bound.float(), (1, 3, 64, 64))
-    assert kinds['conv'] == sum(isinstance(part, nn.Conv2d) for part in plain.modules())
-    assert not kinds.keys() & {'index_select', 'split', 'stack', 'view', 'unflatten', 'transpose'}
-    assert kinds['cat'] == 3
-    bounded = plain if align == 1 else shuffle_free(plain, align=align)
-    convs = [
-        sorted(tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Conv2d))
-        for net in (bound, bounded)
-    ]
-    assert convs[0] == convs[1]
+        found = channel_operations(shuffle_free(plain), (1, 3, 64, 64))
+        assert not found.keys() & {'view', 'reshape', 'permute', 'transpose', 'stack'}
 
 
 def test_filling_makes_sizes_multiples():
@@ -144,10 +104,9 @@ def test_filling_makes_sizes_multiples():
 def test_the_original_is_not_changed():
     plain = randomise(ShuffleNetV2(0.5)).train()
     before = {key: value.clone() for key, value in plain.state_dict().items()}
-    for rewrite in (shuffle_free, with_gather, remove_routing):
-        rewritten = rewrite(plain)
-        assert not rewritten.training
-        assert not any(p.requires_grad for p in rewritten.parameters())
+    rewritten = shuffle_free(plain)
+    assert not rewritten.training
+    assert not any(p.requires_grad for p in rewritten.parameters())
     assert plain.training and all(p.requires_grad for p in plain.parameters())
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
@@ -157,7 +116,7 @@ def test_a_network_with_another_forward_keeps_it():
         def forward(self, x):
             return super().forward(x / 255)
 
-    assert_same(randomise(Scaled(0.5, 'torchvision')), shuffle_free, with_gather)
+    assert_same(randomise(Scaled(0.5, 'torchvision')), shuffle_free)
 
 
 def test_single_stages_and_units_can_be_rewritten():
@@ -171,13 +130,12 @@ def test_single_stages_and_units_can_be_rewritten():
             assert worst(plain(images), shuffle_free(plain)(images)) < 1e-12
 
 
-@pytest.mark.parametrize('rewrite', [shuffle_free, with_gather, remove_routing])
-def test_what_cannot_be_rewritten_is_told(rewrite):
-    with pytest.raises(UserError, match='MobileNetV1 has no channel shuffle'):
-        rewrite(build('mobilenetv1-x0.25'))
+def test_what_cannot_be_rewritten_is_told():
+    with pytest.raises(Unsupported, match='MobileNetV1 has no channel shuffle'):
+        shuffle_free(build('mobilenetv1-x0.25'))
     norm_cfg = dict(type='GN', num_groups=2)
-    with pytest.raises(UserError, match='GroupNorm cannot be folded'):
-        rewrite(ShuffleNetV2(0.5, norm_cfg=norm_cfg, out_indices=(1,)))
+    with pytest.raises(Unsupported, match='GroupNorm cannot be folded'):
+        shuffle_free(ShuffleNetV2(0.5, norm_cfg=norm_cfg, out_indices=(1,)))
 
 
 def test_arguments_are_checked():
@@ -185,8 +143,7 @@ def test_arguments_are_checked():
     with pytest.raises(ValueError, match="outputs='other'"):
         shuffle_free(network, outputs='other')
     for align in (0, 1.5, True):
-        for rewrite in (shuffle_free, remove_routing):
-            with pytest.raises(ValueError, match='align='):
-                rewrite(network, align=align)
+        with pytest.raises(ValueError, match='align='):
+            shuffle_free(network, align=align)
     with pytest.raises(ValueError, match='bare backbone'):
         shuffle_free(nn.Sequential(network), outputs='permuted')

@@ -18,8 +18,13 @@ import pytest
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.inputs import TILE, make_input
 from mmshuffle.latency.device.runtimes import Problem, load
-from mmshuffle.latency.packing import DEVICE, RUNNER, bootstrap_code, pack_runner
-from mmshuffle.latency.targets.python_target import _write_archive
+from mmshuffle.latency.targets.python_target import (
+    DEVICE,
+    RUNNER,
+    _write_archive,
+    bootstrap_code,
+    pack_runner,
+)
 
 PROTOCOL = dict(
     loops=7, seconds=0.0, warmup_loops=2, warmup_seconds=0.0, block_loops=3, block_seconds=0.0

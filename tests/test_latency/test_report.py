@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from mmshuffle.analysis.measured import read_latencies
+from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
-from mmshuffle.latency import difference, layers, output, plot
+from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Measured, Recording
 from mmshuffle.latency.networks import Network
-from mmshuffle.latency.notes import notes_on
 from mmshuffle.latency.plan import Case, Setting
 from mmshuffle.latency.published import ncnn_ratio, paper_ratio
-from mmshuffle.latency.record import make_record, read_record, write_record
-from mmshuffle.latency.report import to_markdown
+from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
+from mmshuffle.latency.report import difference_table, profile_table, to_markdown
 from mmshuffle.latency.request import Request, read_request
 from mmshuffle.latency.targets import LocalTarget
 from mmshuffle.latency.targets.local import EmulatedTarget
@@ -92,7 +92,7 @@ def test_file_is_as_its_schema_says(tmp_path):
     jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')
     record = record_of(recording_of(MEDIANS))
     check_schema(record)
-    write_record(record, tmp_path / 'a.json')
+    write_json(record, tmp_path / 'a.json')
     assert read_record(tmp_path / 'a.json') == record
     for key in ('median_ms', 'samples_ms'):
         broken = copy.deepcopy(record)
@@ -102,7 +102,7 @@ def test_file_is_as_its_schema_says(tmp_path):
 
 
 def test_comparison_tool_reads_the_file(tmp_path):
-    write_record(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
+    write_json(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
     (found,) = read_latencies([tmp_path / 'board.json'])
     assert found.name == 'board'
     assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
@@ -111,7 +111,7 @@ def test_comparison_tool_reads_the_file(tmp_path):
 def test_comparison_tool_does_not_take_emulated_times(tmp_path, emulated):
     record = record_of(recording_of(MEDIANS), emulated)
     check_schema(record)
-    write_record(record, tmp_path / 'emulated.json')
+    write_json(record, tmp_path / 'emulated.json')
     with pytest.raises(UserError, match='emulated'):
         read_latencies([tmp_path / 'emulated.json'])
 
@@ -223,7 +223,7 @@ def test_ratios_are_the_published_ones():
 def test_difference_needs_intervals_that_do_not_overlap():
     first = record_of(recording_of(MEDIANS))
     second = record_of(recording_of({**MEDIANS, 'alexnet': 80.0, 'other': 5.0}))
-    rows = rows_of(difference.to_markdown(first, second, ('a', 'b')))
+    rows = rows_of(difference_table(first, second, ('a', 'b')))
     assert len(rows) == 4  # with the head; what only one of them has is left out
     found = {name.partition(',')[0]: cells for name, cells in rows.items()}
     assert found['alexnet'][-1] == 'faster' and found['alexnet'][3].startswith('-11.')
@@ -233,7 +233,7 @@ def test_difference_needs_intervals_that_do_not_overlap():
 def test_difference_says_nothing_about_unstable_figures():
     first, second = record_of(recording_of(MEDIANS)), record_of(recording_of(MEDIANS))
     second['results'][1]['reasons'] = ['drifts']
-    rows = rows_of(difference.to_markdown(first, second, ('a', 'b')))
+    rows = rows_of(difference_table(first, second, ('a', 'b')))
     (row,) = [cells for name, cells in rows.items() if name.startswith('alexnet')]
     assert row[-1] == 'not known: unstable'
 
@@ -242,10 +242,10 @@ def test_difference_refuses_emulated_times(emulated):
     first = record_of(recording_of(MEDIANS))
     second = record_of(recording_of(MEDIANS), emulated)
     with pytest.raises(UserError, match='emulation'):
-        difference.to_markdown(first, second, ('a', 'b'))
+        difference_table(first, second, ('a', 'b'))
     other = record_of(recording_of({'another': 1.0}))
     with pytest.raises(UserError, match='no network in common'):
-        difference.to_markdown(first, other, ('a', 'b'))
+        difference_table(first, other, ('a', 'b'))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_plot_has_a_line_a_network_over_the_sizes(emulated):
 
 def test_report_is_written_beside_the_file(tmp_path, capsys):
     record = record_of(recording_of(MEDIANS, sides=(224, 448)))
-    output.write(record, tmp_path / 'board.json')
+    write_results(record, tmp_path / 'board.json')
     assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
     assert (tmp_path / 'board.md').read_text().strip() in capsys.readouterr().out
 
@@ -288,14 +288,14 @@ def test_report_is_written_beside_the_file(tmp_path, capsys):
 def test_figures_are_shown_even_where_the_disk_takes_no_file(tmp_path, capsys):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='cannot write'):
-        output.write(record_of(recording_of(MEDIANS)), tmp_path / 'file' / 'board.json')
+        write_results(record_of(recording_of(MEDIANS)), tmp_path / 'file' / 'board.json')
     assert '| alexnet | 89.9 |' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['absent/a.json', 'a.txt', '.'])
 def test_file_that_cannot_be_written_is_refused_beforehand(tmp_path, name):
     with pytest.raises(UserError, match='--out'):
-        output.check(tmp_path / name)
+        check_path(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -328,5 +328,5 @@ def test_profile_is_summed_up_by_type():
         layers.ROUTING: 0.75,
         layers.LAYOUT: 0.125,
     }
-    rows = rows_of(layers.to_markdown({'net': found}))
+    rows = rows_of(profile_table({'net': found}))
     assert '2.000 (52%)' in rows['net'] and rows['net'][-1] == '3.875'

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmshuffle.latency.record import read_record, write_record
+from mmshuffle.engine.files import write_json
+from mmshuffle.latency.record import read_record
 from tests.conftest import REPO
 from tests.test_latency.tiny import check_schema
 from tests.test_tools.conftest import exit_code, load_tool
@@ -62,7 +63,7 @@ def test_reference_of_the_measurement_is_shown_again(measured, tmp_path, capsys)
     record = read_record(measured)
     record['results'].append(dict(record['results'][0], config='other'))
     record['request']['reference'] = 'other'
-    write_record(record, tmp_path / 'a.json')
+    write_json(record, tmp_path / 'a.json')
     assert latency('show', tmp_path / 'a.json') == 0
     assert latency('show', tmp_path / 'a.json', '--reference', NETWORK) == 0
     asked_then, asked_now = capsys.readouterr().out.split('# Latency on ')[1:]
@@ -153,7 +154,7 @@ def test_sizes_are_checked(capsys, shape):
 def test_emulated_times_are_not_compared(measured, tmp_path, capsys):
     record = read_record(measured)
     record['target']['emulated'] = True
-    write_record(record, tmp_path / 'emulated.json')
+    write_json(record, tmp_path / 'emulated.json')
     assert latency('diff', measured, tmp_path / 'emulated.json') == 2
     assert 'emulation' in capsys.readouterr().err
 

@@ -1,23 +1,44 @@
 """A device that has Python: the runner goes there and does the work."""
 
 import contextlib
+import functools
 import io
 import json
 import subprocess
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmshuffle.latency.device.bootstrap import TAKEN
 from mmshuffle.latency.device.main import PATIENCE, STOP
-from mmshuffle.latency.packing import RUNNER, bootstrap_code, pack_runner
 
 from .base import DeviceError, Event, Place, Target
 
+DEVICE = Path(__file__).parents[1] / 'device'
+RUNNER = 'runner.pyz'
+START = 'from runner.main import main\n\nmain()\n'
 # Errors of the standard input and output that mean: the process at the other end has gone.
 GONE = (BrokenPipeError, ConnectionError)
+
+
+@functools.cache
+def pack_runner() -> bytes:
+    """The runner as a zip archive that Python runs like a script."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('__main__.py', START)
+        for path in sorted(DEVICE.glob('*.py')):
+            archive.writestr(f'runner/{path.name}', path.read_bytes())
+    return packed.getvalue()
+
+
+@functools.cache
+def bootstrap_code() -> str:
+    """The text for ``python3 -c`` that makes, fills and removes the folder on the device."""
+    return (DEVICE / 'bootstrap.py').read_text(encoding='utf-8')
 
 
 class PythonTarget(Target):

@@ -9,9 +9,9 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from mmshuffle.deploy import export, shuffle_free
-from mmshuffle.deploy.model import build_model, cut, default_part
 from mmshuffle.deploy.normalise import Normalise
-from mmshuffle.engine.config import read_config
+from mmshuffle.deploy.part import cut
+from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 
@@ -21,7 +21,7 @@ SHAPE = (64, 96)
 
 
 def build(path, checkpoint=None, part=None, **options):
-    return build_model(read_config(str(path), options), checkpoint, part)
+    return load_model(load_model_config(str(path), options), checkpoint, part)
 
 
 @pytest.fixture(scope='module')
@@ -164,17 +164,6 @@ def test_parts_that_a_model_lacks_are_refused(classifier, detector):
         cut(classifier, 'detector', SHAPE, copy.deepcopy)
     with pytest.raises(UserError, match='leave --no-normalise out'):
         cut(detector, 'detector', SHAPE, copy.deepcopy, normalise=False)
-
-
-def test_the_whole_model_is_the_default(tmp_path):
-    assert default_part(read_config(str(CLASSIFIER))) == 'classifier'
-    assert default_part(read_config(str(DETECTOR))) == 'detector'
-    with pytest.raises(UserError, match='has no model'):
-        default_part(read_config(str(REPO / 'configs/_base_/schedule_finetune.py')))
-    with pytest.raises(UserError, match='has no model'):
-        build(REPO / 'configs/_base_/schedule_finetune.py', part='backbone')
-    with pytest.raises(UserError, match=r'cannot be built: .*widen_factor'):
-        build(DETECTOR, **{'model.backbone.widen_factor': 3.0})
 
 
 def test_detections_of_a_part_are_numbers_that_numpy_can_compare(detector):

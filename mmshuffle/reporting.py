@@ -1,6 +1,7 @@
-"""Pictures by matplotlib, without its global state and without a display."""
+"""Markdown tables, and pictures by matplotlib without its global state and without a display."""
 
 import io
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mmshuffle.errors import UserError
@@ -36,3 +37,16 @@ def to_png(figure: 'Figure', dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=dpi)
     return buffer.getvalue()
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a table: the first column to the left, the others to the right.
+
+    A bar in a cell is escaped, so that it does not start another column.
+    """
+    lines = [_line(head), '|---' + '|---:' * (len(head) - 1) + '|']
+    return '\n'.join([*lines, *map(_line, rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'

@@ -1,24 +1,38 @@
-"""A stage of ShuffleNet V2 in other forms than the plain network's.
-
-All are built of a plain :class:`~mmshuffle.backbones.shufflenet_v2.ShuffleStage` with BatchNorm
-folded, of the order of the input's channels, and of ``align``, see
-:func:`mmshuffle.deploy.shuffle_free`. ``order`` is that of the channels of their output.
-"""
+"""The parts of a ShuffleNet that route channels, built anew without shuffles."""
 
 import torch
 from torch import Tensor, nn
 
+from mmshuffle.backbones.layers import channel_shuffle
+from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ResidualBranch, ShuffleStage
 
-from .rewire import Gather, flat_layers, mixes_channels, rewire_chain
-from .routing import Order, StagePlan, is_slice, join, natural, plan_stage, shuffle_and_split
+from .rewire import Gather, flat_layers, mixes_channels, reorder, restore, rewire, rewire_chain
+from .routing import Order, StagePlan, is_slice, natural, places, plan_stage
+
+ROUTING = (ShuffleStage, ShuffleUnit)
+
+
+def build_part(part: nn.Module, inputs: Order, align: int) -> 'RoutedStage | RoutedUnit':
+    """Build one of :data:`ROUTING`, with BatchNorm folded, anew for the order of its input."""
+    if isinstance(part, ShuffleStage):
+        return RoutedStage(part, inputs, align)
+    return RoutedUnit(part, inputs)
 
 
 class RoutedStage(nn.Module):
-    """A stage without shuffles: each main branch reads a concatenation of slices, and no more.
+    """A stage of ShuffleNet V2: each main branch reads a concatenation of slices, and no more.
 
     The channels that units pass on are not touched until they are read. With residual branches,
     pieces that are no slices are gathered.
+
+    Args:
+        stage: The plain stage, with BatchNorm folded.
+        inputs: Order of the input.
+        align: See :func:`mmshuffle.deploy.shuffle_free`.
+
+    Attributes:
+        order (Order): Of the output.
     """
 
     def __init__(self, stage: ShuffleStage, inputs: Order, align: int) -> None:
@@ -81,79 +95,51 @@ class Cut(nn.Module):
         return list(torch.split(x, self.sizes, 1))
 
 
-class GatheredStage(nn.Module):
-    """A stage whose shuffles are gathers along the channels: no tensor has five dimensions.
+class RoutedUnit(nn.Module):
+    """A unit of ShuffleNet V1 whose shuffle is one gather along the channels.
 
-    A unit gathers what it passes on and what it convolves; no split is left.
+    The gather is behind the depthwise convolution, whose weights are permuted instead.
+
+    Args:
+        unit: The plain unit, with BatchNorm folded.
+        inputs: Order of the input, which may have filling but is not permuted.
+
+    Attributes:
+        order (Order): Of the output: the plain one.
     """
 
-    def __init__(self, stage: ShuffleStage, inputs: Order, align: int) -> None:
+    def __init__(self, unit: ShuffleUnit, inputs: Order) -> None:
         super().__init__()
-        outputs = widths(stage)
-        left, right, *others = outputs
-        self.gathers = nn.ModuleList()
-        befores = [inputs, inputs]
-        for width in others:
-            both = list(range(left)), list(range(left, left + right))
-            kept, convolved = shuffle_and_split(*both, stage.layout)
-            self.gathers.append(nn.ModuleList(map(Gather, (kept, convolved))))
-            befores.append(natural(len(convolved)))
-            left, right = len(kept), width
-        last = join(list(range(left)), list(range(left, left + right)), stage.layout)
-        self.last = nn.Identity() if is_slice(last) else Gather(last)
-        self.branches = nn.ModuleList(
-            rewire_branch(branch, before, natural(width), align)
-            for branch, before, width in zip(branches(stage), befores, outputs)
+        middle = unit.depthwise.out_channels
+        numbers = torch.arange(middle).reshape(1, -1, 1, 1)
+        shuffled = tuple(channel_shuffle(numbers, unit.shuffle_groups).flatten().tolist())
+        gather = [] if shuffled == natural(middle) else [Gather(shuffled)]
+        reduce, *activation = flat_layers(unit.reduce)
+        depthwise = flat_layers(unit.depthwise)
+        if gather:
+            depthwise = [*(reorder(layer, places(shuffled)) for layer in depthwise), *gather]
+        if inputs != natural(len(inputs)):
+            reduce = rewire(reduce, inputs)
+        self.branch = nn.Sequential(
+            reduce, *activation, *depthwise, *flat_layers(unit.expand), unit.se or nn.Identity()
         )
-        self.order = natural(len(last))
+        self.shortcut = nn.Sequential(unit.pool or nn.Identity(), restore(inputs))
+        self.pools = unit.pool is not None
+        self.act = unit.act
+        self.channels = len(places(inputs))
+        self.is_wider = unit.expand.out_channels > self.channels
+        self.order = natural(unit.expand.out_channels + self.channels * self.pools)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        left, right = self.branches[0](x), self.branches[1](x)
-        for branch, (kept, convolved) in zip(self.branches[2:], self.gathers):
-            both = torch.cat((left, right), 1)
-            left, right = kept(both), branch(convolved(both))
-        return self.last(torch.cat((left, right), 1))
-
-
-class UnroutedStage(nn.Module):
-    """The convolutions of a stage in a row, without its routing: another function.
-
-    The projection's output stays aside until the end, where the next stage needs its channels; so
-    do the outputs that the branch behind has no inputs for.
-    """
-
-    def __init__(self, stage: ShuffleStage, inputs: Order, align: int) -> None:
-        super().__init__()
-        fill_to = 1 if is_residual(stage) else align
-        outputs = widths(stage)
-        taken = [flat_layers(branch)[0].in_channels for branch in branches(stage)[2:]]
-        befores = [natural(channels, fill_to) for channels in taken]
-        afters = [
-            (*before, *range(channels, width))
-            for before, channels, width in zip(befores, taken, outputs[1:])
-        ]
-        self.branches = nn.ModuleList(
-            rewire_branch(branch, before, after, align)
-            for branch, before, after in zip(
-                branches(stage),
-                [inputs, inputs, *befores],
-                [natural(outputs[0]), *afters, natural(outputs[-1])],
-            )
-        )
-        # Channels that the next branch takes, and those that it leaves.
-        self.shares = [(len(b), len(a) - len(b)) for b, a in zip(befores, afters)]
-        self.order = natural(outputs[0] + sum(left for _, left in self.shares) + outputs[-1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        aside, y = [self.branches[0](x)], self.branches[1](x)
-        for branch, (taken, left) in zip(self.branches[2:], self.shares):
-            if left > 0:
-                aside.append(y[:, taken:])
-                y = y[:, :taken]
-            y = branch(y)
-        return torch.cat((*aside, y), 1)
+        y = self.branch(x)
+        if self.pools:
+            return torch.cat((self.shortcut(x), self.act(y)), 1)
+        if not self.is_wider:
+            return self.act(self.shortcut(x) + y)
+        # The plain unit asks for shapes here, which tracers warn of.
+        added = self.shortcut(x) + y[:, : self.channels]
+        return self.act(torch.cat((added, y[:, self.channels :]), 1))
 
 
 def branches(stage: ShuffleStage) -> list[nn.Module]:

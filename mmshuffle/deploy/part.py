@@ -1,0 +1,86 @@
+"""The part of a model that is to be exported, with what its file is checked against."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmshuffle.engine.network import drawn_picture, extract_part, predict
+from mmshuffle.errors import UserError
+
+from .detections import detection_difference, pad_detections
+from .detector_graph import TwoStageGraph
+from .normalise import Normalise
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of a model, with what :func:`mmshuffle.deploy.export` needs to write and check it.
+
+    Attributes:
+        module: What is exported.
+        input: What it takes, in words.
+        measure: How a difference of its outputs is measured, in words.
+        options: Arguments of ``export``.
+    """
+
+    module: nn.Module
+    input: str
+    measure: str
+    options: dict[str, Any]
+
+
+def cut(
+    model: nn.Module,
+    part: str,
+    shape: Sequence[int],
+    rewrite: Callable[[nn.Module], nn.Module],
+    normalise: bool | None = None,
+    picture: Tensor | None = None,
+) -> Part:
+    """Cut ``part`` out of a model and rewrite it.
+
+    Args:
+        model: Classifier or detector in evaluation mode.
+        part: One of :data:`mmshuffle.engine.network.PARTS`.
+        shape: Height and width of the image. The detector's is the one that the test pipeline
+            makes; backbone and neck get it padded.
+        rewrite: Changes the form of a module, not its function.
+        normalise: Whether the graph takes images as they are loaded, in 0 to 255, and normalises
+            them. Where None, classifier and detector do, because they take pictures; backbone and
+            neck do not.
+        picture: Image to check with, (1, 3, H, W) in 0 to 255. Where None, it is a drawn one, or
+            random numbers for a part that takes normalised images.
+
+    Raises:
+        UserError: The model has no such part, or a detector is to get normalised images.
+    """
+    whole = part in ('classifier', 'detector')
+    normalise = whole if normalise is None else normalise
+    words = 'normalised image'
+    if normalise:
+        order = 'RGB' if getattr(model.data_preprocessor, 'rgb_to_bgr', False) else 'BGR'
+        words = f'{order} image in 0 to 255'
+    if part == 'detector':
+        if not normalise:
+            raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
+        graph = TwoStageGraph(rewrite(model), shape)
+        options = dict(
+            images=drawn_picture(shape) if picture is None else picture,
+            reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
+            compare=detection_difference,
+            output_names=graph.output_names,
+        )
+        return Part(graph, words, 'in scores, or in corners over the longest side', options)
+    plain, names = extract_part(model, part)
+    changed = rewrite(plain) if part == 'backbone' else extract_part(rewrite(model), part)[0]
+    first = Normalise.of(model.data_preprocessor) or nn.Identity()
+    options = dict(output_names=names, reference=plain)
+    if normalise:
+        options['images'] = drawn_picture(shape) if picture is None else picture
+        options['reference'] = nn.Sequential(first, plain)
+        changed = nn.Sequential(first, changed)
+    elif picture is not None:
+        options['images'] = first(picture).detach()
+    return Part(changed, words, "of each output's largest value", options)
