@@ -3,6 +3,8 @@
 import importlib.util
 import re
 import resource
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.deploy import FORMATS, export
-from mmshuffle.deploy.export import largest_difference
+from mmshuffle.deploy.export import largest_difference, replace_all
 from mmshuffle.errors import UserError
 
 pytest.importorskip('onnxruntime')
@@ -140,8 +142,33 @@ def test_an_interrupted_export_leaves_nothing(network, format, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(network, tmp_path / 'net', format, SHAPE, compare=interrupt)
+        export(network, tmp_path / 'new/folder/net', format, SHAPE, compare=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_does_not_mix_old_files_with_new_ones(tmp_path, monkeypatch):
+    sources, places = ([tmp_path / f'{kind}.{i}' for i in range(3)] for kind in ('new', 'old'))
+    for path in (*sources, *places):
+        path.write_text(path.stem)
+    move = Path.replace
+
+    def press(self, target):
+        signal.raise_signal(signal.SIGINT)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, 'replace', press)
+    with pytest.raises(KeyboardInterrupt):
+        replace_all(sources, places)
+    assert [path.read_text() for path in places] == ['new'] * 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_failed_export_leaves_no_folder_of_its_own(network, tmp_path):
+    (tmp_path / 'there').mkdir()
+    for folder in ('there', 'new/folder'):
+        path = tmp_path / folder / 'net'
+        refuse('differs', network, path, 'torchscript', SHAPE, reference=Small().eval())
+    assert list(tmp_path.iterdir()) == [tmp_path / 'there']
 
 
 class OfItsMean(nn.Module):

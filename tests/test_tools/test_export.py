@@ -8,15 +8,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from mmshuffle.deploy import FORMATS
+from mmshuffle.deploy import FORMATS, export
+from mmshuffle.deploy.formats import Unsupported
+from mmshuffle.deploy.forms import ShuffleForm
+from mmshuffle.deploy.part import Part
 from mmshuffle.engine.network import load_model, load_model_config
+from mmshuffle.errors import UserError
 from tests.conftest import REPO
 from tests.test_classification.tiny import write_config as write_classifier
-from tests.test_tools.conftest import assert_refused
+from tests.test_tools.conftest import assert_refused, load_tool
 from tests.test_tools.test_train_and_test import run
 from tests.tiny import write_coco, write_config
 
+NETWORK = 'shufflenetv2-x0.5'
 for package in ('onnxruntime', 'onnxscript', 'ncnn', 'pnnx'):
     pytest.importorskip(package)
 
@@ -63,14 +69,78 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
     done = run('tools/export.py', classifier, checkpoint, *arguments, '--out', tmp_path / 'net')
     assert done.returncode == 0, done.stderr[-3000:]
     assert f'written  {tmp_path / "net.bin"}' in done.stdout
-    times = dict(re.findall(r'([\w-]+) ([\d.]+) ms', done.stdout))
-    assert set(times) == {'native', 'gather', 'free', 'free-4'}
-    chosen = re.search(r'shuffle ([\w-]+)', done.stdout)[1]
-    assert chosen in times
+    assert ', ncnn, shuffle free-8\n' in done.stdout
     image = torch.randn(1, 3, 48, 48)
     found = FORMATS['ncnn'].load([tmp_path / 'net.param', tmp_path / 'net.bin'])(image.numpy())
     with torch.no_grad():
         assert np.abs(found[0] - model(image).numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('options', 'form'),
+    [
+        (('--format', 'torchscript'), 'free'),
+        (('--format', 'torchscript', '--shuffle', 'native'), 'native'),
+        (('--format', 'torchscript', '--shuffle', 'free', '--align', 2), 'free-2'),
+        (('--format', 'onnx'), 'free'),
+        (('--format', 'onnx', '--device', 'x86'), 'free-16'),
+        (('--format', 'ncnn', '--device', 'x86'), 'free-4'),
+        (('--format', 'ncnn', '--precision', 'fp32'), 'free-4'),
+    ],
+)
+def test_the_form_is_named_or_follows_the_rule(call, tmp_path, monkeypatch, options, form):
+    monkeypatch.chdir(tmp_path)
+    figures = ('--json', 'a.json')
+    code, printed, err = call('export', NETWORK, 'none', '--shape', 64, 64, *options, *figures)
+    assert code == 0, err
+    (written,) = {path.stem for path in Path('work_dirs', NETWORK).iterdir()}
+    assert written == f'classifier_{form}_64x64' and f'shuffle {form}\n' in printed
+    content = json.loads(Path('a.json').read_text())
+    assert str(ShuffleForm(content['shuffle'], content['align'])) == form
+
+
+def test_the_fastest_form_is_kept_and_others_leave_nothing(call, tmp_path):
+    out = ('--format', 'ncnn', '--shape', 64, 64, '--out', tmp_path / 'new/net')
+    code, printed, err = call('export', NETWORK, 'none', '--shuffle', 'fastest', *out)
+    assert code == 0, err
+    times = dict(re.findall(r'([\w-]+) ([\d.]+) ms', printed))
+    assert set(times) == {'native', 'free', 'free-4', 'free-8'}
+    assert re.search(r'shuffle ([\w-]+)\n', printed)[1] in times
+    assert sorted(p.name for p in (tmp_path / 'new').iterdir()) == ['net.bin', 'net.param']
+
+
+@pytest.mark.parametrize('error', [UserError('differs from PyTorch by 3'), Unsupported('no layer')])
+def test_a_form_that_is_wrong_is_an_error_and_one_that_is_not_there_is_told(
+    tmp_path, capsys, monkeypatch, error
+):
+    tool = load_tool('export')
+    monkeypatch.setattr(tool, 'TRIAL_SECONDS', 0)
+    module = nn.Conv2d(3, 4, 1).eval()
+
+    def write(form, path):
+        if form.align == 16:
+            raise error
+        return Part(module, '', '', {}), export(module, path, 'onnx', (1, 3, 8, 8))
+
+    def fastest():
+        return tool.export_fastest(write, FORMATS['onnx'], lambda form: tmp_path / 'new/net')
+
+    if isinstance(error, Unsupported):
+        assert str(fastest()[0]) in ('native', 'free', 'free-8')
+        assert 'left out: free-16: no layer' in capsys.readouterr().err
+    else:
+        with pytest.raises(UserError, match='differs from PyTorch by 3'):
+            fastest()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_the_form_of_the_rule_is_written_as_it_is(call, tmp_path):
+    norm = [f'model.backbone.norm_cfg.{part}' for part in ('type=GN', 'num_groups=2')]
+    out = ('--format', 'torchscript', '--shape', 64, 64, '--out', tmp_path / 'net')
+    code, _, err = call('export', NETWORK, 'none', *out, '--cfg-options', *norm)
+    assert code == 0 and 'shuffle native instead of free: GroupNorm' in err
+    done = call('export', NETWORK, 'none', *out, '--shuffle', 'free', '--cfg-options', *norm)
+    assert_refused(done, 'GroupNorm cannot be folded')
 
 
 def test_slips_are_one_line(call, detector, classifier, tmp_path):
@@ -88,6 +158,8 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
         ),
         ((classifier, 'none', '--evaluate'), '--evaluate is for a whole'),
         ((classifier, 'none', '--align', 8), '--align 8', '--shuffle free'),
+        ((classifier, 'none', '--shuffle', 'free', '--device', 'x86'), 'leave --shuffle out'),
+        ((classifier, 'none', '--precision', 'fp16'), 'onnx files compute in fp32'),
         ((classifier, tmp_path / 'no.pth'), 'no.pth does not exist'),
     ]
     for arguments, *parts in slips:

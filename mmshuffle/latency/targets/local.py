@@ -45,11 +45,11 @@ class EmulatedTarget(PythonTarget):
     emulated = True
 
     def __init__(self, root: str | None, cpu: str = 'max', **kwargs) -> None:
+        if root is None:
+            raise UserError('the target emulated needs --root, a folder with an arm64 system')
         found = [path for path in map(shutil.which, QEMU) if path]
         if not found:
             raise UserError('the target emulated needs QEMU: apt-get install qemu-user-static')
-        if root is None:
-            raise UserError('the target emulated needs --root, a folder with an arm64 system')
         python = Path(root, 'usr/bin/python3').resolve()
         if not python.is_file():
             raise UserError(f'--root {root}: no usr/bin/python3 there; see docs/latency.md')
