@@ -122,4 +122,3 @@ def test_what_cannot_be_counted_is_said_in_one_line(cfg, shape, words):
     with pytest.raises(UserError, match=words) as error:
         count_model(on_meta(cfg), shape)
     assert '\n' not in str(error.value)
-
