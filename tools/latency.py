@@ -66,8 +66,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='form of the shuffle: native (default), free, or free-8 and the like, with channels '
         'filled up to a multiple',
     )
-    what.add_argument('--profile', action='store_true', help='time by type of layer instead')
-    what.add_argument('--gate-only', action='store_true', help='compare outputs, time nothing')
+    instead = what.add_mutually_exclusive_group()
+    instead.add_argument('--profile', action='store_true', help='time by type of layer instead')
+    instead.add_argument('--gate-only', action='store_true', help='compare outputs, time nothing')
     where = parser.add_argument_group('where')
     where.add_argument(
         '--target',
@@ -144,6 +145,8 @@ def make_request(args: argparse.Namespace) -> Request:
     if args.profile or args.gate_only:
         given['what'] = 'profile' if args.profile else 'gate'
     before = read_request(read_record(Path(args.replay))['request']) if args.replay else None
+    if before and 'target' in given:
+        before = before.for_target(given['target'])
     given['protocol'] = make_protocol(args, before)
     return dataclasses.replace(before, **given) if before else Request(**given)
 
@@ -226,17 +229,11 @@ def run(args: argparse.Namespace) -> None:
     """
     request = make_request(args)
     wheels = read_wheels(request.wheels) if request.wheels else []
-    target = make_target(
-        request.target,
-        python=request.python,
-        folder=request.folder,
-        keep=args.keep,
-        ssh_config=request.ssh_config,
-        root=request.root,
-        cpu=request.cpu,
-        binary=request.binary,
-    )
+    options = ('python', 'folder', 'ssh_config', 'root', 'cpu', 'binary')
+    given = {name: getattr(request, name) for name in options}
+    target = make_target(request.target, args.keep, **given)
     check_path(args.out)
+    target.probe()  # before the networks are exported
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
         plan = make_plan(request, Path(folder))
         with bar(f'measuring on {target.name}') as update:

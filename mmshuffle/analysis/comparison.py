@@ -26,6 +26,7 @@ class Compared:
         problem: Why it could not be counted.
         run: Tested checkpoint of the config, where an accuracy is published.
         latency_ms: Measured milliseconds of one image, by the name of the latency file.
+        unstable: Names of the latency files that call their figure unstable.
     """
 
     row: Row
@@ -34,6 +35,7 @@ class Compared:
     problem: str | None = None
     run: Run | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    unstable: frozenset[str] = frozenset()
 
     @property
     def multiply_adds(self) -> float | None:
@@ -99,17 +101,11 @@ def compare(
             problem = str(error)
         # A run has the accuracy at the config's own image size.
         run = (runs or {}).get(path.stem) if row.has_accuracy else None
-        yield Compared(row, path, cost, problem, run, _latencies(row, path, latencies))
-
-
-def _latencies(row: Row, path: Path, files: Sequence[Latencies]) -> dict[str, float]:
-    names = (path.stem, shipped.network(path))
-    return {
-        file.name: file.median_ms[name, row.shape]
-        for file in files
-        for name in names
-        if (name, row.shape) in file.median_ms
-    }
+        keys = [(name, row.shape) for name in (path.stem, shipped.network(path))]
+        found = [(file, key) for file in latencies for key in keys if key in file.median_ms]
+        median_ms = {file.name: file.median_ms[key] for file, key in found}
+        unstable = frozenset(file.name for file, key in found if key in file.unstable)
+        yield Compared(row, path, cost, problem, run, median_ms, unstable)
 
 
 def count_states(rows: Sequence[Compared]) -> dict[str, int]:

@@ -54,10 +54,12 @@ class Latencies:
     Attributes:
         name: The file's name, without its ending, and the setting where the file has several.
         median_ms: Milliseconds by the name of the config and the image's height and width.
+        unstable: Those whose verdict is not that they are stable.
     """
 
     name: str
     median_ms: dict[tuple[str, tuple[int, int]], float]
+    unstable: frozenset[tuple[str, tuple[int, int]]] = frozenset()
 
 
 def _error(accuracy: float | None) -> float | None:
@@ -103,19 +105,21 @@ def read_latencies(paths: Iterable[str | Path]) -> list[Latencies]:
         name = path.stem if stems[path.stem] == 1 else str(path)
         by_setting = _read_medians(path)
         values = [{setting[i] for setting in by_setting} for i in range(len(SETTINGS))]
-        for setting, median_ms in by_setting.items():
+        for setting, medians in by_setting.items():
             words = [
                 f'threads {value}' if key == 'threads' else str(value)
                 for key, value, others in zip(SETTINGS, setting, values, strict=True)
                 if len(others) > 1 and value is not None
             ]
-            found.append(Latencies(', '.join([name, *words]), median_ms))
+            unstable = frozenset(key for key, (_, stable) in medians.items() if not stable)
+            median_ms = {key: ms for key, (ms, _) in medians.items()}
+            found.append(Latencies(', '.join([name, *words]), median_ms, unstable))
     return found
 
 
-def _read_medians(path: Path) -> dict[tuple, dict[tuple[str, tuple[int, int]], float]]:
-    """Medians of a latency file by setting, then by config and image size."""
-    found: dict[tuple, dict[tuple[str, tuple[int, int]], float]] = {}
+def _read_medians(path: Path) -> dict[tuple, dict[tuple[str, tuple[int, int]], tuple]]:
+    """Medians, and whether they are stable, by setting, then by config and image size."""
+    found: dict[tuple, dict[tuple[str, tuple[int, int]], tuple]] = {}
     results = _read(path, ('results',))['results']
     try:
         for r in results:
@@ -123,7 +127,8 @@ def _read_medians(path: Path) -> dict[tuple, dict[tuple[str, tuple[int, int]], f
                 raise UserError(f'{path}: times of an emulated processor compare with nothing')
             network = Path(r['config']).name.removesuffix('.py'), tuple(map(int, r['shape']))
             setting = tuple(r.get(key) for key in SETTINGS)
-            found.setdefault(setting, {})[network] = float(r['median_ms'])
+            stable = r.get('verdict', 'stable') == 'stable'
+            found.setdefault(setting, {})[network] = float(r['median_ms']), stable
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{path}: every entry of results needs config, shape [H, W] and median_ms ({error})'

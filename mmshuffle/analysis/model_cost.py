@@ -173,4 +173,4 @@ def count_config(config: str, shape: tuple[int, int], proposals: int | None = No
 
 @functools.cache
 def _build(config: str) -> nn.Module:
-    return build_model(load_model_config(config), 'meta')
+    return build_model(load_model_config(config, arguments={}), 'meta')

@@ -37,6 +37,8 @@ def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
     notes = [table.note] if table.note else []
     if any(row.cost for row in rows):
         notes.append(MULTIPLY_ADDS)
+    if any(row.unstable for row in rows):
+        notes.append('Figures with a * are not stable: their file says why.')
     notes += _grouped((row.missing, row.row.model) for row in rows)
     counted = [row for row in rows if row.cost]
     notes += _grouped((_why_different(row), row.row.model) for row in counted)
@@ -67,6 +69,7 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
             *('counted multiply_adds', 'counted parameters', 'multiply_adds difference %'),
             *('measured top1_error', 'measured top5_error', 'measured coco_map', 'metrics file'),
             *(f'measured latency_ms ({name})' for name in files),
+            'unstable latencies',
         ]
     )
     for r in rows:
@@ -78,6 +81,7 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
             _difference(r),
             *((run.top1_error, run.top5_error, run.coco_map, run.path) if run else [None] * 4),
             *(r.latency_ms.get(name) for name in files),
+            '; '.join(sorted(r.unstable)),
         ]
         writer.writerow('' if value is None else value for value in values)
     return stream.getvalue()
@@ -96,7 +100,7 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
             ('latency published, ms', lambda r: _printed(r.row.published.get('latency_ms')))
         )
     for name in _latency_files(rows):
-        columns.append((f'{name}, ms', lambda r, name=name: _number(r.latency_ms.get(name), 1)))
+        columns.append((f'{name}, ms', functools.partial(_latency, name)))
     for name in table.columns:
         if name not in COMPARED:
             columns.append((COLUMNS[name], functools.partial(_as_printed, name)))
@@ -134,6 +138,10 @@ def _accuracy_columns(table: Table) -> list[Column]:
             ('COCO AP measured, %', lambda r: _number(r.run and r.run.coco_map, 1)),
         ]
     return columns
+
+
+def _latency(name: str, row: Compared) -> str:
+    return _number(row.latency_ms.get(name), 1) + ('*' if name in row.unstable else '')
 
 
 def _as_printed(name: str, row: Compared) -> str:

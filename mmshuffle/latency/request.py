@@ -64,7 +64,7 @@ class Request:
     wheels: str | None = None
     ssh_config: str | None = None
     root: str | None = None
-    cpu: str = 'max'
+    cpu: str | None = None
     binary: str | None = None
     cores: str | None = None
     governor: str | None = None
@@ -138,6 +138,13 @@ class Request:
             cores = _read_list(cores)
         return Job(self.what, self.protocol, cores, self.governor)
 
+    def for_target(self, target: str) -> 'Request':
+        """The same on another target: what is an option of the first one's kind is dropped."""
+        if target.partition(':')[0] == self.target.partition(':')[0]:
+            return dataclasses.replace(self, target=target)
+        options = dict.fromkeys(('python', 'wheels', 'ssh_config', 'root', 'cpu', 'binary'))
+        return dataclasses.replace(self, target=target, folder='', **options)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return dataclasses.asdict(self)
@@ -160,6 +167,8 @@ def read_request(content: dict[str, Any]) -> Request:
     """
     try:
         values = dict(content, protocol=Protocol(**content['protocol']))
+        if values.get('cpu') == 'max':
+            values['cpu'] = None  # files had it with every target
         values['shapes'] = [tuple(shape) for shape in content['shapes']]
         lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
         return Request(**{**values, **lists})

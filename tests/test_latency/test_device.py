@@ -256,6 +256,20 @@ def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
     assert governors(root) == {'ondemand'}
 
 
+def test_governor_is_put_back_where_a_runtime_hangs(tmp_path, monkeypatch):
+    root = make_system(tmp_path)
+    left = []
+    monkeypatch.setattr(os, '_exit', left.append)
+    lifeline = main.Lifeline.__new__(main.Lifeline)
+    lifeline._folder, lifeline._lost = tmp_path / 'work', True
+    (tmp_path / 'work').mkdir()
+    with cores.governor('performance', root):
+        lifeline._give_up()
+        assert governors(root) == {'ondemand'} and left == [1]
+        assert not (tmp_path / 'work').exists()
+    assert governors(root) == {'ondemand'}
+
+
 def test_governor_is_left_alone_without_the_option(tmp_path):
     root = make_system(tmp_path)
     with cores.governor(None, root):

@@ -100,9 +100,11 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
     assert len(record['results'][0]['samples_ms'][0]) >= 5
 
 
-def test_unreachable_device_writes_nothing(measured, tmp_path, capsys):
+def test_unreachable_device_is_told_before_anything_is_exported(tmp_path, capsys, monkeypatch):
     out = tmp_path / 'a.json'
-    code = latency(*SMALL, '--target', 'ssh:nobody@127.0.0.1:1', '--out', out)
+    tool = load_tool('latency')
+    monkeypatch.setattr(tool, 'make_plan', lambda *args: pytest.fail('networks are exported'))
+    code = exit_code(tool, *SMALL, '--target', 'ssh:nobody@127.0.0.1:1', '--out', out)
     err = capsys.readouterr().err.splitlines()[-1]
     assert code == 2 and err.startswith('error: ssh:nobody@127.0.0.1:1: ')
     assert not out.exists()
@@ -126,6 +128,11 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--target', 'tcp:host'], '--target tcp:host'),
         ([NETWORK, '--target', 'emulated'], '--root'),
         ([NETWORK, '--target', 'adb'], 'adb'),
+        ([NETWORK, '--root', '/'], '--root: the target local does not use it'),
+        ([NETWORK, '--ssh-config', 'a'], '--ssh-config: the target local does not use it'),
+        ([NETWORK, '--target', 'ssh:pi', '--binary', 'a'], '--binary: the target ssh'),
+        ([NETWORK, '--target', 'ssh:pi', '--cpu', 'max'], '--cpu: the target ssh'),
+        ([NETWORK, '--target', 'adb', '--device-folder', '/a'], '--device-folder: the target adb'),
         ([NETWORK, '--loops', '0'], '--loops=0'),
         ([NETWORK, '--checkpoint', 'a=b', '--checkpoint', 'c'], '--checkpoint c'),
         ([NETWORK, '--checkpoint', 'a.pth'], 'a.pth'),

@@ -53,16 +53,25 @@ def governor(name: str | None, root: Path = Path('/')) -> Iterator[None]:
     Raises:
         Problem: The device has no governor of this name or does not allow the change.
     """
-    # Put back from the last to the first: cores of one cluster share the file, so that all but the
-    # first of them find what is set here.
-    with contextlib.ExitStack() as undo:
+    try:
         if name is not None:
-            _set_governor(name, root, undo)
+            _set_governor(name, root)
         yield
+    finally:
+        put_back()
 
 
-def _set_governor(name: str, root: Path, undo: contextlib.ExitStack) -> None:
-    """Write the governor; ``undo`` collects what has to be put back."""
+# What puts the governors back, from the last to the first: cores of one cluster share the file, so
+# that all but the first of them find what is set here.
+_undo = contextlib.ExitStack()
+
+
+def put_back() -> None:
+    """Undo, once, what :func:`governor` has set; from any thread, where its block never ends."""
+    _undo.close()
+
+
+def _set_governor(name: str, root: Path) -> None:
     paths = sorted((root / CPU).glob('cpu[0-9]*/cpufreq/scaling_governor'))
     if not paths:
         raise Problem('--set-governor: the device shows no governor')
@@ -77,4 +86,4 @@ def _set_governor(name: str, root: Path, undo: contextlib.ExitStack) -> None:
             raise Problem(
                 f'--set-governor {name}: {error.strerror}; set it as root on the device'
             ) from None
-        undo.callback(path.write_text, value or name)
+        _undo.callback(path.write_text, value or name)

@@ -66,6 +66,8 @@ class Lifeline:
         os.kill(os.getpid(), signal.SIGINT)
 
     def _give_up(self) -> None:
+        with contextlib.suppress(OSError):
+            cores.put_back()  # the runtime hangs within its block
         self.clean()
         os._exit(1)
 

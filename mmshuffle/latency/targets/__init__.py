@@ -20,39 +20,42 @@ __all__ = [
 ]
 
 
-def make_target(
-    name: str,
-    *,
-    python: str | None = None,
-    folder: str = '',
-    keep: bool = False,
-    ssh_config: str | None = None,
-    root: str | None = None,
-    cpu: str = 'max',
-    binary: str | None = None,
-) -> Target:
+# Options of the command line that each kind of target uses.
+OPTIONS = {
+    'local': ('python', 'folder'),
+    'ssh': ('python', 'folder', 'ssh_config'),
+    'adb': ('binary',),
+    'emulated': ('root', 'cpu', 'folder'),
+}
+
+
+def make_target(name: str, keep: bool = False, **options: str | None) -> Target:
     """Make the target that a command line names.
 
     Args:
         name: ``local``, ``ssh:[USER@]HOST[:PORT]``, ``adb``, ``adb:SERIAL`` or ``emulated``.
-        python: Python on the device.
-        folder: Folder on the device to work in.
         keep: Leave the files there.
-        ssh_config: File with ssh settings.
-        root: Folder of the emulated system.
-        cpu: Emulated processor.
-        binary: Benchmark program for Android.
+        **options: ``python``, Python on the device; ``folder`` there to work in; ``ssh_config``,
+            file with ssh settings; ``root``, folder of the emulated system; ``cpu`` to emulate;
+            ``binary``, benchmark program for Android.
 
     Raises:
-        UserError: There is no such target.
+        UserError: There is no such target, or it does not use an option.
     """
     kind, _, rest = name.partition(':')
-    if name == 'local':
-        return LocalTarget(python=python, parent=folder, keep=keep)
-    if name == 'emulated':
-        return EmulatedTarget(root=root, cpu=cpu, parent=folder, keep=keep)
-    if kind == 'adb' and (rest or name == 'adb'):
-        return AdbTarget(rest or None, binary, keep)
-    if kind == 'ssh' and rest:
-        return SSHTarget(rest, config=ssh_config, python=python, parent=folder, keep=keep)
-    raise UserError(f'--target {name}: give local, ssh:USER@HOST, adb, adb:SERIAL or emulated')
+    if name not in ('local', 'emulated', 'adb') and not (kind in ('ssh', 'adb') and rest):
+        raise UserError(f'--target {name}: give local, ssh:USER@HOST, adb, adb:SERIAL or emulated')
+    given = {key: value for key, value in options.items() if value}
+    for key in given:
+        if key not in OPTIONS[kind]:
+            option = 'device-folder' if key == 'folder' else key.replace('_', '-')
+            raise UserError(f'--{option}: the target {kind} does not use it; leave it out')
+    if 'folder' in given:
+        given['parent'] = given.pop('folder')
+    if kind == 'adb':
+        return AdbTarget(rest or None, given.get('binary'), keep)
+    if kind == 'ssh':
+        return SSHTarget(rest, given.pop('ssh_config', None), keep=keep, **given)
+    if kind == 'emulated':
+        return EmulatedTarget(given.pop('root', None), keep=keep, **given)
+    return LocalTarget(keep=keep, **given)

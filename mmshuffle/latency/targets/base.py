@@ -48,6 +48,14 @@ class Target(ABC):
         """How the target is called on the command line."""
         return self.kind
 
+    def probe(self) -> None:
+        """Refuse a device that cannot be reached, before long work is done for it.
+
+        Raises:
+            DeviceError: It cannot be, or nothing can be written there.
+        """
+        self.remove_folder(self.make_folder().folder)
+
     def __enter__(self) -> 'Target':
         """Make the folder and put into it what every job needs."""
         self.place = self.make_folder()
