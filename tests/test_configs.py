@@ -16,8 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import InstanceData
 
-from mmshuffle.checks.classifier import check_classifier_model
-from mmshuffle.checks.detector import check_model
+from mmshuffle.checks import check_classifier_model, check_model
 from tests.conftest import REPO
 
 CONFIGS = REPO / 'configs'

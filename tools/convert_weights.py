@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.registry import init_default_scope
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.checks.classifier import is_classifier_config
+from mmshuffle.checks import is_classifier_config
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import read_config, register_config_imports
 from mmshuffle.engine.weight_files import check_suffix, write_weights

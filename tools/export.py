@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.checks.dataset import check_dataset
-from mmshuffle.checks.detector import raise_on
+from mmshuffle.checks import check_dataset, raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate
 from mmshuffle.deploy.export import check_arguments, made_folder, replace_all

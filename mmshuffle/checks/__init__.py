@@ -1,1 +1,23 @@
-"""What is wrong with a config, its data or its input, found before a run."""
+"""What is wrong with a config, its data or its input, found before a run.
+
+:func:`check_config` does all of it; the other functions are its parts.
+"""
+
+from .classifier import check_classifier_model, is_classifier_config
+from .config import LOADERS, check_config
+from .dataset import check_dataset, is_local
+from .detector import check_model, output_spec
+from .problem import Problem, raise_on
+
+__all__ = [
+    'LOADERS',
+    'Problem',
+    'check_classifier_model',
+    'check_config',
+    'check_dataset',
+    'check_model',
+    'is_classifier_config',
+    'is_local',
+    'output_spec',
+    'raise_on',
+]

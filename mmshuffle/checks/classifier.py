@@ -1,19 +1,19 @@
-"""Checks of a classifier's config that find what would fail late, or train on nothing."""
+"""Checks that the parts and the data sets of a classifier fit each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmshuffle.backbones import BaseBackbone
 from mmshuffle.errors import UserError, one_line
 
-from .dataset import check_checkpoints, type_name
-from .detector import LOADERS, check_numbers
+from .dataset import type_name
 from .input import check_input
+from .parts import fit, observe, unbuildable
 from .problem import Problem
+
+IMAGE_SIZE = 224
 
 
 def is_classifier_config(cfg: Config) -> bool:
@@ -21,53 +21,39 @@ def is_classifier_config(cfg: Config) -> bool:
     return isinstance(cfg.get('model'), Mapping) and type_name(cfg.model) == 'ImageClassifier'
 
 
-def check_classifier(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
-    """Check a classifier's config against itself and against the files that it names.
+def check_classifier_model(
+    model: Mapping[str, Any], starts_trained: bool = False
+) -> Iterator[Problem]:
+    """Compare the channels of backbone and head, and the input with that of the weights.
 
     Args:
-        cfg: The config.
-        loaders: Which data loaders to check; training needs all, testing only the last.
-
-    Returns:
-        The problems, none if the config is sound.
+        model: Config of an :class:`ImageClassifier`.
+        starts_trained: Whether ``load_from`` fills the whole classifier.
     """
-    missing = [
-        part for part in ('backbone', 'head') if not isinstance(cfg.model.get(part), Mapping)
-    ]
+    missing = [part for part in ('backbone', 'head') if not isinstance(model.get(part), Mapping)]
     if missing:
-        return [Problem('model', f'an ImageClassifier needs {" and ".join(missing)}: give both')]
-    problems = list(check_classifier_model(cfg.model))
-    problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
-    problems += check_numbers(cfg)
-    problems += check_input(cfg.model)
-    problems += _check_datasets(cfg, loaders)
-    return problems
-
-
-def check_classifier_model(model: Mapping[str, Any]) -> Iterator[Problem]:
-    """Compare the channels of backbone and head."""
-    backbone = {**model['backbone'], 'init_cfg': None}
-    try:
-        network = MODELS.build({'_scope_': 'mmdet', **backbone})
-        MODELS.build({'_scope_': 'mmdet', **model['head']})
-    except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model', one_line(error))
+        yield Problem('model', f'an ImageClassifier needs {" and ".join(missing)}: give both')
         return
-    if isinstance(network, BaseBackbone):
-        channels = network.out_channels[-1]
-    else:
-        network.eval()
-        with torch.no_grad():
-            channels = network(torch.zeros(1, 3, 64, 64))[-1].shape[1]
-    wanted = model['head'].get('in_channels')
-    if wanted != channels:
+    trial, features = observe(model['backbone'], IMAGE_SIZE)
+    if trial.module is None:
+        yield unbuildable('model.backbone', model['backbone'], trial)
+    if not starts_trained:
+        yield from check_input(model)
+    if features is None:
+        return
+    width = features.channels[-1]
+    trial = fit(model['head'], features.maps, [dict(in_channels=width)])
+    if trial.fix:
         yield Problem(
             'model.head.in_channels',
-            f"{wanted}, but the backbone's last output has {channels}: set it to that",
+            f"{model['head'].get('in_channels')}, but the backbone's last output has {width}: set "
+            'it to that',
         )
+    elif trial.error:
+        yield unbuildable('model.head', model['head'], trial)
 
 
-def _check_datasets(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
+def check_image_folders(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
     """Find the classes of each data set and compare them with each other and with the head."""
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None

@@ -63,15 +63,13 @@ def check_dataset(cfg: Config, dataset: Mapping[str, Any], where: str) -> list[P
 
 def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The classes that a data set config stands for; None where they cannot be told."""
-    kind = dataset.get('type')
-    if type_name(dataset) not in ('CocoDataset', 'VOCDataset'):
-        return None
     given = (dataset.get('metainfo') or {}).get('classes')
     if isinstance(given, str):  # mmengine reads a file with a name a line
         path = Path(given)
         return tuple(path.read_text().split('\n')) if path.is_file() else None
     if given:
         return tuple(given)
+    kind = dataset.get('type')
     kind = kind if isinstance(kind, type) else DATASETS.get(f'mmdet.{type_name(dataset)}')
     return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
 

@@ -1,295 +1,232 @@
-"""Checks of a detector config that find what otherwise ends in AP 0 without a word.
+"""Checks that the parts of a detector fit each other, which otherwise may end in AP 0.
 
-Only what is certainly wrong is an error; a part of a detector that is not known here is passed
-over.
+The parts are run on blank images one after another, as the detector does, so that what fits is told
+by the parts themselves. Only what is certainly wrong is an error, and a setting is advised only
+where the part runs with it; a part that takes more than feature maps is passed over.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import nn
 
-from mmshuffle.backbones import BaseBackbone
-from mmshuffle.errors import UserError, last_line
-
-from .dataset import check_checkpoints, check_dataset, class_names, type_name
+from .dataset import type_name
 from .input import check_input
-from .problem import Problem
+from .levels import check_levels
+from .parts import Features, Trial, fit, observe, unbuildable
+from .problem import Problem, as_list
+from .roi import check_roi_head
+from .weights import check_untrained_norm
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# Necks whose output strides follow from their arguments.
-PYRAMIDS = ('FPN', 'PAFPN')
-
-
-@dataclass(frozen=True)
-class Features:
-    """Channels and strides of a list of feature maps; None where they are not known."""
-
-    channels: tuple[int, ...] | None
-    strides: tuple[int, ...] | None
+# Large enough for seven levels.
+IMAGE_SIZE = 256
+SSD_SIZES = (320, 300, 512, 256, 384, 416, 448, 608, 640)
 
 
-def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
-    """Check a detector config against itself and against the files that it names.
+def check_model(
+    model: Mapping[str, Any], starts_trained: bool = False, where: str = 'model'
+) -> list[Problem]:
+    """Follow feature maps from the backbone to the heads.
 
     Args:
-        cfg: The config.
-        loaders: Which data loaders to check; training needs all, testing only the last.
+        model: A detector's config, or one with a detector inside.
+        starts_trained: Whether ``load_from`` fills the whole detector.
+        where: The model's place in the config.
 
     Returns:
-        The problems, none if the config is sound.
+        What is wrong, at the size of image for which the least is.
     """
-    model = cfg.get('model')
-    if not isinstance(model, Mapping):
-        return [Problem('model', 'the config has none; inherit one from a _base_ file')]
-    starts_trained = bool(cfg.get('load_from'))
-    problems = _guarded('model', lambda: list(check_model(model, starts_trained)))
-    problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
-    problems += list(check_numbers(cfg))
-    checked = []
-    for loader in loaders:
-        if not isinstance(cfg.get(loader), Mapping):
-            continue
-        for where, dataset in _datasets(cfg[loader].get('dataset', {}), f'{loader}.dataset'):
-            key = [dataset.get(k) for k in ('type', 'data_root', 'ann_file', 'metainfo')]
-            if key in checked:
-                continue
-            checked.append(key)
-            problems += _guarded(where, lambda d=dataset, w=where: check_dataset(cfg, d, w))
-            problems += _guarded(where, lambda d=dataset: list(_check_class_counts(model, d)))
-    return list(dict.fromkeys(problems))
+    found = []
+    for size in _image_sizes(model):
+        found.append(list(_check_at(model, size, starts_trained, where)))
+        if not any(problem.fatal for problem in found[-1]):
+            return found[-1]
+    return min(found, key=lambda problems: sum(problem.fatal for problem in problems))
 
 
-def raise_on(problems: Sequence[Problem]) -> None:
-    """Refuse to start a run.
-
-    Raises:
-        UserError: One of the problems is fatal; the message has a line for each.
-    """
-    fatal = [str(problem) for problem in problems if problem.fatal]
-    if fatal:
-        raise UserError('\n       '.join(fatal))
-
-
-def check_model(model: Mapping[str, Any], starts_trained: bool = False) -> Iterator[Problem]:
-    """Follow channels and strides from the backbone to the heads.
-
-    Args:
-        model: A detector's config.
-        starts_trained: Whether ``load_from`` fills the whole detector.
-    """
-    if not isinstance(model.get('backbone'), Mapping):
+def _check_at(
+    model: Mapping[str, Any], size: int, starts_trained: bool, where: str
+) -> Iterator[Problem]:
+    if isinstance(model.get('detector'), Mapping):  # of semi-supervised training or tracking
+        yield from check_model(model['detector'], starts_trained, f'{where}.detector')
+    backbone = model.get('backbone')
+    if not isinstance(backbone, Mapping) or 'type' not in backbone:
         return
-    backbone = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
-    try:
-        network = MODELS.build({'_scope_': 'mmdet', **backbone})
-    except (ValueError, TypeError, KeyError) as error:
-        yield Problem('model.backbone', last_line(str(error)))
+    trial, features = observe(backbone, size)
+    if trial.module is None:
+        yield unbuildable(f'{where}.backbone', backbone, trial)
         return
     if not starts_trained:
-        yield from _check_untrained_norm(model['backbone'], network)
-        yield from check_input(model)
-    features = _observe(network)
-    neck = model.get('neck')
-    if isinstance(neck, Mapping):
-        wanted = neck.get('in_channels')
-        known = features.channels and (type_name(neck) in PYRAMIDS or isinstance(wanted, list))
-        if known and wanted not in (list(features.channels), tuple(features.channels)):
-            yield Problem(
-                'model.neck.in_channels',
-                f'{wanted}, but the backbone gives {list(features.channels)}: set it to that',
-            )
-        features = _neck_features(neck, features)
-    elif neck:
-        features = Features(None, None)
-    for name in ('rpn_head', 'bbox_head'):
-        if isinstance(model.get(name), Mapping):
-            yield from _check_dense_head(model[name], f'model.{name}', features)
+        yield from check_untrained_norm(backbone, trial.module, f'{where}.backbone')
+        yield from check_input(model, where)
+    if features is None:
+        return
+    if model.get('neck'):
+        features = yield from _check_neck(model, where, features, trial.module)
+    if features is None:
+        return
+    for name in ('rpn_head', 'bbox_head', 'mask_head', 'semantic_head'):
+        yield from _check_dense_head(model, name, where, features)
     if isinstance(model.get('roi_head'), Mapping):
-        yield from _check_roi_head(model['roi_head'], features)
+        yield from check_roi_head(model['roi_head'], f'{where}.roi_head', features, starts_trained)
+    yield from _check_transformer(model, where, features)
 
 
 def output_spec(backbone: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of a backbone's outputs: declared, or else observed on a blank image."""
-    features = _observe(MODELS.build({'_scope_': 'mmdet', **backbone, 'init_cfg': None}))
-    return features.channels, features.strides
+    """Channels and strides of a backbone's outputs.
+
+    Raises:
+        ValueError: It gives no feature maps.
+    """
+    trial, features = observe(backbone, IMAGE_SIZE)
+    if features is None:
+        raise ValueError(trial.error or f'backbone {backbone["type"]} gives no feature maps')
+    return tuple(features.channels), tuple(features.strides)
 
 
-def _observe(network: torch.nn.Module) -> Features:
-    if isinstance(network, BaseBackbone):
-        return Features(network.out_channels, network.out_strides)
-    size = 256
-    network.eval()  # ResNet's returns nothing
-    try:
-        with torch.no_grad():
-            outputs = network(torch.zeros(1, 3, size, size))
-        return Features(
-            tuple(output.shape[1] for output in outputs),
-            tuple(round(size / output.shape[-1]) for output in outputs),
-        )
-    except Exception:  # a backbone that takes other inputs, or gives no feature maps
-        return Features(None, None)
+def _image_sizes(model: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sizes of image that a detector may be meant for: SSD's strides hold for one only."""
+    head = model.get('bbox_head')
+    generator = head.get('anchor_generator') if isinstance(head, Mapping) else None
+    if not isinstance(generator, Mapping) or 'SSD' not in type_name(generator):
+        return (IMAGE_SIZE,)
+    size = generator.get('input_size')
+    return (size,) if isinstance(size, int) else SSD_SIZES
 
 
-def _neck_features(neck: Mapping[str, Any], features: Features) -> Features:
-    width, levels = neck.get('out_channels'), neck.get('num_outs')
-    if type_name(neck) not in PYRAMIDS or not isinstance(levels, int) or not features.strides:
-        return Features(None, None)
-    end = neck.get('end_level', -1)
-    strides = list(features.strides)[neck.get('start_level', 0) :]
-    if end not in (-1, len(features.strides) - 1):
-        strides = list(features.strides)[neck.get('start_level', 0) : end + 1]
-    while len(strides) < levels:
-        strides.append(strides[-1] * 2)
-    return Features((width,) * len(strides), tuple(strides))
-
-
-def _check_dense_head(head: Mapping[str, Any], where: str, features: Features) -> Iterator[Problem]:
-    wanted = head.get('in_channels')
-    if isinstance(wanted, int) and features.channels and set(features.channels) != {wanted}:
-        yield Problem(
-            f'{where}.in_channels',
-            f'{wanted}, but its inputs have {sorted(set(features.channels))} channels: '
-            'set it to that',
-        )
-    settings = [('strides', head.get('strides'))]
-    for key in ('anchor_generator', 'prior_generator'):
-        if isinstance(head.get(key), Mapping):
-            settings.append((f'{key}.strides', head[key].get('strides')))
-    for key, given in settings:
-        if not isinstance(given, (list, tuple)) or not features.strides:
-            continue
-        steps = [s[0] if isinstance(s, (list, tuple)) else s for s in given]
-        # YOLACT spaces its anchors by fractions of the image.
-        if all(isinstance(s, int) for s in steps) and steps != list(features.strides):
-            yield Problem(
-                f'{where}.{key}',
-                f'{list(given)}, but its inputs have strides {list(features.strides)}: '
-                'set it to that',
-            )
-
-
-def _check_roi_head(head: Mapping[str, Any], features: Features) -> Iterator[Problem]:
-    where = 'model.roi_head'
-    width = None
-    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
-        for extractor in _as_list(head.get(name)):
-            yield from _check_extractor(extractor, f'{where}.{name}', features)
-            if name == 'bbox_roi_extractor':
-                width = extractor.get('out_channels')
-    shared = head.get('shared_head')
-    if isinstance(shared, Mapping):
-        if type_name(shared) != 'BackboneStageHead' or width is None:
-            return
-        stage = MODELS.build({'_scope_': 'mmdet', **shared, 'init_cfg': None})
-        if stage.in_channels != width:
-            yield Problem(
-                f'{where}.shared_head',
-                f"takes {stage.in_channels} channels, but gets {width}: give it the detector's "
-                'backbone, and the stage behind its last output',
-            )
-        width = stage.out_channels
-    for bbox_head in _as_list(head.get('bbox_head')):
-        wanted = bbox_head.get('in_channels')
-        if isinstance(wanted, int) and width is not None and wanted != width:
-            yield Problem(
-                f'{where}.bbox_head.in_channels',
-                f'{wanted}, but it gets {width} channels: set it to that',
-            )
-
-
-def _check_extractor(
-    extractor: Mapping[str, Any], where: str, features: Features
+def _check_neck(
+    model: Mapping[str, Any], where: str, features: Features, network: nn.Module
 ) -> Iterator[Problem]:
-    levels, width = extractor.get('featmap_strides'), extractor.get('out_channels')
-    if not features.strides or not isinstance(levels, (list, tuple)):
-        return
-    if list(levels) != list(features.strides[: len(levels)]):
-        yield Problem(
-            f'{where}.featmap_strides',
-            f'{list(levels)}, but its inputs have strides {list(features.strides)}: give the first '
-            'of these',
-        )
-    if isinstance(width, int) and width != features.channels[0]:
-        yield Problem(
-            f'{where}.out_channels',
-            f'{width}, but its inputs have {features.channels[0]} channels: set it to that',
-        )
+    """Yield what is wrong; return the neck's outputs, None where they are not known."""
+    neck = model['neck']
+    several = isinstance(neck, Sequence)
+    for index, part in enumerate(as_list(neck)):
+        place = f'{where}.neck[{index}]' if several else f'{where}.neck'
+        trial = fit(part, features.maps, _width_fixes(part, features))
+        if trial.error:
+            source = f'part {index - 1} of the neck' if index else 'the backbone'
+            other = '' if index else _other_outputs(part.get('in_channels'), features, network)
+            yield _misfit(place, part, source, features, trial, other)
+        features = Features.of(trial.outputs, features.size)
+        if features is None:
+            return None
+    return features
 
 
-def _check_untrained_norm(
-    backbone: Mapping[str, Any], network: torch.nn.Module
+def _check_dense_head(
+    model: Mapping[str, Any], name: str, where: str, features: Features
 ) -> Iterator[Problem]:
-    """Statistics that are never learned and never loaded make the detector learn nothing."""
-    if any('Pretrained' in str(c.get('type')) for c in _as_list(backbone.get('init_cfg'))):
+    """Check a head that takes all feature maps."""
+    head, place = model.get(name), f'{where}.{name}'
+    if not isinstance(head, Mapping):
         return
-    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
-        return
-    if backbone.get('norm_eval') or backbone.get('frozen_stages', -1) >= 0:
+    fixes = _width_fixes(head, features)
+    trial = fit(_as_built(head, name, model), features.maps, fixes)
+    if trial.module is None:
+        plain = fit(head, features.maps, fixes)  # as a detector of another package may build it
+        trial = trial if plain.module is None else plain
+    if trial.error:
+        yield _misfit(
+            place, head, 'the neck' if model.get('neck') else 'the backbone', features, trial
+        )
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+    if isinstance(trial.module, BaseDenseHead):
+        yield from check_levels(head, place, features, trial.module)
+
+
+def _as_built(head: Mapping[str, Any], name: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """A head's config with what MMDetection's detectors add."""
+    added = {key: model.get(key) for key in ('train_cfg', 'test_cfg')}
+    if name == 'rpn_head':
+        added = {key: (value or {}).get('rpn') for key, value in added.items()}
+        added['num_classes'] = head.get('num_classes', 1)
+    return {**head, **added}
+
+
+def _check_transformer(
+    model: Mapping[str, Any], where: str, features: Features
+) -> Iterator[Problem]:
+    """Check what DETR and its relatives, and MaskFormer and its, say about feature maps."""
+    levels = model.get('num_feature_levels')
+    if isinstance(levels, int) and levels != len(features.maps):
         yield Problem(
-            'model.backbone',
-            'norm_eval or frozen_stages without pretrained weights: layers stay at their random '
-            'initial values (AP 0); give init_cfg a checkpoint, or drop both',
-            fatal=False,
+            f'{where}.num_feature_levels',
+            f'{levels}, but its inputs are {len(features.maps)} feature maps: change one of them '
+            '(num_outs of the neck)',
+        )
+    node: Any = model
+    for key in ('encoder', 'layer_cfg', 'self_attn_cfg', 'embed_dims'):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    if isinstance(node, int) and model.get('neck') and set(features.channels) != {node}:
+        yield Problem(
+            f'{where}.neck.out_channels',
+            f'{sorted(set(features.channels))}, but the encoder has embed_dims={node}: set it to '
+            'that',
+        )
+    head = model.get('panoptic_head')
+    wanted = head.get('in_channels') if isinstance(head, Mapping) else None
+    if isinstance(wanted, (list, tuple)) and list(wanted) != features.channels:
+        yield Problem(
+            f'{where}.panoptic_head.in_channels',
+            f'{list(wanted)}, but its inputs have {features.channels} channels: set it to that',
         )
 
 
-def check_numbers(cfg: Config) -> Iterator[Problem]:
-    """Numbers that a slip on the command line turns into text."""
-    for where, kinds in (
-        ('train_cfg.max_epochs', int),
-        ('train_cfg.max_iters', int),
-        ('train_dataloader.batch_size', int),
-        ('optim_wrapper.optimizer.lr', (int, float)),
-    ):
-        node: Any = cfg
-        for key in where.split('.'):
-            node = node.get(key) if isinstance(node, (Config, Mapping)) else None
-        if node is not None and (not isinstance(node, kinds) or node <= 0):
-            yield Problem(where, f'{node!r}: give a number above 0')
+def _width_fixes(part: Mapping[str, Any], features: Features) -> list[dict[str, Any]]:
+    """Settings of ``in_channels`` that a part may need, the likeliest first."""
+    given, channels = part.get('in_channels'), features.channels
+    kind = tuple if isinstance(given, tuple) else list
+    fixes = []
+    out = part.get('out_channels')
+    if isinstance(given, (list, tuple)) and isinstance(out, (list, tuple)):
+        # SSDNeck's outputs begin with its inputs.
+        added = kind(out[len(given) :])
+        fixes.append(dict(in_channels=kind(channels), out_channels=kind(channels) + added))
+    several = [dict(in_channels=kind(channels)), dict(in_channels=kind(channels[::-1]))]
+    single = [dict(in_channels=channels[-1])]
+    fixes += [*single, *several] if isinstance(given, int) else [*several, *single]
+    return fixes
 
 
-def _check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> Iterator[Problem]:
-    classes = class_names(dataset)
-    if classes is None:
-        return
-    roi_head = model.get('roi_head') if isinstance(model.get('roi_head'), Mapping) else {}
-    heads = [('model.bbox_head', model.get('bbox_head'))]
-    heads += [(f'model.roi_head.{k}', roi_head.get(k)) for k in ('bbox_head', 'mask_head')]
-    for where, head in heads:
-        for part in _as_list(head):
-            number = part.get('num_classes')
-            if number is not None and number != len(classes):
-                yield Problem(
-                    f'{where}.num_classes',
-                    f'{number}, but the data set has {len(classes)} classes: set it to that',
-                )
+def _misfit(
+    where: str,
+    part: Mapping[str, Any],
+    source: str,
+    features: Features,
+    trial: Trial,
+    other: str = '',
+) -> Problem:
+    if trial.fix is None and trial.module is None:
+        return unbuildable(where, part, trial)
+    maps = f'{_widths(features)} channels at strides {features.strides}'
+    if trial.fix is None:
+        return Problem(
+            where,
+            f"{type_name(part)} does not take {source}'s outputs, {maps}: {trial.error}",
+        )
+    key = next(iter(trial.fix))
+    given = part.get(key, 'not given')
+    advice = ', '.join(f'{name}={value}' for name, value in trial.fix.items())
+    return Problem(
+        f'{where}.{key}',
+        f'{given}, but {source} gives {_widths(features)} channels: set {advice}{other}',
+    )
 
 
-def _datasets(dataset: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Unwrap RepeatDataset, ClassBalancedDataset, ConcatDataset and the like."""
-    if isinstance(dataset.get('dataset'), Mapping):
-        yield from _datasets(dataset['dataset'], f'{where}.dataset')
-    elif isinstance(dataset.get('datasets'), (list, tuple)):
-        for index, part in enumerate(dataset['datasets']):
-            yield from _datasets(part, f'{where}.datasets[{index}]')
-    else:
-        yield where, dataset
+def _widths(features: Features) -> int | list[int]:
+    """Channels of the maps, once where all are the same."""
+    return features.channels[0] if len(set(features.channels)) == 1 else features.channels
 
 
-def _guarded(where: str, check: Any) -> list[Problem]:
-    """A config that the check does not understand must still run."""
-    try:
-        return check()
-    except Exception as error:
-        message = f'not checked ({type(error).__name__}: {last_line(str(error))})'
-        return [Problem(where, message, fatal=False)]
-
-
-def _as_list(cfg: Any) -> list[Mapping[str, Any]]:
-    entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
-    return [entry for entry in entries if isinstance(entry, Mapping)]
+def _other_outputs(wanted: Any, features: Features, network: nn.Module) -> str:
+    """Name the outputs of the backbone that a neck was written for, if it has them."""
+    indices = getattr(network, 'out_indices', None)
+    if not isinstance(wanted, (list, tuple)) or not isinstance(indices, (list, tuple)):
+        return ''
+    if len(indices) != len(features.channels):
+        return ''
+    chosen = [i for i, width in zip(indices, features.channels) if width in wanted]
+    if len(chosen) != len(wanted):
+        return ''
+    return f', or out_indices={tuple(chosen)} of the backbone'

@@ -7,18 +7,18 @@ from typing import Any
 from mmshuffle.errors import UserError
 from mmshuffle.weights.convert import family_of
 from mmshuffle.weights.families import FAMILIES, Normalisation
-from mmshuffle.weights.loader import PRETRAINED_TYPES
 from mmshuffle.weights.reader import path_if_here, read_tensors
 from mmshuffle.weights.zoo import find_entry
 
-from .problem import Problem
+from .problem import Problem, as_list
+from .weights import is_pretrained
 
 # In grey values: publishers round, and a difference below this changes nothing.
 MEAN_TOLERANCE = 0.5
 STD_TOLERANCE = 0.01
 
 
-def check_input(model: Mapping[str, Any]) -> Iterator[Problem]:
+def check_input(model: Mapping[str, Any], where: str = 'model') -> Iterator[Problem]:
     """Compare the input of a detector or classifier with that of its backbone's weights.
 
     Another input costs accuracy without any message, but may be meant: it is a warning. Nothing is
@@ -27,26 +27,28 @@ def check_input(model: Mapping[str, Any]) -> Iterator[Problem]:
 
     Args:
         model: Config of a model with ``backbone`` and ``data_preprocessor``; without either there
-            is nothing to compare.
+            is nothing to compare. Weights of the whole model count before those of the backbone,
+            which they replace.
+        where: The model's place in the config.
     """
     backbone, preprocessor = model.get('backbone'), model.get('data_preprocessor')
     if not isinstance(backbone, Mapping) or not isinstance(preprocessor, Mapping):
         return
+    whole = [entry for entry in as_list(model.get('init_cfg')) if is_pretrained(entry)]
+    own = [entry for entry in as_list(backbone.get('init_cfg')) if is_pretrained(entry)]
     given = _input_of(preprocessor)
-    init_cfg = backbone.get('init_cfg')
-    for cfg in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
-        if not isinstance(cfg, Mapping) or cfg.get('type') not in PRETRAINED_TYPES:
-            continue
-        checkpoint = str(cfg.get('checkpoint'))
+    for entry in whole or own:
+        checkpoint = str(entry.get('checkpoint'))
         try:
             find_entry(checkpoint)
         except UserError as error:
-            yield Problem('model.backbone.init_cfg.checkpoint', str(error))
+            part = where if whole else f'{where}.backbone'
+            yield Problem(f'{part}.init_cfg.checkpoint', str(error))
             continue
-        trained = trained_input(checkpoint, cfg.get('prefix'))
-        if trained is not None and not _alike(given, trained):
+        trained = trained_input(checkpoint, entry.get('prefix'))
+        if trained is not None and given is not None and not _alike(given, trained):
             yield Problem(
-                'model.data_preprocessor',
+                f'{where}.data_preprocessor',
                 f'feeds {given}, but {checkpoint} was trained on {trained}: unless that is meant, '
                 f'set mean={list(trained.mean)}, std={list(trained.std)}, '
                 f'bgr_to_rgb={trained.channel_order == "RGB"}',
@@ -72,10 +74,14 @@ def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation |
     return None if family is None else family.normalisation
 
 
-def _input_of(preprocessor: Mapping[str, Any]) -> Normalisation:
-    order = 'RGB' if preprocessor.get('bgr_to_rgb') else 'BGR'
+def _input_of(preprocessor: Mapping[str, Any]) -> Normalisation | None:
+    """What a preprocessor feeds; None if it is not images of three channels."""
+    # mmengine swaps the channels for either.
+    swapped = preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr')
+    order = 'RGB' if swapped else 'BGR'
     mean = _triple(preprocessor.get('mean'), 0.0)
-    return Normalisation(order, mean, _triple(preprocessor.get('std'), 1.0), 'the config')
+    std = _triple(preprocessor.get('std'), 1.0)
+    return Normalisation(order, mean, std, 'the config') if len(mean) == len(std) == 3 else None
 
 
 def _triple(values: Sequence[float] | None, default: float) -> tuple[float, float, float]:

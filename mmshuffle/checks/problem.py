@@ -1,6 +1,10 @@
 """What a check of a config finds."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from mmshuffle.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -9,7 +13,7 @@ class Problem:
 
     Attributes:
         where: The setting, as a path in the config.
-        message: What is wrong and how to mend it, in one line.
+        message: What is wrong and how to fix it, in one line.
         fatal: Whether the run must not start.
     """
 
@@ -19,3 +23,20 @@ class Problem:
 
     def __str__(self) -> str:
         return f'{self.where}: {self.message}'
+
+
+def raise_on(problems: Sequence[Problem]) -> None:
+    """Refuse to start a run.
+
+    Raises:
+        UserError: One of the problems is fatal; the message has a line for each.
+    """
+    fatal = [str(problem) for problem in problems if problem.fatal]
+    if fatal:
+        raise UserError('\n       '.join(fatal))
+
+
+def as_list(cfg: Any) -> list[Mapping[str, Any]]:
+    """The configs of a setting that may be one or several, or something else."""
+    entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+    return [entry for entry in entries if isinstance(entry, Mapping)]

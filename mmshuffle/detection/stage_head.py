@@ -20,20 +20,26 @@ class BackboneStageHead(BaseModule):
             ``out_indices`` have no effect here.
         stage: Which of its stages to take; 3 is the one from stride 16 to 32.
         init_cfg: As of the backbone: a pretrained checkpoint is that of the whole backbone, of
-            which the stage's part is loaded.
+            which the stage's part is loaded. Where None, the ``init_cfg`` of ``backbone``.
 
     Attributes:
         in_channels (int): Channels that the RoI pooling must deliver.
         out_channels (int): Channels for the box head.
 
     Raises:
-        ValueError: ``backbone`` is of another package or has no such stage.
+        ValueError: ``backbone`` is of another package or has no such stage, or its ``init_cfg`` is
+            another than the one given.
     """
 
     def __init__(
         self, backbone: dict, stage: int = 3, init_cfg: dict | list[dict] | None = None
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        own = backbone.get('init_cfg')
+        if init_cfg is not None and own is not None and init_cfg != own:
+            raise ValueError(
+                'BackboneStageHead has an init_cfg and its backbone another: give one of them'
+            )
+        super().__init__(init_cfg=own if init_cfg is None else init_cfg)
         if type(stage) is not int or stage < 1:
             raise ValueError(f'stage={stage!r} of BackboneStageHead: give an integer from 1')
         self._settings = {**backbone, 'out_indices': (stage - 1, stage), 'frozen_stages': -1}

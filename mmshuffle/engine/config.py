@@ -11,9 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmshuffle.checks.classifier import check_classifier, is_classifier_config
-from mmshuffle.checks.detector import LOADERS, check_config, raise_on
-from mmshuffle.checks.problem import Problem
+from mmshuffle.checks import LOADERS, Problem, check_config, raise_on
 from mmshuffle.errors import UserError
 
 
@@ -77,8 +75,7 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem
         loaders: Which data loaders to check.
     """
     register_config_imports(cfg)
-    check = check_classifier if is_classifier_config(cfg) else check_config
-    return check(cfg, loaders)
+    return check_config(cfg, loaders)
 
 
 def run_checks(cfg: Config, training: bool = True) -> None:

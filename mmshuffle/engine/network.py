@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
-from mmshuffle.checks.classifier import is_classifier_config
+from mmshuffle.checks import is_classifier_config
 from mmshuffle.errors import UserError, one_line
 from mmshuffle.weights import load_pretrained
 

@@ -9,8 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from mmshuffle.checks.classifier import is_classifier_config
-from mmshuffle.checks.dataset import is_local
+from mmshuffle.checks import is_classifier_config, is_local
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 

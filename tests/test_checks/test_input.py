@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mmshuffle.analysis.textbook import TextbookShuffleNetV2
-from mmshuffle.checks.detector import check_config, check_model
+from mmshuffle.checks import check_config, check_model
 from mmshuffle.checks.input import check_input
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
@@ -48,7 +48,8 @@ def found(checkpoint: str, preprocessor: dict | None, **init_cfg) -> list:
         (SHUFFLENET, dict(bgr_to_rgb=True, **TENSORFLOW), False),
         # The same numbers for channels in the other order.
         (SHUFFLENET, dict(bgr_to_rgb=False, **IMAGENET), False),
-        (SHUFFLENET, dict(rgb_to_bgr=True, **IMAGENET), False),
+        # Either swaps them.
+        (SHUFFLENET, dict(rgb_to_bgr=True, **IMAGENET), True),
         # Caffe's: the mean nearly agrees, the scale does not.
         (SHUFFLENET, dict(bgr_to_rgb=True, mean=IMAGENET['mean'], std=[1.0] * 3), False),
         (SHUFFLENET, dict(bgr_to_rgb=True), False),

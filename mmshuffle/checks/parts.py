@@ -1,0 +1,211 @@
+"""Parts of a detector, built and run on blank images to see whether they fit each other.
+
+They are built on PyTorch's meta device, which has shapes and no numbers, so that this takes neither
+memory nor time. What cannot run there, such as an operator written in C++, runs on the CPU.
+"""
+
+import contextlib
+import copy
+import importlib.util
+import inspect
+import re
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmshuffle.errors import one_line
+
+from .dataset import type_name
+from .problem import Problem
+
+Part = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+# What PyTorch and MMDetection say where channels, sizes or numbers of levels differ.
+MISFIT = re.compile(
+    r'expected input.* to have|must match|size mismatch|shapes cannot be multiplied|'
+    r'invalid for input of size|normalized_shape|expected weight to be|out of range|^assert '
+)
+
+ABSENT = re.compile(r'not installed|No module named')
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature maps of an image.
+
+    Attributes:
+        maps: Tensors (N, C_i, H_i, W_i) on the meta device.
+        size: Height and width of the image.
+    """
+
+    maps: tuple[Tensor, ...]
+    size: int
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of each map."""
+        return [m.shape[1] for m in self.maps]
+
+    @property
+    def strides(self) -> list[int]:
+        """Stride of each map against the image."""
+        return [round(self.size / m.shape[-1]) for m in self.maps]
+
+    @classmethod
+    def of(cls, outputs: Any, size: int) -> 'Features | None':
+        """What a backbone or neck returned; None if it is no list of feature maps."""
+        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
+        if not isinstance(maps, (list, tuple)) or not maps:
+            return None
+        if not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
+            return None
+        return cls(tuple(m.to('meta') for m in maps), size)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of building a part and running it.
+
+    Attributes:
+        module: The part; None if it cannot be built.
+        outputs: What it returned; None if it did not run.
+        error: Why it cannot be built or does not take these inputs, in one line; None where nothing
+            is known to be wrong.
+        fix: Settings under which it runs, where it does not run with its own.
+        absent: Whether the error is that a package is not installed.
+    """
+
+    module: nn.Module | None = None
+    outputs: Any = None
+    error: str | None = None
+    fix: Mapping[str, Any] | None = None
+    absent: bool = False
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Make parameters on the meta device, and the small tensors of constructors where they belong.
+
+    Constructors compute with these (``torch.linspace(...)`` and ``item()`` for the rates of
+    stochastic depth), which ``torch.device('meta')`` does not allow.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+def fit(part: Part, inputs: Any, fixes: Iterable[Mapping[str, Any]] = ()) -> Trial:
+    """Run a part on inputs, and if it does not take them, look for settings under which it does.
+
+    Args:
+        part: Config of the part; a list is a sequence of parts, as of necks.
+        inputs: Its one argument, a tensor or a sequence of tensors on the meta device.
+        fixes: Settings to try, the likeliest first.
+    """
+    fixes = list(fixes)
+    for device in ('meta', 'cpu'):
+        trial, certain = _try(part, inputs, device)
+        if trial.error is None:
+            return trial
+        for fix in fixes:
+            fixed, _ = _try({**part, **fix}, inputs, device)
+            if fixed.outputs is not None:
+                return Trial(fixed.module, fixed.outputs, trial.error, fix)
+    return trial if certain else Trial(trial.module)
+
+
+def observe(backbone: Mapping[str, Any], size: int) -> tuple[Trial, Features | None]:
+    """Run a backbone on a blank image.
+
+    Args:
+        backbone: Its config.
+        size: Height and width of the image.
+
+    Returns:
+        What became of it, and its feature maps, None where it cannot be built or gives none.
+    """
+    channels = backbone.get('in_channels', 3)
+    image = torch.empty(1, channels if isinstance(channels, int) else 3, size, size, device='meta')
+    # Deformable and switchable convolutions have no meta form, and the shapes of plain ones.
+    plain = {key: None for key in ('dcn', 'sac') if backbone.get(key)}
+    trial = fit({**backbone, **plain}, image)
+    return trial, Features.of(trial.outputs, size)
+
+
+def unbuildable(where: str, part: Mapping[str, Any], trial: Trial) -> Problem:
+    """Say why a part cannot be built; that a package is absent is no fault of the config."""
+    return Problem(
+        where, f'{type_name(part)} cannot be built: {trial.error}', fatal=not trial.absent
+    )
+
+
+def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
+    """Try a part on one device; also say whether a failure is certainly the part's."""
+    try:
+        module = _build(part, device)
+    except Exception as error:  # whatever a constructor raises
+        reason = _reason(error)
+        absent = isinstance(error, ImportError) or ABSENT.search(reason) is not None
+        kind = part.get('type') if isinstance(part, Mapping) else None
+        package = kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else 'torch'
+        absent = absent or importlib.util.find_spec(package) is None
+        return Trial(error=reason, absent=absent), True
+    try:
+        inspect.signature(module.forward).bind(inputs)
+    except TypeError:  # it takes more than feature maps
+        return Trial(module), False
+    if device == 'cpu':
+        inputs = _zeros(inputs)
+    try:
+        with torch.no_grad():
+            return Trial(module, module(inputs)), True
+    except Exception as error:
+        reason = _reason(error)
+        return Trial(module, error=reason), MISFIT.search(reason) is not None
+
+
+def _build(part: Part, device: str) -> nn.Module:
+    part = copy.deepcopy(part)
+    _ungroup(part)
+    if isinstance(part, Mapping):
+        part = {'_scope_': 'mmdet', **part}
+    with _EmptyOnMeta() if device == 'meta' else contextlib.nullcontext():
+        module = MODELS.build(part)
+    module.to(device)
+    module.eval()  # ResNet's returns nothing
+    return module
+
+
+def _ungroup(node: Any) -> None:
+    """Put plain BatchNorm where a kind stands that is built in distributed runs only."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'MMSyncBN':
+            node['type'] = 'BN'
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            _ungroup(value)
+
+
+def _zeros(inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return torch.zeros(inputs.shape)
+    return tuple(_zeros(item) for item in inputs)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; the statement that failed where an assertion has no words."""
+    first: BaseException = error
+    while first.__context__ is not None:
+        first = first.__context__
+    frames = traceback.extract_tb(first.__traceback__)
+    if isinstance(first, AssertionError) and not str(first).strip() and frames:
+        return frames[-1].line or 'assert'
+    return one_line(error)

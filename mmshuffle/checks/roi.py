@@ -1,0 +1,126 @@
+"""Checks that the parts of an RoI head fit the feature maps and each other."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .parts import Features, fit, unbuildable
+from .problem import Problem, as_list
+from .weights import check_untrained_norm
+
+# RoIs of the trial.
+COUNT = 2
+
+
+def check_roi_head(
+    head: Mapping[str, Any], where: str, features: Features, starts_trained: bool = False
+) -> Iterator[Problem]:
+    """Follow RoI features from the extractors to the box and mask heads.
+
+    Args:
+        head: Config of the RoI head.
+        where: Its place in the config.
+        features: The feature maps that the RoIs are cut from.
+        starts_trained: Whether ``load_from`` fills the whole detector.
+    """
+    pooled = {}
+    for task in ('bbox', 'mask'):
+        name = f'{task}_roi_extractor'
+        for extractor in as_list(head.get(name)):
+            yield from _check_extractor(extractor, f'{where}.{name}', features)
+            pooled[task] = _rois(extractor)
+    rois = pooled.get('bbox')
+    if isinstance(head.get('shared_head'), Mapping) and rois is not None:
+        shared, place = head['shared_head'], f'{where}.shared_head'
+        rois = yield from _check_shared_head(shared, place, rois, starts_trained)
+    yield from _check_heads(head.get('bbox_head'), f'{where}.bbox_head', rois)
+    rois = pooled.get('mask', rois)
+    yield from _check_heads(head.get('mask_head'), f'{where}.mask_head', rois)
+
+
+def _check_extractor(
+    extractor: Mapping[str, Any], where: str, features: Features
+) -> Iterator[Problem]:
+    steps, width = extractor.get('featmap_strides'), extractor.get('out_channels')
+    if not isinstance(steps, (list, tuple)):
+        return
+    if list(steps) != features.strides[: len(steps)]:
+        yield Problem(
+            f'{where}.featmap_strides',
+            f'{list(steps)}, but its inputs have strides {features.strides}: give the first of '
+            'these',
+        )
+    if isinstance(width, int) and width != features.channels[0]:
+        yield Problem(
+            f'{where}.out_channels',
+            f'{width}, but its inputs have {features.channels[0]} channels: set it to that',
+        )
+
+
+def _rois(extractor: Mapping[str, Any]) -> Tensor | None:
+    """What an RoI extractor returns."""
+    layer, width = extractor.get('roi_layer'), extractor.get('out_channels')
+    size = layer.get('output_size', 7) if isinstance(layer, Mapping) else None
+    size = size if isinstance(size, (list, tuple)) else (size, size)
+    if not all(isinstance(n, int) for n in (width, *size)):
+        return None
+    return torch.empty(COUNT, width, *size, device='meta')
+
+
+def _check_shared_head(
+    shared: Mapping[str, Any], where: str, rois: Tensor, starts_trained: bool
+) -> Iterator[Problem]:
+    """Yield what is wrong; return the shared head's output, None where it is not known."""
+    trial = fit(shared, rois)
+    backbone = shared.get('backbone')
+    if isinstance(backbone, Mapping) and trial.module is not None and not starts_trained:
+        # It takes norm_eval from this, and not frozen_stages.
+        part = {**backbone, 'frozen_stages': -1}
+        yield from check_untrained_norm(part, trial.module, where, shared.get('init_cfg'))
+    if trial.error:
+        wanted = getattr(trial.module, 'in_channels', None)
+        yield Problem(
+            where,
+            f"takes {wanted} channels, but gets {rois.shape[1]}: give it the detector's backbone, "
+            'and the stage behind its last output'
+            if isinstance(wanted, int) and wanted != rois.shape[1]
+            else f'does not take RoIs of {rois.shape[1]} channels: {trial.error}',
+        )
+    return trial.outputs if isinstance(trial.outputs, Tensor) else None
+
+
+def _check_heads(heads: Any, where: str, rois: Tensor | None) -> Iterator[Problem]:
+    several = isinstance(heads, (list, tuple))
+    for index, head in enumerate(as_list(heads)):
+        if rois is None:
+            return
+        place = f'{where}[{index}]' if several else where
+        yield from _check_head(head, place, rois)
+
+
+def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[Problem]:
+    width, size = rois.shape[1], rois.shape[-1]
+    fixes = [
+        dict(in_channels=width),
+        dict(roi_feat_size=size),
+        dict(in_channels=width, roi_feat_size=size),
+    ]
+    trial = fit(head, rois, fixes)
+    pooled = f'RoIs of {width} channels and {size} x {size} pixels'
+    for key, value in (trial.fix or {}).items():
+        yield Problem(
+            f'{where}.{key}',
+            f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}',
+        )
+    if trial.module is None:
+        yield unbuildable(where, head, trial)
+    elif trial.error and not trial.fix:
+        yield Problem(where, f'it does not take {pooled}: {trial.error}')
+    if trial.outputs is None and trial.module is not None:  # it takes more than RoIs
+        wanted = getattr(trial.module, 'in_channels', width)
+        if isinstance(wanted, int) and wanted != width:
+            yield Problem(
+                f'{where}.in_channels', f'{wanted}, but it gets {pooled}: set it to {width}'
+            )
