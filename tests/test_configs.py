@@ -147,11 +147,11 @@ def decay_of(cfg: Config) -> dict[str, float]:
 
 def test_weights_decay_and_norms_and_biases_do_not():
     folder = CONFIGS / 'imagenet'
-    cfg = Config.fromfile(folder / 'shufflenet_v2/shufflenetv2-x0.5_300k_imagenet.py')
+    cfg = Config.fromfile(folder / 'shufflenet_v2/shufflenetv2-x0.5_8xb128-300k_imagenet.py')
     decay = decay_of(cfg)
     assert decay['head.fc.weight'] == decay['backbone.stages.1.branches.0.1.conv.weight'] == 4e-5
     assert {v for k, v in decay.items() if '.bn.' in k or k.endswith('bias')} == {0.0}
-    cfg = Config.fromfile(folder / 'mobilenet_v1/mobilenetv1-x0.25_300k_imagenet.py')
+    cfg = Config.fromfile(folder / 'mobilenet_v1/mobilenetv1-x0.25_8xb128-300k_imagenet.py')
     decay = decay_of(cfg)
     assert {v for k, v in decay.items() if 'depthwise.conv' in k} == {0.0}
     assert decay['backbone.stages.1.0.pointwise.conv.weight'] == 4e-5
@@ -159,7 +159,7 @@ def test_weights_decay_and_norms_and_biases_do_not():
 
 def test_the_schedule_is_that_of_the_papers():
     """300k steps of 1024 images; learning rate 0.5 falling linearly to 0."""
-    path = CONFIGS / 'imagenet/shufflenet_v2/shufflenetv2-x1.0_300k_imagenet.py'
+    path = CONFIGS / 'imagenet/shufflenet_v2/shufflenetv2-x1.0_8xb128-300k_imagenet.py'
     cfg = Config.fromfile(path)
     steps = -(-1281167 // cfg.auto_scale_lr.base_batch_size)
     assert steps * cfg.train_cfg.max_epochs == pytest.approx(300_000, rel=2e-3)

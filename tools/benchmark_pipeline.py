@@ -22,7 +22,7 @@ from typing import Any
 EXAMPLE = """example:
   python tools/benchmark_pipeline.py data/coco/val2017 --images 100 --rounds 9 --json pipeline.json
 """
-# RGB, as in configs/_base_/imagenet.py.
+# RGB, as in configs/_base_/datasets/imagenet.py.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 SUFFIXES = ('.jpg', '.jpeg', '.png')

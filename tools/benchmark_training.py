@@ -19,7 +19,7 @@ EXAMPLE = """examples:
   python tools/benchmark_training.py
   python tools/benchmark_training.py --device cuda --variants --out training.json
 """
-CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_finetune.py'
+CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file or name of a shipped config')
     cli.add_config_options(parser)
     args = parser.parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)

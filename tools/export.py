@@ -35,9 +35,9 @@ from mmshuffle.engine.network import PARTS, list_parts, load_model, load_model_c
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
-  python tools/export.py configs/imagenet/shufflenet_v2/shufflenetv2-x1.0_300k_imagenet.py \\
-      work_dirs/shufflenetv2-x1.0_300k_imagenet/epoch_240.pth --format ncnn --shuffle free
-  python tools/export.py configs/finetune/bccd.py work_dirs/bccd/epoch_12.pth \\
+  python tools/export.py shufflenetv2-x1.0 \\
+      work_dirs/shufflenetv2-x1.0_8xb128-300k_imagenet/epoch_240.pth --format ncnn --shuffle free
+  python tools/export.py configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py work_dirs/bccd/epoch_12.pth \\
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
 """
 AUTO, FASTEST = 'auto', 'fastest'
@@ -287,6 +287,7 @@ def main(argv: list[str] | None = None) -> None:
     """Export, check and report."""
     args = parse_args(argv)
     cfg = load_model_config(args.config, args.cfg_options)
+    args.config = cfg.filename
     part = args.part or list_parts(cfg)[-1]
     shape = check(args, part)
     if args.evaluate:

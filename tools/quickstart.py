@@ -18,8 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / 'configs' / 'finetune'
-DRAWN = CONFIGS / 'quickstart.py'
-FINETUNE = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_finetune.py'
+DRAWN = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb2-12e_quickstart.py'
+FINETUNE = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
 PACKAGES = ('mmshuffle', 'torch', 'mmdet', 'mmengine', 'mmcv', 'pycocotools', 'numpy')
 
 EXAMPLE = """examples:

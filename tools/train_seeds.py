@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmshuffle.engine import cli
+from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
 
 EXAMPLE = """example:
-  python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10.py --seeds 0 1 2
+  python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10-112px.py --seeds 0 1 2
 """
 TRAIN = Path(__file__).with_name('train.py')
 
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('configs', nargs='+', help='config files that have HistoryHook')
+    parser.add_argument('configs', nargs='+', help='configs that have HistoryHook, by file or name')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
     parser.add_argument(
         '--metric', default='accuracy/top1', help='of the last validation (default %(default)s)'
@@ -39,7 +39,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Train what is missing, then write seeds.json and print the table."""
     args = parse_args(argv)
-    seeds, configs = list(dict.fromkeys(args.seeds)), list(dict.fromkeys(args.configs))
+    seeds = list(dict.fromkeys(args.seeds))
+    configs = list(dict.fromkeys(map(shipped.resolve, args.configs)))
     runs = [(path, seed) for seed in seeds for path in configs]
     epochs, owners = {}, {}
     for path in configs:

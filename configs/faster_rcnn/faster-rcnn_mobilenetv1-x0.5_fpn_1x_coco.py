@@ -1,10 +1,21 @@
-_base_ = './faster-rcnn_mobilenetv1-x1.0_fpn_1x_coco.py'
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py',
+    '../_base_/pretrained.py',
+]
 
 model = dict(
     backbone=dict(
+        _delete_=True,
+        type='MobileNetV1',
         widen_factor=0.5,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=0,
+        norm_eval=True,
         init_cfg=dict(
-            checkpoint='checkpoints/mobilenetv1-x0.5.pth',
+            type='Pretrained', checkpoint=_base_.imagenet_checkpoint.format('mobilenetv1-x0.5')
         ),
     ),
     neck=dict(in_channels=[64, 128, 256, 512]),

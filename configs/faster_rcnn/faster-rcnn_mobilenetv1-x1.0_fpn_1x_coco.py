@@ -1,22 +1,12 @@
-_base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    '../_base_/coco_detection.py',
-    'mmdet::_base_/schedules/schedule_1x.py',
-    '../_base_/runtime.py',
-]
+# timm's weights, with the input and the activation that they were trained with.
+_base_ = './faster-rcnn_mobilenetv1-x0.5_fpn_1x_coco.py'
 
 model = dict(
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
     backbone=dict(
-        _delete_=True,
-        type='MobileNetV1',
         widen_factor=1.0,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=0,
-        norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='checkpoints/mobilenetv1-x1.0.pth',
-        ),
+        act_cfg=dict(type='ReLU6'),
+        init_cfg=dict(checkpoint='mmshuffle://timm/mobilenetv1-x1.0'),
     ),
     neck=dict(in_channels=[128, 256, 512, 1024]),
 )

@@ -1,22 +1,6 @@
 _base_ = [
-    '../_base_/faster-rcnn_c4.py',
-    '../_base_/coco_detection_300.py',
+    '../_base_/models/faster-rcnn_c4_shufflenetv1-x1.0-g3.py',
+    '../_base_/datasets/coco_detection_300.py',
     'mmdet::_base_/schedules/schedule_1x.py',
-    '../_base_/runtime.py',
+    '../_base_/default_runtime.py',
 ]
-
-backbone = dict(type='ShuffleNetV1', groups=3, widen_factor=1.0, norm_eval=True)
-pretrained = dict(type='Pretrained', checkpoint='checkpoints/shufflenetv1-x1.0-g3.pth')
-model = dict(
-    backbone=dict(
-        _delete_=True, **backbone, out_indices=(2,), frozen_stages=0, init_cfg=pretrained
-    ),
-    rpn_head=dict(in_channels=480, feat_channels=480),
-    roi_head=dict(
-        shared_head=dict(
-            _delete_=True, type='BackboneStageHead', backbone=backbone, init_cfg=pretrained
-        ),
-        bbox_roi_extractor=dict(out_channels=480),
-        bbox_head=dict(in_channels=960),
-    ),
-)

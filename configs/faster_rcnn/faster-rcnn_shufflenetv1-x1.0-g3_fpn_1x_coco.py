@@ -1,23 +1,9 @@
-_base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    '../_base_/coco_detection.py',
-    'mmdet::_base_/schedules/schedule_1x.py',
-    '../_base_/runtime.py',
-]
+_base_ = './faster-rcnn_shufflenetv1-x0.5-g3_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type='ShuffleNetV1',
-        groups=3,
         widen_factor=1.0,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=0,
-        norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='checkpoints/shufflenetv1-x1.0-g3.pth',
-        ),
+        init_cfg=dict(checkpoint='mmshuffle://mmpretrain/shufflenetv1-x1.0-g3'),
     ),
     neck=dict(in_channels=[24, 240, 480, 960]),
 )

@@ -3,9 +3,7 @@ _base_ = './faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py'
 model = dict(
     backbone=dict(
         widen_factor=0.5,
-        init_cfg=dict(
-            checkpoint='https://download.pytorch.org/models/shufflenetv2_x0.5-f707e7126e.pth',
-        ),
+        init_cfg=dict(checkpoint='mmshuffle://torchvision/shufflenetv2-x0.5'),
     ),
     neck=dict(in_channels=[24, 48, 96, 192]),
 )

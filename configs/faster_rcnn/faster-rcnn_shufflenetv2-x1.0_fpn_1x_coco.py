@@ -1,8 +1,8 @@
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    '../_base_/coco_detection.py',
+    '../_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
-    '../_base_/runtime.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
@@ -14,10 +14,7 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         frozen_stages=0,
         norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/shufflenetv2_x1-5666bf0f80.pth',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='mmshuffle://torchvision/shufflenetv2-x1.0'),
     ),
     neck=dict(in_channels=[24, 116, 232, 464]),
 )

@@ -100,8 +100,7 @@ class Planner:
 
 
 def _read(config: str) -> Config:
-    with shipped.metafiles_read_once():
-        return read_config(str(shipped.locate(config)))
+    return read_config(str(shipped.locate(config)))
 
 
 def _batch_options(cfg: Config, processes: int) -> list[str]:
@@ -114,7 +113,9 @@ def _batch_options(cfg: Config, processes: int) -> list[str]:
 
 
 def _start_options(cfg: Config, checkpoint: str) -> list[str]:
-    """Settings that start a detector from a trained classifier."""
+    """Settings that start a detector from a trained classifier, where the config does not."""
+    if cfg.model.backbone.init_cfg.checkpoint == checkpoint:
+        return []
     options = [f'model.backbone.init_cfg.checkpoint={checkpoint}']
     if cfg.model.get('roi_head', {}).get('shared_head'):
         options.append(f'model.roi_head.shared_head.init_cfg.checkpoint={checkpoint}')

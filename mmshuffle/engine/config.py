@@ -14,16 +14,23 @@ from mmengine.registry import init_default_scope
 from mmshuffle.checks import LOADERS, Problem, check_config, raise_on
 from mmshuffle.errors import UserError
 
+from . import shipped
+
 
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
-    """Read a config file and apply overrides.
+    """Read a config and apply overrides.
+
+    Args:
+        path: Path of its file, or name of a config that comes with the project.
+        options: Values by dotted keys.
 
     Raises:
-        UserError: The file does not exist or cannot be read as a config.
+        UserError: There is no such file or name, or it cannot be read as a config.
     """
-    require_file(path, 'config')
+    path = shipped.resolve(path)
     try:
-        cfg = Config.fromfile(path)
+        with shipped.metafiles_read_once():
+            cfg = Config.fromfile(path)
         for name in options or {}:
             _warn_of_slip(cfg, name)
         if options:

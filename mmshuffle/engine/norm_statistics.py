@@ -25,7 +25,7 @@ class PreciseBNHook(Hook):
     ShuffleNet end theirs with such a pass (megvii-model/ShuffleNet-Series, the last step of its
     training scripts: 1250 batches without learning). Runs after the last step, before its
     checkpoint is written and before the last validation. Layers in evaluation mode, such as frozen
-    ones, keep their statistics.
+    ones, keep their statistics; a network without BatchNorm is left alone.
 
     Args:
         num_batches: Batches a process; as many as the training set has, if that is less.
@@ -63,6 +63,8 @@ class PreciseBNHook(Hook):
         if not is_end:
             return
         model = unwrapped_model(runner)
+        if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+            return
         count = min(self.num_batches, len(runner.train_dataloader))
         print_log(f'estimating BatchNorm statistics over {count} batches', logger='current')
         with runner.optim_wrapper.optim_context(runner.model):  # in the precision of the training

@@ -57,7 +57,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
     if Path(cfg.work_dir).is_file():
         raise UserError(f'work dir {cfg.work_dir} is a file; give a folder')
     return cfg
@@ -167,7 +167,7 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
 def write_metrics(cfg: Config, args: argparse.Namespace, metrics: dict[str, float]) -> Path:
     """Write the figures of a test, with what they are of, to ``metrics.json`` in the work dir."""
     path = Path(cfg.work_dir) / 'metrics.json'
-    content = dict(config=args.config, checkpoint=args.checkpoint, metrics=metrics)
+    content = dict(config=cfg.filename, checkpoint=args.checkpoint, metrics=metrics)
     if is_main_process():
         write_json(content, path)
         print(f'figures written to {path}')

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from mmengine.config import utils as config_utils
 
+from mmshuffle.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
-# Behind the network in the name of an ImageNet config, where the recipe is the paper's.
-RECIPE = re.compile(r'(_300k)?_imagenet$')
+# Behind the network in the name of an ImageNet config: cards, images a card, thousands of steps.
+RECIPE = re.compile(r'_\d+xb\d+-(\d+)k_imagenet$')
 
 
 @functools.cache
@@ -27,9 +29,12 @@ def locate(config: str) -> Path | None:
 
 
 def names() -> dict[str, Path]:
-    """Shipped configs by name: the file's, and for ImageNet also the network's alone."""
+    """Shipped configs by name: the file's, and for ImageNet also the network's alone.
+
+    Of several trainings of a network, its name means the longest, which is the paper's.
+    """
     found = {}
-    for path in sorted((root() / 'configs').glob('[!_]*/**/*.py')):
+    for path in sorted((root() / 'configs').glob('[!_]*/**/*.py'), key=_steps):
         found[path.stem] = path
         found[network(path)] = path
     return found
@@ -40,9 +45,52 @@ def network(config: Path) -> str:
     return RECIPE.sub('', config.stem)
 
 
+def _steps(config: Path) -> tuple[int, str]:
+    recipe = RECIPE.search(config.stem)
+    return int(recipe[1]) if recipe else 0, config.stem
+
+
 def find(name: str) -> Path | None:
-    """Find a shipped config by name, such as ``shufflenetv1-x1.0-g3``; None where none has it."""
-    return names().get(name)
+    """Find a shipped config by name; None where there is none, or several.
+
+    Args:
+        name: One of :func:`names`, such as ``shufflenetv1-x1.0-g3``, or the end of one, such as the
+            ``bccd`` of ``faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd``.
+    """
+    known = names()
+    if name in known:
+        return known[name]
+    ends = _ending_in(name)
+    return known[ends[0]] if len(ends) == 1 else None
+
+
+def _ending_in(name: str) -> list[str]:
+    return [other for other in names() if other.endswith(f'_{name}')]
+
+
+def resolve(config: str) -> str:
+    """Path of a config file that is given by its path, or by the name of a shipped config.
+
+    Raises:
+        UserError: It is neither; the message has names that are near.
+    """
+    if Path(config).is_file():
+        return config
+    if Path(config).is_dir():
+        raise UserError(f'config {config} is a folder; give the path of a file')
+    found = find(config)
+    if found is None:
+        ends = _ending_in(config)
+        wrong = f'fits {len(ends)} shipped configs' if ends else 'does not exist'
+        near = f'; near: {", ".join(ends[:3])}' if ends else suggest(_stem(config), [])
+        raise UserError(
+            f'config {config} {wrong}: give the path of a file or the name of a shipped one{near}'
+        )
+    return str(found)
+
+
+def _stem(config: str) -> str:
+    return Path(config).name.removesuffix('.py')
 
 
 def suggest(name: str, others: list[str]) -> str:

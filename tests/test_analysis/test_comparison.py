@@ -21,9 +21,9 @@ from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 
-SHUFFLENET = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g8_300k_imagenet.py'
+SHUFFLENET = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g8_8xb128-300k_imagenet.py'
 DETECTOR = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
-MOBILENET = 'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0_300k_imagenet.py'
+MOBILENET = 'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0_8xb128-300k_imagenet.py'
 
 
 def write_metrics(folder: Path, config: str, metrics: dict, checkpoint: str = 'a.pth') -> Path:
@@ -274,7 +274,7 @@ def test_the_tools_understand_the_commands(table):
 
 def test_commands_use_the_launch_scripts_and_the_given_folder():
     train, test = plan('shufflenet_v1/table2', gpus=8, folder='runs')[:2]
-    config = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g1_300k_imagenet.py'
+    config = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g1_8xb128-300k_imagenet.py'
     place = f'--work-dir runs/{Path(config).stem}'
     assert train == f'tools/dist_train.sh {config} 8 {place}'
     assert test == f'tools/dist_test.sh {config} runs/{Path(config).stem}/epoch_240.pth 8 {place}'

@@ -29,7 +29,12 @@ def write_config(folder: Path, data: Path, text: str = '', epochs: int = 2) -> P
     path = folder / 'tiny.py'
     path.write_text(
         f"""
-_base_ = ['{REPO}/configs/_base_/imagenet.py', '{REPO}/configs/_base_/imagenet_short.py']
+_base_ = [
+    '{REPO}/configs/_base_/models/image_classifier.py',
+    '{REPO}/configs/_base_/datasets/imagenet.py',
+    '{REPO}/configs/_base_/schedules/imagenet_bs1024_75k.py',
+    '{REPO}/configs/_base_/imagenet_runtime.py',
+]
 data_root = '{data}/'
 pipeline = [dict(type='LoadImage'), dict(type='PackClassInputs')]
 loader = dict(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)

@@ -110,7 +110,7 @@ def test_a_module_that_reads_the_outputs_twice_gets_the_plain_order():
     assert_same(Twice(backbone, FPN(list(backbone.out_channels), 4, 4)), shuffle_free)
 
 
-C4 = REPO / 'configs/_base_/faster-rcnn_c4.py'
+C4 = REPO / 'configs/_base_/models/faster-rcnn_c4.py'
 
 
 @pytest.fixture(params=['ShuffleNetV2', 'ShuffleNetV1'])

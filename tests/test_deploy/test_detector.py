@@ -20,7 +20,7 @@ from mmshuffle.errors import UserError
 from tests.conftest import REPO, facts
 from tests.tiny import write_coco, write_config
 
-FPN = REPO / 'configs/finetune/bccd.py'
+FPN = REPO / 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py'
 C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco.py'
 
 

@@ -15,8 +15,8 @@ from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 
-CLASSIFIER = REPO / 'configs/imagenet/shufflenet_v2/shufflenetv2-x0.5_300k_imagenet.py'
-DETECTOR = REPO / 'configs/finetune/bccd.py'
+CLASSIFIER = REPO / 'configs/imagenet/shufflenet_v2/shufflenetv2-x0.5_8xb128-300k_imagenet.py'
+DETECTOR = REPO / 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py'
 SHAPE = (64, 96)
 
 

@@ -211,7 +211,7 @@ def test_ratios_are_the_published_ones():
     v2 = paper_ratio(
         'shufflenet_v2/table8',
         (224, 224),
-        'shufflenetv2-x1.0_300k_imagenet',
+        'shufflenetv2-x1.0_8xb128-300k_imagenet',
         'shufflenetv1-x1.0-g3',
     )
     assert v1 == pytest.approx(184.0 / 37.8) and v2 == pytest.approx(21.8 / 24.4)

@@ -23,7 +23,7 @@ def tool(call, monkeypatch, tmp_path):
 @pytest.fixture
 def work_dirs(tmp_path) -> Path:
     """One measured network."""
-    folder = tmp_path / 'work_dirs' / 'shufflenetv1-x1.0-g3_300k_imagenet'
+    folder = tmp_path / 'work_dirs' / 'shufflenetv1-x1.0-g3_8xb128-300k_imagenet'
     folder.mkdir(parents=True)
     config = f'configs/imagenet/shufflenet_v1/{folder.name}.py'
     metrics = {'accuracy/top1': 67.25, 'accuracy/top5': 87.5}
@@ -88,8 +88,8 @@ def test_the_commands_are_for_a_shell(tool, work_dirs):
     for words in lines:
         assert (REPO / words[0]).is_file() and (REPO / words[1]).is_file()
     names = [Path(words[1]).stem for words in lines]
-    assert 'shufflenetv1-x1.0-g3_300k_imagenet' not in names
-    assert 'shufflenetv1-x1.0-g3-noshuffle_300k_imagenet' in names
+    assert 'shufflenetv1-x1.0-g3_8xb128-300k_imagenet' not in names
+    assert 'shufflenetv1-x1.0-g3-noshuffle_8xb128-300k_imagenet' in names
 
 
 def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):

@@ -100,7 +100,7 @@ def test_what_does_not_run_is_named(tool, tmp_path):
         (('shufflenetv2-x1.0', '--proposals', '30'), 'is no two-stage detector'),
         (('SqueezeNet', '--args', 'version=1.1'), "choose one of '1.0', '1.1'"),
         (('configs/none.py', '--shape', '64', '64'), 'does not exist'),
-        (('configs/_base_/runtime.py', '--shape', '64', '64'), 'has no model'),
+        (('configs/_base_/default_runtime.py', '--shape', '64', '64'), 'has no model'),
     ],
 )
 def test_bad_input_is_one_line(tool, args, words):

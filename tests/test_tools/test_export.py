@@ -172,7 +172,7 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
 
 
 def test_a_network_without_shuffles_has_the_native_form_only(call, tmp_path):
-    config = REPO / 'configs/imagenet/mobilenet_v1/mobilenetv1-x0.25_300k_imagenet.py'
+    config = REPO / 'configs/imagenet/mobilenet_v1/mobilenetv1-x0.25_8xb128-300k_imagenet.py'
     out = ('--format', 'torchscript', '--shape', 64, 64, '--out', tmp_path / 'net')
     assert_refused(call('export', config, 'none', '--shuffle', 'free', *out), 'no channel shuffle')
     code, printed, _ = call('export', config, 'none', *out)

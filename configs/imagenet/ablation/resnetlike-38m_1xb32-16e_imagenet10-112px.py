@@ -1,0 +1,9 @@
+_base_ = [
+    '../../_base_/models/shufflenet_v1_baseline.py',
+    '../../_base_/datasets/imagenet10_112px.py',
+    '../../_base_/schedules/imagenet10_bs32_16e.py',
+    '../../_base_/imagenet10_runtime.py',
+]
+
+model = dict(backbone=dict(mflops=38), head=dict(in_channels=192, num_classes=10))
+default_hooks = dict(checkpoint=dict(interval=16, save_optimizer=False))

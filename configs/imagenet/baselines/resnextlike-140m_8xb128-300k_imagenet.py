@@ -1,0 +1,3 @@
+_base_ = './resnetlike-140m_8xb128-300k_imagenet.py'
+
+model = dict(backbone=dict(unit='resnext'))

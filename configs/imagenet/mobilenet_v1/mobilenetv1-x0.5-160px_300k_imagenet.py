@@ -1,3 +1,0 @@
-_base_ = './mobilenetv1-x1.0-160px_300k_imagenet.py'
-
-model = dict(backbone=dict(widen_factor=0.5), head=dict(in_channels=512))

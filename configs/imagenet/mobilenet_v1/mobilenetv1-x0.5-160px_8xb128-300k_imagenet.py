@@ -1,0 +1,3 @@
+_base_ = './mobilenetv1-x1.0-160px_8xb128-300k_imagenet.py'
+
+model = dict(backbone=dict(widen_factor=0.5), head=dict(in_channels=512))

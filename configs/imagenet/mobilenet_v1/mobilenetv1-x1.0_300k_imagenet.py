@@ -1,6 +1,0 @@
-_base_ = '../../_base_/imagenet_mobilenet.py'
-
-model = dict(
-    backbone=dict(type='MobileNetV1', widen_factor=1.0, out_indices=(3,)),
-    head=dict(in_channels=1024),
-)

@@ -1,0 +1,3 @@
+_base_ = './shufflenetv2-x1.0_8xb128-75k_imagenet.py'
+
+model = dict(backbone=dict(widen_factor=0.5))

@@ -1,0 +1,6 @@
+_base_ = [
+    '../../_base_/models/shufflenet_v2.py',
+    '../../_base_/datasets/imagenet.py',
+    '../../_base_/schedules/imagenet_bs1024_75k.py',
+    '../../_base_/imagenet_runtime.py',
+]

@@ -1,7 +1,0 @@
-_base_ = '../../_base_/imagenet_squeezenet.py'
-
-model = dict(
-    backbone=dict(
-        type='SqueezeNet', version='1.0', padding='published', out_indices=(2,), bypass='complex'
-    )
-)

@@ -1,0 +1,3 @@
+_base_ = './squeezenet1.0_8xb64-170k_imagenet.py'
+
+model = dict(backbone=dict(bypass='simple'))

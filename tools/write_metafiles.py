@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Write what is known of the shipped configs: metafile.yml of each folder, model-index.yml, README.
+
+mim and mmengine (``mmshuffle::faster_rcnn/...``) look configs up in these files. Published figures
+come from the papers' tables of the package, everything else from the configs themselves; in the
+README.md of a folder of classifiers the table of configs is written anew.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+from mmshuffle.analysis.tables import Row, Table, load_tables
+from mmshuffle.checks.classifier import is_classifier_config
+from mmshuffle.engine import cli, shipped
+from mmshuffle.engine.config import read_config
+from mmshuffle.errors import UserError
+
+EXAMPLE = """example:
+  python tools/write_metafiles.py --check
+"""
+ARXIV = 'https://arxiv.org/abs/'
+PAPERS = {
+    'ShuffleNetV1': f'{ARXIV}1707.01083',
+    'ShuffleNetV1Baseline': f'{ARXIV}1707.01083',
+    'ShuffleNetV2': f'{ARXIV}1807.11164',
+    'XceptionLike': f'{ARXIV}1807.11164',
+    'MobileNetV1': f'{ARXIV}1704.04861',
+    'MobileNetV2': f'{ARXIV}1801.04381',
+    'SqueezeNet': f'{ARXIV}1602.07360',
+    'AlexNet': 'https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks',
+}
+DATA = {'imagenet': 'ImageNet-1k', 'coco': 'COCO'}
+NOTE = '# Written by tools/write_metafiles.py. Results are entered when they have been measured.\n'
+HEAD = ['config', 'multiply-adds printed, M', 'top-1 error published, %', 'printed in']
+Rows = list[tuple[Table, Row]]
+
+
+def published_rows() -> dict[str, Rows]:
+    """Rows of the papers' tables by their config: the ShuffleNet authors' own runs come first."""
+    found: dict[str, Rows] = {}
+    for paper_table in load_tables().values():
+        for row in paper_table.rows:
+            if row.config:
+                found.setdefault(row.config, []).append((paper_table, row))
+    for rows in found.values():
+        rows.sort(key=lambda r: ('our impl' not in r[1].model, 'shufflenet' not in r[0].name))
+    return found
+
+
+def figures(rows: Rows) -> dict[str, Any]:
+    """What the papers print of a config."""
+    found: dict[str, Any] = {}
+    trained = [(paper_table, row) for paper_table, row in rows if row.has_accuracy]
+    if not trained:
+        return found
+    costs = [row.multiply_adds[0] for _, row in rows if row.multiply_adds]
+    first = trained[0][1]
+    if costs and first.top1_error is not None:
+        found['Published Multiply-Adds (M)'] = round(costs[0])
+    if first.top1_error is not None:
+        found['Published Top 1 Error'] = first.top1_error
+    else:
+        found['Published COCO AP'] = first.published['coco_map']
+    found['Published In'] = '; '.join(dict.fromkeys(source.source for source, _ in trained))
+    return found
+
+
+def describe(path: Path, cfg: Config, rows: Rows) -> dict[str, Any]:
+    """Entry of a config, without its collection."""
+    metadata = {'Epochs': cfg.train_cfg.max_epochs}
+    if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
+        metadata['Batch Size'] = cfg.auto_scale_lr.base_batch_size
+    config = path.relative_to(shipped.root()).as_posix()
+    return dict(Name=path.stem, Config=config, Metadata={**metadata, **figures(rows)})
+
+
+def collection(folder: Path, name: str, cfg: Config) -> dict[str, Any]:
+    """The collection of a config: what its folder has of one backbone."""
+    backbone = cfg.model.backbone.type
+    data = Path(cfg.train_dataloader.dataset.data_root).name
+    parts = [backbone] if is_classifier_config(cfg) else [cfg.model.type, backbone]
+    return dict(
+        Name=name,
+        Metadata={'Training Data': DATA.get(data, data), 'Architecture': parts},
+        Paper=dict(URL=PAPERS[backbone]),
+        README=(folder / 'README.md').relative_to(shipped.root()).as_posix(),
+    )
+
+
+def contents() -> Iterator[tuple[Path, str]]:
+    """Every file with what it must contain."""
+    rows, metafiles = published_rows(), []
+    for folder in sorted({path.parent for path in shipped.names().values()}):
+        readme = (folder / 'README.md').read_text(encoding='utf-8')
+        title = re.match(r'# (.+)', readme)[1]
+        configs = {path: read_config(str(path)) for path in sorted(folder.glob('*.py'))}
+        single = len({cfg.model.backbone.type for cfg in configs.values()}) == 1
+        collections, models, lines = {}, [], []
+        for path, cfg in configs.items():
+            name = title if single else f'{title}: {cfg.model.backbone.type}'
+            collections.setdefault(name, collection(folder, name, cfg))
+            entry = describe(path, cfg, rows.get(path.relative_to(shipped.root()).as_posix(), []))
+            models.append({'Name': entry['Name'], 'In Collection': name, **entry})
+            lines += _line(path, entry['Metadata'])
+        metafile = folder / 'metafile.yml'
+        metafiles.append(metafile.relative_to(shipped.root()).as_posix())
+        yield metafile, _dump(dict(Collections=list(collections.values()), Models=models))
+        if lines:
+            yield folder / 'README.md', _with_table(folder, readme, lines)
+    yield shipped.root() / 'model-index.yml', _dump(dict(Import=metafiles))
+
+
+def _line(path: Path, known: dict[str, Any]) -> list[list[str]]:
+    """The config's line in the table of its README; none where no error is published."""
+    if 'Published Top 1 Error' not in known:
+        return []
+    cost = str(known.get('Published Multiply-Adds (M)', '-'))
+    source = re.sub(r' \(arXiv [^)]*\),', '', known['Published In'])
+    return [[path.name, cost, str(known['Published Top 1 Error']), source]]
+
+
+def _with_table(folder: Path, readme: str, lines: list[list[str]]) -> str:
+    """The README with its table of configs replaced."""
+    head, *new = (f'| {" | ".join(cells)} |\n' for cells in [HEAD, *lines])
+    before, found, after = readme.partition(head)
+    if not found:
+        raise UserError(f'{folder / "README.md"} has no table that begins {head.strip()}: add it')
+    rest = after.partition('\n\n')[2]
+    return before + head + '|---|---|---|---|\n' + ''.join(new) + (f'\n{rest}' if rest else '')
+
+
+def _dump(content: dict[str, Any]) -> str:
+    return NOTE + yaml.safe_dump(content, sort_keys=False, width=1000)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write what has changed, or say so."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--check', action='store_true', help='write nothing; fail if some is old')
+    args = parser.parse_args(argv)
+    old = [
+        (path, text)
+        for path, text in contents()
+        if not path.is_file() or path.read_text(encoding='utf-8') != text
+    ]
+    if args.check and old:
+        names = ', '.join(str(path) for path, _ in old)
+        raise UserError(f'not up to date: {names}; run python tools/write_metafiles.py')
+    for path, text in old:
+        path.write_text(text, encoding='utf-8')
+        print(f'{path} written')
+
+
+if __name__ == '__main__':
+    cli.run(main)
