@@ -37,7 +37,7 @@ from mmshuffle.errors import UserError
 EXAMPLE = """examples:
   python tools/export.py shufflenetv2-x1.0 \\
       work_dirs/shufflenetv2-x1.0_8xb128-300k_imagenet/epoch_240.pth --format ncnn --shuffle free
-  python tools/export.py configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py work_dirs/bccd/epoch_12.pth \\
+  python tools/export.py bccd work_dirs/bccd/epoch_12.pth \\
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
 """
 AUTO, FASTEST = 'auto', 'fastest'

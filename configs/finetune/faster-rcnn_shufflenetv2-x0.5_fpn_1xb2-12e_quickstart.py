@@ -37,3 +37,4 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipe
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=0.03))
 train_cfg = dict(val_interval=3)
+auto_scale_lr = dict(base_batch_size=2)

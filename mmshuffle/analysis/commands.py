@@ -114,7 +114,8 @@ def _batch_options(cfg: Config, processes: int) -> list[str]:
 
 def _start_options(cfg: Config, checkpoint: str) -> list[str]:
     """Settings that start a detector from a trained classifier, where the config does not."""
-    if cfg.model.backbone.init_cfg.checkpoint == checkpoint:
+    given = (cfg.model.get('backbone', {}).get('init_cfg') or {}).get('checkpoint')
+    if given == checkpoint:
         return []
     options = [f'model.backbone.init_cfg.checkpoint={checkpoint}']
     if cfg.model.get('roi_head', {}).get('shared_head'):

@@ -283,9 +283,13 @@ def test_commands_use_the_launch_scripts_and_the_given_folder():
 
 
 def test_a_detector_starts_from_its_trained_backbone():
+    """In the default folder the config itself names the checkpoint; elsewhere the command does."""
     lines = plan('mobilenet_v1/table13', gpus=8)
     assert [shlex.split(line)[1] for line in lines][:4] == [MOBILENET] * 2 + [DETECTOR] * 2
-    checkpoint = f'work_dirs/{Path(MOBILENET).stem}/epoch_240.pth'
+    checkpoint = Config.fromfile(REPO / DETECTOR).model.backbone.init_cfg.checkpoint
+    assert lines[1].split()[2] == checkpoint and '--cfg-options' not in lines[2]
+    lines = plan('mobilenet_v1/table13', gpus=8, folder='runs')
+    checkpoint = f'runs/{Path(MOBILENET).stem}/epoch_240.pth'
     options = shlex.split(lines[2].partition('--cfg-options ')[2])
     assert f'model.backbone.init_cfg.checkpoint={checkpoint}' in options
     assert f'model.roi_head.shared_head.init_cfg.checkpoint={checkpoint}' in options

@@ -20,9 +20,7 @@ SHUFFLENET = 'mmshuffle://torchvision/shufflenetv2-x0.5'
 MOBILENET = 'mmshuffle://timm/mobilenetv1-x1.0'
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py'
 # Those that name weights whose family is known without the file.
-CONFIGS = sorted(
-    p for p in (REPO / 'configs').rglob('*.py') if "checkpoint='https://" in p.read_text()
-)
+CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if 'mmshuffle://' in p.read_text())
 
 
 @pytest.fixture(autouse=True)
