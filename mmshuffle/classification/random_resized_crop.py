@@ -1,4 +1,4 @@
-"""Loading a random part of an image for training, decoding as little of the file as it needs."""
+"""Loading a random part of an image for training, decoding it no larger than needed."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,7 @@ from mmengine import fileio
 
 from mmshuffle.data import LoadImage
 
-from . import restart
-from .decoding import Box, JpegHeader, decode_with_cv2, largest_reduction, read_header
-from .turbojpeg import load_turbojpeg
+from .decoding import Box, decode_reduced, largest_reduction, read_jpeg_size
 
 INTERPOLATIONS = {
     'nearest': cv2.INTER_NEAREST,
@@ -62,24 +60,15 @@ def draw_box(
 class LoadRandomResizedCrop(LoadImage):
     """Loads a random part of an image, resized: ``LoadImage`` and ``RandomResizedCrop`` in one.
 
-    The part is drawn from the size in a JPEG's header, so that what does not belong to it need not
-    be decoded. Parts and pixels are those of decoding the whole image, but for rounding where it
-    is decoded at a reduced size. What makes loading faster:
-
-    * ``reduced='auto'`` decodes at 1/2, 1/4 or 1/8 of the size where the part still has ``size``
-      pixels a side: photographs of several megapixels gain most;
-    * ``backend='turbojpeg'`` decodes no row below the part and, from version 3 of the library on,
-      no column beside it;
-    * of a JPEG with restart markers only the intervals that the part touches are read, with both
-      backends (:mod:`mmshuffle.classification.restart`).
-
-    Other formats, and JPEGs with CMYK or more than 8 bits, are decoded whole.
+    The part is drawn from the size in a JPEG's header. Where it has twice ``size`` pixels a side or
+    more, the image is decoded at 1/2, 1/4 or 1/8 of its size: photographs of several megapixels
+    gain most. Parts are those of decoding the whole image; pixels are too, but where it is decoded
+    at a reduced size. Other formats are decoded whole.
 
     Args:
         size: Side of the result, in pixels.
         scale: Bounds of the part's share of the area.
         ratio: Bounds of its width by height.
-        backend: ``'cv2'`` or ``'turbojpeg'``.
         reduced: ``'auto'`` or False.
         interpolation: ``'nearest'``, ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'lanczos'``.
         max_unreadable: See :class:`mmshuffle.data.LoadImage`.
@@ -87,8 +76,7 @@ class LoadRandomResizedCrop(LoadImage):
 
     Raises:
         ValueError: An argument is none of the allowed values.
-        UserError: ``backend='turbojpeg'`` and the library is absent; more images than
-            ``max_unreadable`` could not be read.
+        UserError: More images than ``max_unreadable`` could not be read.
     """
 
     def __init__(
@@ -96,7 +84,6 @@ class LoadRandomResizedCrop(LoadImage):
         size: int = 224,
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        backend: Literal['cv2', 'turbojpeg'] = 'cv2',
         reduced: Literal['auto', False] = 'auto',
         interpolation: str = 'bilinear',
         max_unreadable: int = 0,
@@ -109,16 +96,12 @@ class LoadRandomResizedCrop(LoadImage):
             raise ValueError(f'scale={scale!r}: give two ascending shares above 0, at most 1')
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f'ratio={ratio!r}: give two ascending numbers above 0')
-        if backend not in ('cv2', 'turbojpeg'):
-            raise ValueError(f"backend={backend!r}: give 'cv2' or 'turbojpeg'")
         if reduced not in ('auto', False):
             raise ValueError(f"reduced={reduced!r}: give 'auto' or False")
         if interpolation not in INTERPOLATIONS:
             raise ValueError(f'interpolation={interpolation!r}: give one of {[*INTERPOLATIONS]}')
-        if backend == 'turbojpeg':
-            load_turbojpeg()  # to say at once that it is absent
         self.size, self.scale, self.ratio = size, tuple(scale), tuple(ratio)
-        self.backend, self.reduced, self.interpolation = backend, reduced, interpolation
+        self.reduced, self.interpolation = reduced, interpolation
 
     @cache_randomness
     def draw(self, height: int, width: int) -> Box:
@@ -133,34 +116,24 @@ class LoadRandomResizedCrop(LoadImage):
             ``ori_shape``, (height, width) of the upright image; None if unreadable.
         """
         data = fileio.get(results['img_path'], backend_args=self.backend_args)
-        header = read_header(data)
-        loaded = self._load_whole(data) if header is None else self._load_part(data, header)
-        if loaded is None:
-            return None
-        results['img'], results['ori_shape'] = loaded
-        results['img_shape'] = results['img'].shape[:2]
-        return results
-
-    def _load_whole(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]] | None:
-        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        shape = read_jpeg_size(data) if self.reduced else None
+        image, reduction = None, 1
+        if shape is not None:
+            box = self.draw(*shape)
+            reduction = largest_reduction(box, self.size)
+            image = decode_reduced(data, shape, reduction) if reduction > 1 else None
         if image is None:
-            return None
-        return self._resize(self.draw(*image.shape[:2]).of(image)), image.shape[:2]
-
-    def _load_part(
-        self, data: bytes, header: JpegHeader
-    ) -> tuple[np.ndarray, tuple[int, int]] | None:
-        box = header.stored_box(self.draw(*header.shape))
-        reduction = largest_reduction(box, self.size) if self.reduced else 1
-        shorter = restart.cut(data, header, box)
-        part = None
-        if self.backend == 'turbojpeg':
-            part = load_turbojpeg().decode(*shorter, reduction)
-        if part is None:
-            # What libturbojpeg complains of may still be good enough for OpenCV.
-            part = decode_with_cv2(*shorter, reduction)
-        return None if part is None else (header.upright(self._resize(part)), header.shape)
-
-    def _resize(self, part: np.ndarray) -> np.ndarray:
-        interpolation = INTERPOLATIONS[self.interpolation]
-        return cv2.resize(part, (self.size, self.size), interpolation=interpolation)
+            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+            if image is None:
+                return None
+            reduction = 1
+            if image.shape[:2] != shape:
+                shape = image.shape[:2]
+                box = self.draw(*shape)
+        results['img'] = cv2.resize(
+            box.reduced(reduction).of(image),
+            (self.size, self.size),
+            interpolation=INTERPOLATIONS[self.interpolation],
+        )
+        results['img_shape'], results['ori_shape'] = (self.size, self.size), shape
+        return results

@@ -1,13 +1,9 @@
-"""JPEGs of every kind, drawn; and the command lines that read such."""
+"""JPEGs of every kind, drawn."""
 
-import importlib.util
 import struct
-from types import ModuleType
 
 import cv2
 import numpy as np
-
-from tests.conftest import REPO
 
 SAMPLINGS = {
     '4:4:4': cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -25,13 +21,10 @@ def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
     return np.clip(large.reshape(noise.shape) + noise, 0, 255).astype(np.uint8)
 
 
-def jpeg(
-    image: np.ndarray, sampling: str = '4:2:0', interval: int = 0, progressive: bool = False
-) -> bytes:
-    """Encode an image, with a restart marker after ``interval`` MCUs."""
+def jpeg(image: np.ndarray, sampling: str = '4:2:0', progressive: bool = False) -> bytes:
+    """Encode an image."""
     options = {
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: SAMPLINGS[sampling],
-        cv2.IMWRITE_JPEG_RST_INTERVAL: interval,
         cv2.IMWRITE_JPEG_PROGRESSIVE: int(progressive),
     }
     return cv2.imencode('.jpg', image, [v for item in options.items() for v in item])[1].tobytes()
@@ -49,11 +42,3 @@ def with_orientation(data: bytes, orientation: int, order: str = '>') -> bytes:
 def decode(data: bytes) -> np.ndarray:
     """Decode a whole image, upright."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-
-
-def load_tool(name: str) -> ModuleType:
-    """Import a command line, which is quicker than to run it."""
-    spec = importlib.util.spec_from_file_location(name, REPO / 'tools' / f'{name}.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool

@@ -1,7 +1,5 @@
 """Random parts of images are those of decoding all of it, and none is lost or made up."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -10,26 +8,16 @@ from mmcv.transforms.utils import cache_random_params
 from mmengine.model import ImgDataPreprocessor
 from PIL import Image
 
+from mmshuffle.classification import random_resized_crop
 from mmshuffle.classification.decoding import Box
 from mmshuffle.classification.preprocessor import BatchNormalizer
 from mmshuffle.classification.random_resized_crop import LoadRandomResizedCrop, draw_box
-from mmshuffle.classification.turbojpeg import load_turbojpeg
 from mmshuffle.data import LoadImage
 from mmshuffle.errors import UserError
 from tests.conftest import facts
-from tests.test_classification.pictures import jpeg, load_tool, picture, with_orientation
+from tests.test_classification.pictures import SAMPLINGS, jpeg, picture, with_orientation
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-
-
-@pytest.fixture(params=['cv2', 'turbojpeg'])
-def backend(request):
-    if request.param == 'turbojpeg':
-        try:
-            load_turbojpeg()
-        except UserError as error:
-            pytest.skip(str(error))
-    return request.param
 
 
 def straightforward(path, size, interpolation=cv2.INTER_LINEAR, scale=SCALE):
@@ -73,8 +61,8 @@ def test_parts_lie_inside_and_fall_back_to_the_middle():
     assert draw_box(100, 110, (1, 1), (1.1, 1.1)) == Box(0, 0, 110, 100)
 
 
-def test_pixels_are_those_of_the_straightforward_way(backend):
-    transform = LoadRandomResizedCrop(backend=backend, reduced=False)
+def test_pixels_are_those_of_the_straightforward_way():
+    transform = LoadRandomResizedCrop(reduced=False)
     for seed, path in enumerate(sorted(facts('data/coco_mini/val2017').iterdir())[:16]):
         np.random.seed(seed)
         expected = straightforward(path, 224)
@@ -86,9 +74,9 @@ def test_pixels_are_those_of_the_straightforward_way(backend):
         assert results['ori_shape'] == cv2.imread(str(path)).shape[:2]
 
 
-def test_reduced_decoding_shows_the_same_part(backend):
+def test_reduced_decoding_shows_the_same_part():
     size, scale = 96, (0.3, 1.0)
-    transform = LoadRandomResizedCrop(size=size, scale=scale, backend=backend)
+    transform = LoadRandomResizedCrop(size=size, scale=scale)
     differences = []
     for seed, path in enumerate(sorted(facts('data/coco_mini/val2017').iterdir())[:24]):
         pictures = []
@@ -105,30 +93,46 @@ def test_reduced_decoding_shows_the_same_part(backend):
     assert reduced < sampled < 7
 
 
+@pytest.mark.parametrize('kind', [*SAMPLINGS, 'grey', 'progressive'])
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('interval', [0, 3])
-def test_orientation_and_markers_do_not_change_the_part(backend, orientation, interval, tmp_path):
-    data = with_orientation(jpeg(picture(135, 192), interval=interval), orientation)
-    path = write(tmp_path / 'a.jpg', data)
-    transform = LoadRandomResizedCrop(size=48, reduced=False, backend=backend)
-    for seed in range(8):
+def test_parts_are_those_of_the_upright_image(orientation, kind, tmp_path):
+    image = cv2.GaussianBlur(picture(135, 192), (0, 0), 3)  # cut at other edges, nearly the same
+    image = image[..., :1] if kind == 'grey' else image
+    data = jpeg(image, kind if kind in SAMPLINGS else '4:2:0', progressive=kind == 'progressive')
+    path = write(tmp_path / 'a.jpg', with_orientation(data, orientation, '<>'[orientation % 2]))
+    for seed in range(4):
+        results = []
+        for size, reduced in ((48, False), (48, 'auto'), (16, False), (16, 'auto')):
+            transform = LoadRandomResizedCrop(
+                size, scale=(0.4, 1), reduced=reduced, interpolation='area'
+            )
+            np.random.seed(seed)
+            results.append(transform(dict(img_path=str(path))))
+            assert results[-1]['ori_shape'] == ((192, 135) if orientation > 4 else (135, 192))
         np.random.seed(seed)
-        expected = straightforward(path, 48)
-        np.random.seed(seed)
-        results = transform(dict(img_path=str(path)))
-        # Resizing a mirrored image rounds the other way.
-        assert np.abs(results['img'].astype(int) - expected).max() <= 3
-        assert results['ori_shape'] == ((192, 135) if orientation > 4 else (135, 192))
+        expected = straightforward(path, 48, cv2.INTER_AREA, (0.4, 1))
+        np.testing.assert_array_equal(results[0]['img'], expected)
+        pictures = [result['img'].astype(int) for result in results]
+        for full, reduced in (pictures[:2], pictures[2:]):
+            assert np.abs(full - reduced).mean() < np.abs(full - full[::-1]).mean() / 2
 
 
-def test_other_formats_are_decoded_whole(backend, tmp_path):
+def test_a_size_that_the_header_gets_wrong_costs_no_image(tmp_path, monkeypatch):
+    path = write(tmp_path / 'a.jpg', with_orientation(jpeg(picture(135, 192)), 6))
+    for wrong in ((135, 192), (1000, 900), None):
+        monkeypatch.setattr(random_resized_crop, 'read_jpeg_size', lambda data, w=wrong: w)
+        results = LoadRandomResizedCrop(16)(dict(img_path=str(path)))
+        assert results['ori_shape'] == (192, 135) and results['img'].shape == (16, 16, 3)
+
+
+def test_other_formats_are_decoded_whole(tmp_path):
     image = picture(70, 101)
     cv2.imwrite(str(tmp_path / 'a.png'), image)
     cv2.imwrite(str(tmp_path / 'deep.png'), image.astype(np.uint16) * 257)
     cv2.imwrite(str(tmp_path / 'grey.png'), image[..., 0])
     write(tmp_path / 'grey.jpg', jpeg(image[..., :1]))
     Image.fromarray(image).convert('CMYK').save(tmp_path / 'cmyk.jpg')
-    transform = LoadRandomResizedCrop(size=32, backend=backend)
+    transform = LoadRandomResizedCrop(size=32)
     for path in sorted(tmp_path.iterdir()):
         np.random.seed(3)
         expected = straightforward(path, 32)
@@ -138,7 +142,7 @@ def test_other_formats_are_decoded_whole(backend, tmp_path):
         assert results['ori_shape'] == (70, 101)
 
 
-def test_unreadable_images_are_counted_as_by_load_image(backend, tmp_path):
+def test_unreadable_images_are_counted_as_by_load_image(tmp_path):
     good = write(tmp_path / 'good.jpg', jpeg(picture(70, 101)))
     whole = good.read_bytes()
     broken = [
@@ -147,7 +151,7 @@ def test_unreadable_images_are_counted_as_by_load_image(backend, tmp_path):
         write(tmp_path / 'rows.jpg', whole[: len(whole) // 3]),
         tmp_path / 'absent.jpg',
     ]
-    transform = LoadRandomResizedCrop(size=32, scale=(0.9, 1), max_unreadable=3, backend=backend)
+    transform = LoadRandomResizedCrop(size=32, scale=(0.9, 1), max_unreadable=3)
     for path in broken[:3]:
         assert transform(dict(img_path=str(path))) is None
         assert transform(dict(img_path=str(path))) is None
@@ -182,7 +186,6 @@ def test_random_numbers_are_numpys_and_can_be_cached(tmp_path):
         dict(scale=(0.5, 1.2)),
         dict(ratio=(2, 1)),
         dict(ratio=(1,)),
-        dict(backend='pillow'),
         dict(reduced=True),
         dict(interpolation='cubic'),
     ],
@@ -202,43 +205,3 @@ def test_batches_are_normalised_as_mmengine_does(bgr_to_rgb):
         found = BatchNormalizer(**settings)(dict(inputs=inputs))
         assert torch.equal(found['inputs'], expected['inputs']) and found['data_samples'] is None
         assert torch.equal(inputs, before)
-
-
-@pytest.fixture
-def _threads():
-    before = cv2.getNumThreads(), torch.get_num_threads()
-    yield
-    cv2.setNumThreads(before[0])
-    torch.set_num_threads(before[1])
-
-
-@pytest.mark.usefixtures('_threads')
-def test_the_benchmark_compares_equal_parts(tmp_path, capsys):
-    folder = tmp_path / 'images'
-    folder.mkdir()
-    for index in range(3):
-        write(folder / f'{index}.jpg', jpeg(picture(120, 140 + index), '4:4:4'))
-    cv2.imwrite(str(folder / '3.png'), picture(120, 130))
-    out = tmp_path / 'out.json'
-    command = ['--images', '4', '--rounds', '2', '--size', '64', '--json', str(out)]
-    load_tool('benchmark_pipeline').main([str(folder), *command])
-    result = json.loads(out.read_text())['pipelines']
-    first = result['cv2, whole image, floats']
-    assert first['total_ratio'] == first['loading_ratio'] == 1 and first['normalise_ms'] == 0
-    table = capsys.readouterr().out
-    for name, figures in result.items():
-        assert f'| {name} |' in table
-        if not name.startswith('Pillow'):  # its resizing is another one
-            assert figures['mean_difference'] < 1e-6
-        assert figures['total_images_per_s'] <= figures['loading_images_per_s']
-
-
-def test_the_benchmark_refuses_in_one_line(tmp_path, capsys):
-    tool = load_tool('benchmark_pipeline')
-    with pytest.raises(UserError, match='is no folder'):
-        tool.main([str(tmp_path / 'none')])
-    with pytest.raises(UserError, match='holds no image'):
-        tool.main([str(tmp_path)])
-    with pytest.raises(SystemExit) as caught:
-        tool.main([str(tmp_path), '--rounds', '0'])
-    assert caught.value.code == 2 and '--rounds 0' in capsys.readouterr().err
