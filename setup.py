@@ -20,7 +20,8 @@ BUNDLED = ('configs', 'tools', 'model-index.yml')
 NOT_BUNDLED = ('__pycache__', '*.pyc')
 
 # PyTorch is left out on purpose: which build of it fits (CPU, which CUDA) is the machine's affair,
-# and pip would replace a working one.
+# and pip would replace a working one. The lowest version is 2.4, the first with
+# torch.library.custom_op; the doctor checks it (mmshuffle/environment.py, LOWEST_TORCH).
 INSTALL_REQUIRES = ['numpy', 'pycocotools', 'safetensors', 'tqdm']
 
 # Two distributions of the same import names; tools/bootstrap.py refuses to mix them.
@@ -29,7 +30,7 @@ EXTRAS_REQUIRE = {
     'onedl': ['onedl-mmdetection>=3.5.1', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
     # For tools/export.py and tools/latency.py; each is needed only for its own format.
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'ncnn', 'pnnx'],
-    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'jsonschema'],
 }
 
 
@@ -103,6 +104,8 @@ if __name__ == '__main__':
         license='Apache-2.0',
         python_requires='>=3.10',
         packages=find_packages(include=['mmshuffle', 'mmshuffle.*']),
+        py_modules=['mmshuffle_cli'],
+        entry_points={'console_scripts': ['mmshuffle = mmshuffle_cli:main']},
         package_data={
             'mmshuffle.analysis.tables': ['*.json'],
             'mmshuffle.latency': ['schema.json'],

@@ -1,175 +1,440 @@
-"""The bootstrap: which steps it plans for a given state, what it refuses, how it ends."""
+"""The doctor and the bootstrap: what they conclude of an environment, do, refuse, and how they end.
+
+Environments are made up; that examining one survives broken imports is tried on real processes.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import copy
+import json
 import os
+import subprocess
 import sys
-import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / 'tools' / 'bootstrap.py'
+from tests.conftest import REPO, load_file
+
+SCRIPT = REPO / 'tools' / 'bootstrap.py'
+DOCTOR = REPO / 'tools' / 'doctor.py'
 
 
-def load(name, path):
-    """Import a file that is not part of a package."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-bootstrap = load('bootstrap', SCRIPT)
+bootstrap, doctor = load_file(SCRIPT), load_file(DOCTOR)
 environment = bootstrap.environment
+PACKAGES = {
+    'torch': '2.13.0+cpu',
+    'mmdet': '3.3.0',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'setuptools': '81.0.0',
+    'pycocotools': '2.0.11',
+    'pip': '26.0',
+    'mmshuffle': '0.1.0',
+}
+ONEDL = {
+    **{'mmdet': None, 'mmengine': None, 'mmcv': None, 'setuptools': '84.0.0'},
+    **{'onedl-mmdetection': '3.5.1', 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6'},
+}
+OURS = 'mmshuffle[dev,deploy,openmmlab]'
 
 
-def state(**packages):
-    """Facts of an environment with these packages, underscores for hyphens, imports working."""
-    packages = {name.replace('_', '-'): version for name, version in packages.items()}
-    names = [name for line in environment.LINES.values() for name in line]
-    known = dict.fromkeys([*names, *environment.OTHER_PACKAGES])
-    mmcv = packages.get('mmcv') or packages.get('onedl-mmcv')
+@pytest.fixture
+def facts():
+    """Facts of an environment in which everything works."""
     return {
+        'platform': 'Linux',
+        'cores': 2,
         'compiler': '/usr/bin/c++',
-        'packages': {**known, **packages},
+        'python': {'version': '3.11.7', 'executable': '/env/bin/python'},
+        'packages': {**dict.fromkeys(environment.PACKAGES), **PACKAGES},
         'imports': {
-            'torch': {'ok': 'torch' in packages},
-            'mmcv_ext': {'ok': bool(mmcv) and 'torch' in packages},
-            'torchvision': {'ok': 'torchvision' in packages},
+            **dict.fromkeys(environment.IMPORTS),
+            'torchvision': "ModuleNotFoundError: No module named 'torchvision'",
         },
-        'python': {'version': '3.11.7', 'executable': '/env/bin/python', 'prefix': '/env'},
-        'editable': ROOT.as_uri() if 'mmshuffle' in packages else None,
-        'installed_at': None,
+        'editable': REPO.as_uri(),
+        'installed_at': float('inf'),
+        'unmet': [],
+        'details': {'GCC': 'gcc 12'},
     }
 
 
-TOOLS = {'setuptools': '81.0.0', 'wheel': '0.45', 'ninja': '1.13', 'pip': '26.0'}
-MM = {'mmdet': '3.3.0', 'mmengine': '0.10.7', 'mmcv': '2.1.0'}
-OURS = {
-    'mmshuffle': '0.1.0',
-    'pytest': '9.0',
-    'pytest-xdist': '3.8',
-    'ruff': '0.17',
-    'hypothesis': '6.1',
-}
-COMPLETE = {**TOOLS, 'torch': '2.13.0+cpu', **MM, **OURS}
+def change(facts, packages=(), imports=(), unmet=(), **others):
+    """Change the made-up facts in place."""
+    facts['packages'].update(packages)
+    facts['imports'].update(imports)
+    facts['unmet'] = list(unmet)
+    facts.update(others)
 
 
-def missing(facts, line='openmmlab', torch=None, current=True):
-    """Return the keys of the steps that would run."""
-    return [step.key for step in bootstrap.plan(facts, line, torch, current) if not step.done]
-
-
-def step(facts, key, line='openmmlab', torch=None):
-    """Return one planned step."""
-    return next(s for s in bootstrap.plan(facts, line, torch, True) if s.key == key)
-
-
-def test_a_fresh_environment_needs_every_step_in_order():
-    assert missing(state(pip='26.0')) == ['tools', 'torch', 'mmcv', 'mmdet', 'mmshuffle']
-
-
-def test_a_complete_environment_needs_nothing():
-    assert missing(state(**COMPLETE)) == []
-
-
-def test_an_interrupted_run_goes_on_with_the_first_missing_step():
-    facts = state(**TOOLS, torch='2.13.0+cpu', mmcv='2.1.0', mmengine='0.10.7')
-    assert missing(facts) == ['mmdet', 'mmshuffle']
-
-
-def test_changed_packaging_files_or_another_checkout_reinstall_only_mmshuffle():
-    facts = state(**COMPLETE)
-    assert missing(facts, current=False) == ['mmshuffle']
-    facts['editable'] = 'file:///elsewhere'
-    assert missing(facts) == ['mmshuffle']
-
-
-def test_the_pytorch_that_is_there_is_kept_unless_another_is_asked_for():
-    facts = state(**{**COMPLETE, 'torch': '2.9.1+cu128'})
-    assert missing(facts) == []
-    assert missing(facts, torch='torch') == []
-    assert missing(facts, torch='torch==2.9.1') == []
-    assert missing(facts, torch='torch==2.9.1+cpu') == ['torch', 'mmcv']
-    assert step(facts, 'torch', torch='torch==2.13.0').pip == ('torch==2.13.0',)
-
-
-def test_half_installed_mmcv_is_rebuilt_without_touching_its_dependencies():
-    facts = state(**COMPLETE)
-    assert '--force-reinstall' not in step(state(pip='26.0'), 'mmcv').pip
-    facts['imports']['mmcv_ext']['ok'] = False
-    assert missing(facts) == ['mmcv']
-    expected = ('--no-build-isolation', '--force-reinstall', '--no-deps', 'mmcv==2.1.0')
-    assert step(facts, 'mmcv').pip == expected
-
-
-def test_setuptools_is_bounded_on_the_openmmlab_line_only():
-    assert missing(state(**{**COMPLETE, 'setuptools': '82.0.0'})) == ['tools']
-    onedl = {'onedl_mmdetection': '3.5.1', 'onedl_mmengine': '0.10.12', 'onedl_mmcv': '2.3.7'}
-    facts = state(**TOOLS, **OURS, **onedl, torch='2.13.0')
-    facts['packages']['setuptools'] = '84.0.0'
-    assert missing(facts, line='onedl') == []
+NO_OPS = {'mmcv_ext': "ModuleNotFoundError: No module named 'mmcv._ext'"}
+OTHER_TORCH = {'mmcv_ext': 'ImportError: undefined symbol: _ZN3c10'}
 
 
 @pytest.mark.parametrize(
-    ('line', 'installed'),
-    [('onedl', {'mmengine': '0.10.7'}), ('openmmlab', {'onedl_mmcv': '2.3.6'})],
-)
-def test_the_lines_are_not_mixed(line, installed):
-    other = 'openmmlab' if line == 'onedl' else 'onedl'
-    with pytest.raises(bootstrap.Stop, match=f'pass --line {other}') as stop:
-        bootstrap.check_lines(state(**installed), line)
-    assert stop.value.code == 2
-    assert '\n' not in str(stop.value)
-    bootstrap.check_lines(state(**installed), other)
-
-
-def test_a_broken_torchvision_is_named_with_its_cure():
-    facts = state(**COMPLETE, torchvision='0.20.0')
-    bootstrap.check_torchvision(facts, 'python')
-    facts['imports']['torchvision']['ok'] = False
-    with pytest.raises(bootstrap.Stop, match='python -m pip uninstall -y torchvision'):
-        bootstrap.check_torchvision(facts, 'python')
-
-
-def test_no_compiler_is_refused_before_anything_is_downloaded():
-    with pytest.raises(bootstrap.Stop, match='compiler found') as stop:
-        bootstrap.check_build({**state(), 'compiler': None})
-    assert stop.value.code == 2
-
-
-@pytest.mark.parametrize(
-    ('requirement', 'installed', 'expected'),
+    ('changes', 'code', 'in_fix'),
     [
-        ('mmcv==2.1.0', '2.1.0', True),
-        ('mmcv==2.1.0', '2.1.1', False),
-        ('torch==2.13.0', '2.13.0+cpu', True),
-        ('torch==2.13.0+cu130', '2.13.0+cpu', False),
-        ('setuptools>=77.0.3,<82', '77.0.2', False),
-        ('setuptools>=77.0.3,<82', '82.0.0', False),
-        ('setuptools>=77.0.3,<82', '81.0.0', True),
-        ('onedl-mmcv>=2.3.6', '2.3.10', True),
-        ('pytest', None, False),
+        (
+            dict(imports={'torch': 'OSError: libtorch.so', 'mmcv_ext': 'x', 'mmdet': 'x'}),
+            'torch-broken',
+            '/env/bin/python -m pip install --force-reinstall torch==2.13.0+cpu',
+        ),
+        (dict(packages={'torch': '2.3.1'}), 'torch-version', 'install "torch>=2.4" && python3 '),
+        (
+            dict(imports=NO_OPS),
+            'mmcv-ops',
+            'MMCV_WITH_OPS=1 /env/bin/python -m pip install --no-build-isolation --no-cache-dir '
+            '--force-reinstall --no-deps mmcv==2.1.0',
+        ),
+        (dict(imports=OTHER_TORCH), 'mmcv-ops', '--no-cache-dir'),
+        (dict(imports=NO_OPS, compiler=None), 'mmcv-ops', 'apt-get install -y g++ && MMCV'),
+        (
+            dict(packages={'torch': '2.14.1'}, imports=NO_OPS),
+            'mmcv-ops',
+            'python3 tools/bootstrap.py env --line openmmlab',
+        ),
+        (
+            dict(packages={**ONEDL, 'torch': '2.15.0+cu130'}, imports=OTHER_TORCH),
+            'mmcv-ops',
+            'python3 tools/bootstrap.py env --line onedl',
+        ),
+        (
+            dict(packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'}),
+            'setuptools',
+            'install "setuptools>=77.0.3,<82"',
+        ),
+        (
+            dict(packages={'onedl-mmcv': '2.3.6'}),
+            'both-lines',
+            'uninstall -y mmdet mmengine mmcv onedl-mmcv && python3',
+        ),
+        (dict(packages={'mmengine': None}), 'incomplete-line', 'env --line openmmlab'),
+        (
+            dict(packages={'torchvision': '0.20.0'}, imports={'torchvision': 'RuntimeError: nms'}),
+            'torchvision',
+            'uninstall -y torchvision',
+        ),
+        (dict(packages={'mmcv': '2.2.0'}), 'mmcv-version', '--no-build-isolation mmcv==2.1.0'),
+        (dict(packages={'mmengine': '0.6.0'}), 'mmengine-version', 'install mmengine==0.10.7'),
+        (dict(packages={'mmdet': '2.28.2'}), 'mmdet-version', 'install mmdet==3.3.0'),
+        (dict(imports={'cv2': 'ImportError: libGL.so.1'}), 'cv2', 'opencv-python-headless'),
+        (dict(imports={'pycocotools': 'x'}), 'pycocotools', 'install pycocotools'),
+        (dict(python={'version': '3.8.10', 'executable': 'python'}), 'python', 'python3.10'),
+        (dict(imports={'mmdet': 'x', 'mmshuffle': 'x'}), 'mmdet', 'bootstrap.py'),
+        (dict(imports={'mmshuffle': 'x'}), 'mmshuffle', '-e .'),
     ],
 )
-def test_requirements(requirement, installed, expected):
-    name = requirement.partition('=')[0].rstrip('>')
-    assert bootstrap.satisfied(requirement, {name: installed}) is expected
+def test_each_fault_is_found_alone_with_its_fix(facts, changes, code, in_fix):
+    change(facts, **changes)
+    untouched = copy.deepcopy(facts)
+    (finding,) = environment.diagnose(facts)
+    assert finding.code == code and in_fix in finding.fix
+    assert '\n' not in finding.message + finding.fix
+    assert facts == untouched
 
 
-def test_pins_are_those_of_setup_py_and_of_the_doctor():
-    setup = load('mmshuffle_setup', ROOT / 'setup.py')
-    for line, pins in bootstrap.PINS.items():
-        assert [r for r in setup.EXTRAS_REQUIRE[line] if 'setuptools' not in r] == list(pins)
-        names = tuple(pin.replace('>', '=').partition('=')[0] for pin in pins)
-        assert names == environment.LINES[line]
-    assert list(bootstrap.DEV) == setup.EXTRAS_REQUIRE['dev']
-    assert bootstrap.TOOLS['openmmlab'][0] == environment.BUILD_TOOLS
-    assert setup.read_version()
+def test_working_environments_have_no_faults(facts):
+    assert environment.diagnose(facts) == []
+    change(facts, packages=ONEDL, imports={'pkg_resources': 'no'}, compiler=None)
+    assert environment.diagnose(facts) == []
+
+
+def test_where_nothing_is_installed_the_bootstrap_fixes_it(facts):
+    nothing = dict.fromkeys(environment.PACKAGES)
+    change(facts, packages=nothing, imports=dict.fromkeys(environment.IMPORTS, 'no'))
+    found = {finding.code: finding.fix for finding in environment.diagnose(facts)}
+    assert found == dict.fromkeys(('no-torch', 'no-mmdet'), environment.BOOTSTRAP)
+
+
+@pytest.mark.parametrize(
+    ('older', 'newer'), [('2.9.1', '2.13.0+cpu'), ('0.7', '0.7.1'), ('81.0.0', '82.0.0rc1')]
+)
+def test_releases_compare_as_numbers(older, newer):
+    assert environment.release(older) < environment.release(newer)
+
+
+def test_a_crashing_import_costs_no_answer(tmp_path, monkeypatch):
+    (tmp_path / 'cv2.py').write_text('raise ValueError("first line\\nsecond")\n')
+    (tmp_path / 'pycocotools.py').write_text('')
+    (tmp_path / 'torchvision.py').write_text('import os\nos._exit(7)\n')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    facts = environment.collect(sys.executable, ('cv2', 'pycocotools', 'torchvision', 'mmdet'))
+    assert facts['imports'] == {
+        'cv2': 'ValueError: first line',
+        'pycocotools': None,
+        'torchvision': 'the process died with code 7',
+    }
+    assert facts['packages']['torch'] == metadata.version('torch')
+
+
+def test_a_hanging_import_costs_no_answer(facts, monkeypatch):
+    said = {name: facts[name] for name in ('packages', 'python', 'unmet')}
+    lines = [said, {'imports': {'cv2': None}}]
+    output = ''.join(f'@@{json.dumps(line)}\n' for line in lines).encode()
+
+    def hang(command, timeout, **kwargs):
+        raise subprocess.TimeoutExpired(command, timeout, output)
+
+    monkeypatch.setattr(subprocess, 'run', hang)
+    found = environment.collect('python', ('cv2', 'torch', 'mmdet'), timeout=9)
+    assert found['imports'] == {'cv2': None, 'torch': 'no answer within 9 s'}
+    assert found['packages'] == facts['packages']
+
+
+def test_modules_that_only_lie_in_the_working_directory_do_not_count(tmp_path, monkeypatch):
+    (tmp_path / 'lying_about.py').write_text('')
+    monkeypatch.chdir(tmp_path)
+    facts = environment.collect(sys.executable, ('lying_about',))
+    assert 'ModuleNotFoundError' in facts['imports']['lying_about']
+
+
+def test_requirements_are_compared_by_pips_rules(tmp_path, monkeypatch):
+    installed = {'torch': '2.13.0+cpu', 'setuptools': '81.0.0', 'onedl_mmcv': '2.3.10'}
+    for name, version in {**installed, 'mmshuffle': '0.1.0'}.items():
+        (tmp_path / f'{name}-{version}.dist-info').mkdir()
+        text = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+        if name == 'mmshuffle':
+            text += 'Requires-Dist: torch>=2\nRequires-Dist: absent; extra == "dev"\n'
+            text += 'Requires-Dist: setuptools<82; extra == "openmmlab"\n'
+        (tmp_path / f'{name}-{version}.dist-info' / 'METADATA').write_text(text)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    met = (
+        *('torch==2.13.0', 'torch==2.13.0+cpu', 'setuptools>=77.0.3,<82', 'onedl-mmcv>=2.3.6'),
+        *('mmshuffle', 'mmshuffle[openmmlab]'),
+    )
+    unmet = ('torch==2.13.0+cu130', 'setuptools>=77,<81', 'absent', 'mmshuffle[dev,openmmlab]')
+    assert environment.collect(sys.executable, (), met + unmet)['unmet'] == list(unmet)
+
+
+def run_doctor(*arguments):
+    """Run the command line."""
+    return subprocess.run([sys.executable, str(DOCTOR), *arguments], capture_output=True, text=True)
+
+
+def test_json_is_the_only_output_and_the_exit_code_follows_it():
+    done = run_doctor('--json', '--python', sys.executable)
+    report = json.loads(done.stdout)
+    assert done.stderr == ''
+    assert set(report['facts']['imports']) == set(environment.IMPORTS)
+    assert report['facts']['imports']['torch'] is None
+    assert report['facts']['details']['PyTorch'] == report['facts']['packages']['torch']
+    assert done.returncode == (1 if report['findings'] else 0)
+
+
+def test_text_report_shows_fault_and_fix(facts, monkeypatch, capsys):
+    change(facts, packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'})
+    monkeypatch.setattr(doctor.environment, 'collect', lambda python: facts)
+    assert doctor.main([]) == 1
+    text = capsys.readouterr().out
+    assert 'line                     openmmlab' in text
+    assert 'fix it with: /env/bin/python -m pip install "setuptools>=77.0.3,<82"' in text
+    assert text.endswith('1 to fix\n')
+
+
+@pytest.mark.parametrize('arguments', [['--bogus'], ['--python', '/nowhere/python']])
+def test_bad_arguments_of_the_doctor_end_with_one_line_and_code_2(arguments):
+    done = run_doctor(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1)
+
+
+class Steps:
+    """An environment, as the bootstrap sees it, in which steps are noted instead of run.
+
+    Attributes:
+        after: What a step whose command has these words makes of the facts.
+        python: The interpreter that is chosen.
+    """
+
+    def __init__(self, facts, python):
+        self.facts, self.python, self.calls, self.after = facts, python, [], {}
+
+    def step(self, runner, title, *command, hint='', env=None):
+        command = list(command[command.index('--no-input') + 1 :])
+        if '--wheel-dir' in command:
+            folder = Path(command.pop(command.index('--wheel-dir') + 1))
+            folder.mkdir(parents=True)
+            (folder / 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl').touch()
+        self.calls.append(' '.join(command).replace(os.environ['XDG_CACHE_HOME'], '~'))
+        for words, changes in self.after.items():
+            if words in self.calls[-1]:
+                change(self.facts, **changes)
+
+    def prepare(self, line='openmmlab', torch=None, extras=('dev', 'deploy')):
+        self.calls.clear()
+        bootstrap.prepare(line, torch, extras)
+        return self.calls
+
+
+@pytest.fixture
+def steps(facts, monkeypatch, tmp_path):
+    noted = Steps(facts, tmp_path / '.venv' / 'bin' / 'python')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(environment, 'collect', lambda *args: facts)
+    monkeypatch.setattr(environment, 'choose_python', lambda root: str(noted.python))
+    monkeypatch.setattr(bootstrap, 'is_current', lambda facts: facts['editable'] == REPO.as_uri())
+    monkeypatch.setattr(bootstrap.Runner, 'step', lambda *args, **kw: noted.step(*args, **kw))
+    monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
+    noted.python.parent.mkdir(parents=True)
+    noted.python.touch()
+    return noted
+
+
+BUILD = '--no-deps --no-cache-dir --no-build-isolation --wheel-dir mmcv==2.1.0'
+WHEEL = '~/mmshuffle/torch-{}/mmcv-2.1.0-cp311-cp311-linux_x86_64.whl'
+WORKS = dict(imports={'mmcv_ext': None})
+
+
+def target():
+    """The last step."""
+    return f'--no-build-isolation -e {bootstrap.ROOT}[dev,deploy,openmmlab]'
+
+
+def test_a_fresh_environment_needs_every_step_in_order(steps):
+    change(
+        steps.facts,
+        packages={**dict.fromkeys(environment.PACKAGES), 'pip': '26.0'},
+        imports=dict.fromkeys(environment.IMPORTS, 'ModuleNotFoundError'),
+        unmet=[*bootstrap.BUILD_TOOLS['openmmlab'], 'mmcv==2.1.0', OURS],
+        editable=None,
+    )
+    built = dict(packages={'torch': '2.13.0'}, imports={'torch': None}, unmet=['mmcv==2.1.0'])
+    steps.after = {'torch==': built, '.whl': dict(packages={'mmcv': '2.1.0'}, **WORKS)}
+    tools = 'setuptools>=77.0.3,<82 wheel ninja'
+    assert steps.prepare() == [tools, 'torch==2.13.0', BUILD, WHEEL.format('2.13.0'), target()]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        ({}, []),
+        (dict(unmet=[OURS], packages={'mmdet': None}), ['OURS']),
+        (dict(editable='file:///elsewhere'), ['OURS']),
+        (dict(unmet=['wheel']), ['wheel']),
+    ],
+)
+def test_an_interrupted_run_goes_on_with_what_is_missing(steps, changes, expected):
+    change(steps.facts, **changes)
+    assert steps.prepare() == [target() if step == 'OURS' else step for step in expected]
+
+
+def test_changed_packaging_files_are_installed_again(facts):
+    facts['installed_at'] = 0
+    assert not bootstrap.is_current(facts)
+
+
+def test_mmcv_is_built_for_each_pytorch_and_the_wheels_are_kept(steps):
+    def install(torch):
+        change(steps.facts, unmet=[f'torch=={torch}'])
+        steps.after = {
+            'torch==': dict(packages={'torch': torch}, imports=OTHER_TORCH),
+            'whl': WORKS,
+        }
+        return steps.prepare(torch=f'torch=={torch}')
+
+    options = '--force-reinstall --no-deps'
+    assert install('2.14.1') == ['torch==2.14.1', BUILD, f'{options} {WHEEL.format("2.14.1")}']
+    assert steps.prepare(torch='torch') == steps.prepare() == []
+    assert install('2.13.0') == ['torch==2.13.0', BUILD, f'{options} {WHEEL.format("2.13.0")}']
+    assert install('2.14.1') == ['torch==2.14.1', f'{options} {WHEEL.format("2.14.1")}']
+
+
+def test_a_wheel_that_does_not_load_is_not_kept(steps):
+    change(steps.facts, imports=OTHER_TORCH)
+    with pytest.raises(bootstrap.Stop, match=r'undefined symbol.*builds another one') as stop:
+        steps.prepare()
+    assert stop.value.code == 1 and len(steps.calls) == 2
+    folder = Path(os.environ['XDG_CACHE_HOME'], 'mmshuffle', 'torch-2.13.0+cpu')
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize('built_for', ['2.0.1', None])
+def test_operations_built_for_another_pytorch_are_noticed(built_for, tmp_path, monkeypatch):
+    # The compiled module of this environment, which works, is said to be made for another one.
+    folder = environment.wheel_folder(built_for or metadata.version('torch'))
+    installed = tmp_path / 'mmcv-2.1.0.dist-info'
+    installed.mkdir()
+    (installed / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmcv\nVersion: 2.1.0\n')
+    url = (tmp_path / folder / 'mmcv.whl').as_uri().replace('+', '%2B')
+    (installed / 'direct_url.json').write_text(json.dumps({'url': url, 'archive_info': {}}))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    error = environment.collect(sys.executable, ('mmcv_ext',))['imports']['mmcv_ext']
+    assert error == ('ImportError: its wheel comes from torch-2.0.1' if built_for else None)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'arguments', 'said'),
+    [
+        (dict(compiler=None, imports=NO_OPS), {}, 'no C++ compiler found'),
+        (
+            dict(packages={'torchvision': '0.2'}, imports={'torchvision': 'x'}),
+            {},
+            'pip uninstall -y torchvision',
+        ),
+        (dict(packages={'torch': '2.3.0'}), {}, 'needs 2.4 or newer'),
+        (dict(packages={'onedl-mmcv': '2.3.6'}), {}, 'both lines'),
+        ({}, dict(line='onedl'), 'pass --line openmmlab, or remove it with: pip uninstall mmdet'),
+        (dict(packages=ONEDL), {}, 'pass --line onedl'),
+        (dict(unmet=['torch==2.5.0']), dict(torch='torch==2.5.0'), 'of this environment is not'),
+        (dict(imports={'torch': 'OSError: libtorch.so'}), {}, '--force-reinstall torch=='),
+        (dict(packages={'pip': None}), {}, '-m ensurepip'),
+    ],
+)
+def test_somebody_elses_environment_is_refused_in_one_line(steps, changes, arguments, said):
+    steps.python = Path('/env/bin/python')
+    change(steps.facts, **changes)
+    with pytest.raises(bootstrap.Stop) as stop:
+        steps.prepare(**arguments)
+    assert said in str(stop.value) and '\n' not in str(stop.value)
+    assert (stop.value.code, steps.calls) == (2, [])
+
+
+@pytest.mark.parametrize('name', ['c++', 'clang++'])
+@pytest.mark.skipif(os.name == 'nt', reason='a script stands for the compiler')
+def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(steps, name, tmp_path, monkeypatch):
+    # A compiler that shows what it is called with: its first words come from CXX.
+    compiler = tmp_path / 'a b' / name
+    compiler.parent.mkdir()
+    compiler.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv('CXX', f"env '{compiler}'")
+    shown = []
+    step = steps.step
+
+    def compile_it(runner, title, *command, hint='', env=None):
+        if '--wheel-dir' in command:
+            arguments = [env['CXX'], '-std=c++17', '-DA="b c"', 'x.cpp']
+            shown.append(subprocess.run(arguments, capture_output=True, text=True).stdout)
+        step(runner, title, *command, env=env)
+
+    steps.step = compile_it
+    steps.after = {'.whl': WORKS}
+    change(steps.facts, unmet=['mmcv==2.1.0'], packages={'torch': '2.14.1'})
+    steps.prepare()
+    assert shown == ['-std=c++17|-DA="b c"|x.cpp|-std=c++20|']
+
+
+def test_what_stands_for_the_compiler_is_removed(monkeypatch):
+    monkeypatch.setenv('CXX', 'sh -x')
+    with bootstrap.cxx20({'NVCC_APPEND_FLAGS': '-O1'}, '2.14.1+cu130') as env:
+        script = Path(env['CXX'])
+        assert script.is_file() and env['NVCC_APPEND_FLAGS'] == '-O1 -std=c++20'
+    assert not script.exists()
+
+
+def test_older_pytorchs_are_built_for_as_mmcv_asks():
+    variables = {'CXX': 'g++'}
+    with bootstrap.cxx20(variables, '2.13.0') as env:
+        assert env is variables
+
+
+def test_pins_are_those_of_setup_py():
+    extras = load_file(REPO / 'setup.py').EXTRAS_REQUIRE
+    for line, mmcv in bootstrap.MMCV.items():
+        assert mmcv in extras[line]
+    for name, (_, _, good) in environment.VERSIONS.items():
+        assert f'{name}=={good}' in extras['openmmlab']
+    assert set(bootstrap.EXTRAS['test']) <= set(extras)
 
 
 @pytest.mark.parametrize(
@@ -197,69 +462,55 @@ def test_arguments_after_the_dashes_are_passed_on():
 
 
 @pytest.mark.parametrize(
-    ('active', 'managed', 'has_torch', 'used'),
+    ('active', 'managed', 'has_torch', 'has_venv', 'used'),
     [
-        (True, False, True, 'here'),
-        (True, False, False, 'venv'),
-        (False, False, True, 'here'),
-        (False, True, True, 'venv'),
-        (False, False, False, 'venv'),
+        (True, False, True, True, 'here'),
+        (True, False, False, False, 'venv'),
+        (False, False, True, False, 'here'),
+        (False, False, True, True, 'venv'),
+        (False, True, True, False, 'venv'),
+        (False, False, False, False, 'venv'),
     ],
 )
 def test_an_interpreter_with_pytorch_is_used_unless_the_system_owns_it(
-    active, managed, has_torch, used, tmp_path, monkeypatch
+    active, managed, has_torch, has_venv, used, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
+    monkeypatch.delenv('CONDA_PREFIX', raising=False)
     monkeypatch.setattr(sys, 'prefix', '/env' if active else sys.base_prefix)
-    monkeypatch.setattr(bootstrap.importlib.util, 'find_spec', lambda name: has_torch or None)
+    monkeypatch.setattr(environment, 'find_spec', lambda name: has_torch or None)
+    monkeypatch.setattr(environment.sysconfig, 'get_path', lambda name: str(tmp_path))
     if managed:
         (tmp_path / 'EXTERNALLY-MANAGED').touch()
-    monkeypatch.setattr(bootstrap.sysconfig, 'get_path', lambda name: str(tmp_path))
-    python, make = bootstrap.choose_python()
-    if used == 'here':
-        assert (python, make) == (sys.executable, False)
-    else:
-        assert Path(python).is_relative_to(tmp_path / '.venv') and make
-
-
-def test_refusal_of_the_command_line_is_one_line(monkeypatch, capsys):
-    facts = state(**COMPLETE)
-    monkeypatch.setattr(bootstrap, 'choose_python', lambda: ('/env/bin/python', False))
-    monkeypatch.setattr(environment, 'collect', lambda *args: facts)
-    assert bootstrap.main(['env', '--line', 'onedl']) == 2
-    text = capsys.readouterr()
-    assert text.out == '' and text.err.count('\n') == 1
-
-
-def test_a_pytorch_of_somebody_elses_environment_is_not_replaced(monkeypatch, capsys):
-    facts = state(**COMPLETE)
-    monkeypatch.setattr(bootstrap, 'choose_python', lambda: ('/env/bin/python', False))
-    monkeypatch.setattr(environment, 'collect', lambda *args: facts)
-    monkeypatch.setattr(bootstrap.Runner, 'run', lambda *args: pytest.fail('something was run'))
-    assert bootstrap.main(['env', '--torch', 'torch==2.4.0']) == 2
-    assert 'PyTorch 2.13.0+cpu of this environment is not touched' in capsys.readouterr().err
+    venv = tmp_path / '.venv' / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+    if has_venv:
+        venv.parent.mkdir(parents=True)
+        venv.touch()
+    chosen = environment.choose_python(tmp_path)
+    assert chosen == (sys.executable if used == 'here' else str(venv))
 
 
 def test_a_failing_step_shows_the_end_of_the_log_and_says_where_it_is(tmp_path, capsys):
     runner = bootstrap.Runner(sys.executable, tmp_path / 'bootstrap.log')
     code = 'print(*range(100), sep="\\n"); raise SystemExit(3)'
-    runner.pip = lambda *arguments: runner.run(sys.executable, '-c', code)
-    failing = bootstrap.Step('torch', 'PyTorch', False, ('torch',))
-    with pytest.raises(bootstrap.Stop, match=r'pip failed at "PyTorch".*bootstrap\.log') as stop:
-        bootstrap.install_step(runner, failing, 'openmmlab')
-    assert stop.value.code == 1
+    with pytest.raises(bootstrap.Stop, match=r'"PyTorch" failed; .*bootstrap\.log') as stop:
+        runner.step('PyTorch', sys.executable, '-c', code)
+    assert stop.value.code == 1 and '\n' not in str(stop.value)
     assert capsys.readouterr().err.splitlines() == [str(i) for i in range(80, 100)]
 
 
-def test_a_stale_wheel_from_the_cache_is_dropped_and_built_anew(tmp_path, monkeypatch):
-    runner = bootstrap.Runner(sys.executable, tmp_path / 'bootstrap.log')
-    calls = []
-    runner.pip = lambda *arguments: calls.append(arguments) or 0
-    broken = {'imports': {'mmcv_ext': {'ok': False}}}
-    monkeypatch.setattr(environment, 'probe', lambda *args: broken)
-    bootstrap.install_step(runner, step(state(), 'mmcv', 'onedl'), 'onedl')
-    assert calls[1] == ('cache', 'remove', 'onedl_mmcv')
-    assert calls[2][-2:] == ('--no-deps', 'onedl-mmcv>=2.3.6')
+def test_long_steps_show_that_they_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, 'HEARTBEAT', 0)
+
+    class Process:
+        polls = iter((None, None, 0))
+
+        def wait(self, timeout):
+            if (code := next(self.polls)) is None:
+                raise subprocess.TimeoutExpired('pip', timeout)
+            return code
+
+    assert bootstrap.Runner._wait(Process()) == 0
+    assert capsys.readouterr().out.count('elapsed\n') == 2
 
 
 def test_build_environment_finds_ninja_and_respects_the_user(tmp_path, monkeypatch):
@@ -271,62 +522,41 @@ def test_build_environment_finds_ninja_and_respects_the_user(tmp_path, monkeypat
     assert bootstrap.Runner('/env/bin/python', tmp_path / 'log').env['MAX_JOBS'] == '1'
 
 
-@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs process groups and named pipes')
+@pytest.mark.skipif(not hasattr(os, 'killpg'), reason='needs process groups')
 def test_an_interrupt_ends_the_compilers_too(tmp_path, monkeypatch):
-    # The grandchild holds the pipe open for writing: reading it ends when the grandchild does.
-    os.mkfifo(tmp_path / 'pipe')
-    reader = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
-    child = f'import time; f = open({str(tmp_path / "pipe")!r}, "w"); print(1, file=f, flush=True)'
-    child += '; time.sleep(60)'
-    parent = f'import subprocess, sys; subprocess.call([sys.executable, "-c", {child!r}])'
+    # The grandchild holds a pipe open for writing: reading it ends when the grandchild does.
+    reader, writer = os.pipe()
+    child = f'import os; os.write({writer}, b"1"); os.read(0, 1)'
+    parent = 'import subprocess, sys; subprocess.call([sys.executable, "-c", sys.argv[1]], '
+    parent += 'close_fds=False)'
+    silence, held = os.pipe()
+    popen = subprocess.Popen
+
+    def start(command, **kwargs):
+        process = popen(command, **kwargs, stdin=silence, pass_fds=(writer,))
+        os.close(writer)
+        return process
 
     def interrupt(process):
-        read_until(reader, b'1\n')
+        assert os.read(reader, 1) == b'1'
         raise KeyboardInterrupt
 
     runner = bootstrap.Runner(sys.executable, tmp_path / 'log')
+    monkeypatch.setattr(subprocess, 'Popen', start)
     monkeypatch.setattr(runner, '_wait', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        runner.run(sys.executable, '-c', parent)
-    read_until(reader, b'')
-    os.close(reader)
+        runner.run(sys.executable, '-c', parent, child)
+    assert os.read(reader, 1) == b''
+    for descriptor in (reader, silence, held):
+        os.close(descriptor)
 
 
-def read_until(reader, wanted):
-    """Poll a non-blocking pipe; ``b''`` is its end."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if os.read(reader, 64) == wanted:
-                return
-        except BlockingIOError:  # open, nothing written yet
-            pass
-        time.sleep(0.02)
-    pytest.fail(f'{wanted!r} did not come')
+@pytest.mark.parametrize(('end', 'code'), [(KeyboardInterrupt(), 130), (bootstrap.Stop('why'), 2)])
+def test_the_end_is_one_line(end, code, monkeypatch, capsys):
+    def stop(*args):
+        raise end
 
-
-def test_interrupt_of_the_whole_is_one_line_and_130(monkeypatch, capsys):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bootstrap, 'prepare', interrupt)
-    assert bootstrap.main(['env']) == 130
-    assert capsys.readouterr().err.strip().count('\n') == 0
-
-
-def test_bundle_links_in_a_source_tree_and_copies_into_a_wheel(tmp_path, monkeypatch):
-    setup = load('mmshuffle_setup', ROOT / 'setup.py')
-    monkeypatch.setattr(setup, 'ROOT', tmp_path)
-    (tmp_path / 'configs' / '__pycache__').mkdir(parents=True)
-    (tmp_path / 'configs' / 'a.py').write_text('x = 1')
-    (tmp_path / 'model-index.yml').write_text('Import: []')
-    mim = tmp_path / 'mmshuffle' / '.mim'
-    for link in (True, False, True):  # each replaces what the one before left
-        setup.bundle(mim, link=link)
-        assert (mim / 'configs').is_symlink() == link
-        assert (mim / 'configs' / 'a.py').read_text() == 'x = 1'
-        assert (mim / 'model-index.yml').is_symlink() == link
-        assert not (mim / 'tools').exists()
-    assert not Path(os.readlink(mim / 'configs')).is_absolute()
-    setup.bundle(mim, link=False)
-    assert not (mim / 'configs' / '__pycache__').exists()
+    monkeypatch.setattr(bootstrap, 'prepare', stop)
+    assert bootstrap.main(['env']) == code
+    text = capsys.readouterr()
+    assert text.out == '' and text.err.strip().count('\n') == 0 and 'bootstrap: ' in text.err

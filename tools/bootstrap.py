@@ -6,6 +6,7 @@ Examples:
     python3 tools/bootstrap.py quickstart -- --help
     python3 tools/bootstrap.py test -- -k shuffle
     python3 tools/bootstrap.py env --line onedl
+    python3 tools/bootstrap.py run -- -m ruff check .
 
 What is already there is not done again, so an interrupted run goes on where it stopped.
 An active virtual environment that has PyTorch is used as it is; otherwise .venv is made.
@@ -19,32 +20,39 @@ if sys.version_info < (3, 10):  # noqa: UP036  (an older Python must get this li
     sys.exit(print('bootstrap: Python 3.10 or newer is needed', file=sys.stderr) or 2)
 
 import argparse
-import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sysconfig
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-PROBES = ('torch', 'mmcv_ext', 'torchvision')
+sys.path.insert(0, str(ROOT / 'mmshuffle'))
+import environment
+
+sys.path.pop(0)
+
 TORCH = 'torch==2.13.0'
-# The versions of setup.py's extras (a test compares them), mmdet, mmengine, mmcv in turn.
-PINS = {
-    'openmmlab': ('mmdet==3.3.0', 'mmengine==0.10.7', 'mmcv==2.1.0'),
-    'onedl': ('onedl-mmdetection>=3.5.1', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'),
-}
-TOOLS = {
-    'openmmlab': ('setuptools>=77.0.3,<82', 'wheel', 'ninja'),
+# What has to be there before the rest: mmcv is built with the first for the PyTorch that is there.
+BUILD_TOOLS = {
+    'openmmlab': (environment.BUILD_TOOLS, 'wheel', 'ninja'),
     'onedl': ('setuptools>=77.0.3', 'wheel', 'ninja'),
 }
-DEV = ('pytest', 'pytest-xdist', 'ruff', 'hypothesis')
+MMCV = {'openmmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv>=2.3.6'}
+EXTRAS = {'quickstart': (), 'run': ('dev',), 'env': ('dev', 'deploy'), 'test': ('dev', 'deploy')}
 # A process a core, each with the tests of whole files, which share what they have trained.
-TESTS = ['-m', 'pytest', '--numprocesses=auto', '--maxprocesses=8', '--dist=loadfile']
+PROGRAMS = {
+    'quickstart': (str(ROOT / 'tools' / 'quickstart.py'),),
+    'test': ('-m', 'pytest', '--numprocesses=auto', '--maxprocesses=8', '--dist=loadfile'),
+    'run': (),
+}
 NO_ISOLATION = '--no-build-isolation'  # mmcv's build must see the PyTorch it is built for
 HEARTBEAT = 30  # seconds between lines where the output is not a terminal
 
@@ -57,113 +65,6 @@ class Stop(Exception):
         self.code = code
 
 
-@dataclass(frozen=True)
-class Step:
-    """One pip run: what it is called, whether its result is there, pip's arguments."""
-
-    key: str
-    title: str
-    done: bool
-    pip: tuple[str, ...]
-
-
-def load_environment():
-    """Load mmshuffle/environment.py by its path: the package cannot be imported yet."""
-    path = ROOT / 'mmshuffle' / 'environment.py'
-    spec = importlib.util.spec_from_file_location('mmshuffle_environment', path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-environment = load_environment()
-
-
-def satisfied(requirement: str, packages: dict) -> bool:
-    """Tell whether ``packages`` has what ``requirement`` asks for (``==``, ``>=`` and ``<``)."""
-    name, bounds = re.fullmatch(r'([\w.-]+)(.*)', requirement).groups()
-    installed = packages.get(name)
-    if not installed:
-        return False
-    for operator, wanted in re.findall(r'(==|>=|<)([^,]+)', bounds):
-        have, want = environment.release(installed), environment.release(wanted)
-        if operator == '==' and installed != wanted and installed.partition('+')[0] != wanted:
-            return False
-        if (operator == '>=' and have < want) or (operator == '<' and have >= want):
-            return False
-    return True
-
-
-def check_lines(facts: dict, line: str) -> None:
-    """Refuse to put one line beside the other: they overwrite each other's files."""
-    others = [name for name in environment.lines_present(facts) if name != line]
-    if others:
-        names = ' '.join(n for n in environment.LINES[others[0]] if facts['packages'][n])
-        raise Stop(
-            f'this environment holds the {others[0]} line, which shares its import names with '
-            f'{line}: pass --line {others[0]}, or remove it with: pip uninstall {names}'
-        )
-
-
-def plan(facts: dict, line: str, torch: str | None, current: bool) -> list[Step]:
-    """Return the pip steps in order, each marked with whether its result is there.
-
-    Args:
-        facts: what :func:`mmshuffle.environment.collect` found.
-        line: ``openmmlab`` or ``onedl``.
-        torch: the PyTorch asked for, or None to take one that is there, else the default.
-        current: mmshuffle's own installation is newer than the files that describe it.
-    """
-    packages, imports = facts['packages'], facts['imports']
-    mmdet, mmengine, mmcv = PINS[line]
-    has_torch = imports['torch']['ok'] and (torch is None or satisfied(torch, packages))
-    has_mmcv = satisfied(mmcv, packages)
-    # A package without working operations was interrupted, or built for another PyTorch.
-    rebuild = ('--force-reinstall', '--no-deps') if has_mmcv else ()
-    minutes = max(1, round(20 / environment.cores()))
-    building = (
-        f'building {mmcv.replace("==", " ").replace(">=", " ")} (about {minutes} minutes on '
-        f'{environment.cores()} cores; pip keeps the wheel)'
-    )
-    ours = current and facts['editable'] == ROOT.as_uri()
-    ours = ours and all(satisfied(name, packages) for name in ('mmshuffle', *DEV))
-    tools = TOOLS[line]
-    return [
-        Step('tools', 'build tools', all(satisfied(t, packages) for t in tools), tools),
-        Step('torch', 'PyTorch', has_torch, (torch or TORCH,)),
-        Step(
-            'mmcv',
-            building,
-            has_torch and has_mmcv and imports['mmcv_ext']['ok'],
-            (NO_ISOLATION, *rebuild, mmcv),
-        ),
-        Step(
-            'mmdet',
-            'MMDetection and MMEngine',
-            satisfied(mmdet, packages) and satisfied(mmengine, packages),
-            (NO_ISOLATION, mmdet, mmengine),
-        ),
-        Step('mmshuffle', 'mmshuffle', ours, (NO_ISOLATION, '-e', f'{ROOT}[dev,{line}]')),
-    ]
-
-
-def installation_is_current(facts: dict) -> bool:
-    """Tell whether no packaging file changed since ``pip install -e`` ran."""
-    changed = max((ROOT / name).stat().st_mtime for name in ('setup.py', 'pyproject.toml'))
-    bundled = (ROOT / 'mmshuffle' / '.mim' / 'configs').exists()
-    return bundled and (facts['installed_at'] or 0) >= changed
-
-
-def check_build(facts: dict) -> None:
-    """Refuse before the first download where mmcv's build could only fail at its end."""
-    if not facts['compiler']:
-        raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
-    header = Path(sysconfig.get_path('include')) / 'Python.h'
-    if os.name == 'posix' and not header.is_file():
-        raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
-
-
 class Runner:
     """Runs commands with their output in a log, a heartbeat on the screen, and a clean end."""
 
@@ -174,14 +75,18 @@ class Runner:
         self.env = {'MAX_JOBS': str(environment.cores()), 'MMCV_WITH_OPS': '1', **os.environ}
         self.env['PATH'] = path
 
-    def run(self, *command: str) -> int:
+    def run(self, *command: str, env: dict[str, str] | None = None) -> int:
         """Run a command to its end; Ctrl-C ends it and all it started."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open('a', encoding='utf-8') as log:
-            log.write(f'\n$ {" ".join(command)}\n')
-            log.flush()
+            print(f'\n$ {shlex.join(command)}', file=log, flush=True)
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self.env, cwd=ROOT, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env=env or self.env,
+                cwd=ROOT,
+                start_new_session=True,
             )
             try:
                 return self._wait(process)
@@ -189,30 +94,32 @@ class Runner:
                 end_group(process)
                 raise
 
-    def pip(self, *arguments: str) -> int:
-        """Run pip in the target environment."""
-        quiet = ('--disable-pip-version-check', '--no-input')
-        return self.run(self.python, '-m', 'pip', *quiet, *arguments)
+    def step(self, title: str, *command: str, hint: str = '', env: dict | None = None) -> None:
+        """Run a command that has to succeed."""
+        print(title, flush=True)
+        if self.run(*command, env=env):
+            log = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
+            print('\n'.join(log[-20:]), file=sys.stderr)
+            hint = hint or 'when the cause is fixed, the same command goes on from here'
+            raise Stop(f'"{title}" failed; {hint}; whole log: {self.log}', 1)
 
-    def tail(self, lines: int = 20) -> str:
-        """Return the last lines of the log."""
-        text = self.log.read_text(encoding='utf-8', errors='replace')
-        return '\n'.join(text.splitlines()[-lines:])
+    def pip(
+        self, title: str, *arguments: str, action: str = 'install', env: dict | None = None
+    ) -> None:
+        """Run pip in the environment."""
+        quiet = ('--disable-pip-version-check', '--no-input')
+        self.step(title, self.python, '-m', 'pip', action, *quiet, *arguments, env=env)
 
     @staticmethod
     def _wait(process: subprocess.Popen) -> int:
         start, terminal = time.monotonic(), sys.stdout.isatty()
         while True:
             try:
-                code = process.wait(timeout=1 if terminal else HEARTBEAT)
+                return process.wait(timeout=1 if terminal else HEARTBEAT)
             except subprocess.TimeoutExpired:
                 minutes, seconds = divmod(round(time.monotonic() - start), 60)
                 text = f'      {minutes}:{seconds:02d} elapsed'
                 print(text, end='\r' if terminal else '\n', flush=True)
-            else:
-                if terminal:
-                    print(' ' * 24, end='\r', flush=True)
-                return code
 
 
 def end_group(process: subprocess.Popen) -> None:
@@ -225,88 +132,146 @@ def end_group(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def install_step(runner: Runner, step: Step, line: str) -> None:
-    """Run one step; a cached mmcv wheel that turns out to be another PyTorch's is rebuilt."""
-    code = runner.pip('install', *step.pip)
-    if code == 0 and step.key == 'mmcv':
-        facts = environment.probe(runner.python, ('mmcv_ext',))
-        if not facts['imports']['mmcv_ext']['ok']:
-            print(
-                '      the wheel in the cache was built for another PyTorch: building anew',
-                flush=True,
-            )
-            mmcv = PINS[line][2]
-            runner.pip('cache', 'remove', re.split('[=>]', mmcv)[0].replace('-', '_'))
-            rebuild = (NO_ISOLATION, '--force-reinstall', '--no-deps')
-            code = runner.pip('install', *rebuild, mmcv)
-    if code:
-        print(runner.tail(), file=sys.stderr)
-        hint = f'whole log: {runner.log}; after mending the cause run the same command again'
-        raise Stop(f'pip failed at "{step.title}" ({hint})', 1)
+@contextmanager
+def cxx20(env: dict[str, str], torch: str | None) -> Iterator[dict[str, str]]:
+    """Make compilers build as C++20 whatever mmcv's setup.py asks for, if PyTorch needs it.
+
+    Where several ``-std`` are given the last one holds, so the C++ compiler is a script that calls
+    the real one (``CXX`` if set) and appends it. nvcc and Microsoft's compiler read variables.
+
+    Args:
+        env: variables of the build.
+        torch: the version of PyTorch.
+
+    Yields:
+        The variables to build with; the script exists until the end of the block.
+    """
+    if not environment.needs_cxx20(torch):
+        yield env
+        return
+    env = {**env, 'NVCC_APPEND_FLAGS': f'{env.get("NVCC_APPEND_FLAGS", "")} -std=c++20'.strip()}
+    with tempfile.TemporaryDirectory(prefix='mmshuffle-') as folder:
+        if os.name == 'nt':
+            env['_CL_'] = f'{env.get("_CL_", "")} /std:c++20'.strip()
+        else:
+            command = environment.compiler()
+            # PyTorch tells GCC from Clang by the file's name.
+            script = Path(folder, Path(command[-1]).name)
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" -std=c++20\n')
+            script.chmod(0o755)
+            env['CXX'] = str(script)
+        yield env
 
 
-def check_torchvision(facts: dict, python: str) -> None:
-    """Stop where torchvision would: MMEngine's report at the start of training imports it."""
-    imports = facts['imports']
-    broken = imports['torch']['ok'] and not imports['torchvision']['ok']
-    if facts['packages']['torchvision'] and broken:
-        raise Stop(
-            'torchvision is installed but broken, and training would stop at it; nothing here '
-            f'needs it, remove it with: {python} -m pip uninstall -y torchvision',
-            1,
+def check_build(facts: dict) -> None:
+    """Refuse before the first download where mmcv's build could only fail at its end."""
+    if not facts['compiler']:
+        raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
+    header = Path(sysconfig.get_path('include')) / 'Python.h'
+    if os.name == 'posix' and not header.is_file():
+        raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
+
+
+def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
+    """Build mmcv for the PyTorch that is there, or take the wheel that was kept for it.
+
+    pip would keep it too, but give a wheel that was built for one PyTorch to all others, with which
+    it may even load. From the folder's name the doctor knows what an installed one was built for.
+    """
+    torch, python = facts['packages']['torch'], environment.release(facts['python']['version'])
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    folder = cache / 'mmshuffle' / environment.wheel_folder(torch)
+    name = environment.LINES[line][2].replace('-', '_')
+    pattern = f'{name}-*-cp{python[0]}{python[1]}-*.whl'
+    if not list(folder.glob(pattern)):
+        cores = environment.cores()
+        title = (
+            f'building {MMCV[line]} (about {max(1, round(20 / cores))} minutes on {cores} cores)'
         )
+        options = ('--no-deps', '--no-cache-dir', NO_ISOLATION, '--wheel-dir', str(folder))
+        with cxx20(runner.env, torch) as env:
+            runner.pip(f'[4/5] {title}', *options, MMCV[line], action='wheel', env=env)
+    wheel = str(max(folder.glob(pattern), key=os.path.getmtime))
+    # Without --force-reinstall pip keeps a package of the same version, whatever it was built for.
+    anew = () if MMCV[line] in facts['unmet'] else ('--force-reinstall', '--no-deps')
+    runner.pip(f'[4/5] {MMCV[line]}, from {wheel}', *anew, wheel)
+    if error := examine(runner, line)['imports'].get('mmcv_ext'):
+        os.remove(wheel)
+        raise Stop(f'{wheel} does not load ({error}): the same command builds another one', 1)
 
 
-def choose_python() -> tuple[str, bool]:
-    """Return the target interpreter and whether it has to be made."""
-    python = environment.project_python(ROOT)
-    if python != sys.executable:
-        return python, False
-    if importlib.util.find_spec('torch'):
-        managed = Path(sysconfig.get_path('stdlib'), 'EXTERNALLY-MANAGED').exists()
-        if sys.prefix != sys.base_prefix or not managed:
-            return python, False
-    return str(environment.venv_python(ROOT)), sys.prefix != str(ROOT / '.venv')
+def examine(runner: Runner, line: str, *requirements: str) -> dict:
+    """Collect the facts that the steps need."""
+    wanted = (*BUILD_TOOLS[line], MMCV[line], *requirements)
+    return environment.collect(runner.python, ('torch', 'torchvision', 'mmcv_ext'), wanted)
 
 
-def make_venv(runner: Runner) -> None:
-    """Make the project's own environment, or complete one that an interruption left without pip."""
-    folder = ROOT / '.venv'
-    check_build(environment.collect(sys.executable, ()))
-    print(f'[1/6] making {folder}', flush=True)
-    if runner.run(sys.executable, '-m', 'venv', str(folder)):
-        print(runner.tail(), file=sys.stderr)
-        raise Stop(f'{folder} could not be made (on Debian: apt-get install python3-venv)', 1)
+def needs_mmcv(facts: dict, line: str) -> bool:
+    """Tell whether mmcv is missing or its operations fail."""
+    return MMCV[line] in facts['unmet'] or bool(facts['imports'].get('mmcv_ext'))
 
 
-def prepare(line: str, torch: str | None) -> Runner:
-    """Bring the environment to what ``line`` needs and return a runner for it."""
-    python, make = choose_python()
-    own = Path(python).parent.parent == ROOT / '.venv'
-    runner = Runner(python, ROOT / ('.venv' if own else 'work_dirs') / 'bootstrap.log')
-    if make:
-        make_venv(runner)
-    facts = environment.collect(python, PROBES)
-    if own and not facts['packages']['pip']:
-        make_venv(runner)
-    check_lines(facts, line)
-    check_torchvision(facts, python)
-    steps = plan(facts, line, torch, installation_is_current(facts))
-    waiting = [step.key for step in steps if not step.done]
-    if 'torch' in waiting and not own and facts['packages']['torch']:
-        version = facts['packages']['torch']
-        raise Stop(f'PyTorch {version} of this environment is not touched; mend it or leave it')
-    if 'mmcv' in waiting:
+def check(facts: dict, line: str, own: bool) -> None:
+    """Refuse an environment that the steps would not repair, or that is somebody else's."""
+    fatal = ['python', 'both-lines', 'torchvision', 'torch-version']
+    fatal += [] if own else ['torch-broken']
+    for finding in environment.diagnose(facts):
+        if finding.code in fatal:
+            raise Stop(f'{finding.message}; fix it with: {finding.fix}')
+    for other in environment.lines_present(facts):
+        if other != line:
+            names = ' '.join(name for name in environment.LINES[other] if facts['packages'][name])
+            raise Stop(
+                f'this environment holds the {other} line, which shares its import names with '
+                f'{line}: pass --line {other}, or remove it with: pip uninstall {names}'
+            )
+    if not facts['packages']['pip']:
+        raise Stop(f'{facts["python"]["executable"]} has no pip: run it with -m ensurepip')
+
+
+def is_current(facts: dict) -> bool:
+    """Tell whether this checkout is installed, and no packaging file changed since."""
+    changed = max((ROOT / name).stat().st_mtime for name in ('setup.py', 'pyproject.toml'))
+    bundled = (ROOT / 'mmshuffle' / '.mim' / 'configs').exists()
+    ours = facts['editable'] == ROOT.as_uri()
+    return ours and bundled and (facts['installed_at'] or 0) >= changed
+
+
+def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
+    """Bring the environment to what ``line`` and ``extras`` need and return a runner for it."""
+    python = environment.choose_python(ROOT)
+    venv = ROOT / '.venv'
+    own = Path(python).is_relative_to(venv)
+    runner = Runner(python, (venv if own else ROOT / 'work_dirs') / 'bootstrap.log')
+    ours = f'mmshuffle[{",".join((*extras, line))}]'
+    wanted = (ours, torch) if torch else (ours,)
+    hint = 'on Debian: apt-get install python3-venv'
+    making = (f'[1/5] making {venv}', sys.executable, '-m', 'venv', str(venv))
+    if own and not Path(python).exists():
+        runner.step(*making, hint=hint)
+    facts = examine(runner, line, *wanted)
+    if own and not facts['packages']['pip']:  # an interruption left it without
+        runner.step(*making, hint=hint)
+        facts = examine(runner, line, *wanted)
+    check(facts, line, own)
+    if needs_mmcv(facts, line):
         check_build(facts)
-    for number, step in enumerate(steps, 2):
-        if not step.done:
-            print(f'[{number}/6] {step.title}', flush=True)
-            install_step(runner, step, line)
-    if waiting:
-        facts = environment.collect(python, PROBES)
-        check_torchvision(facts, python)
-    version = facts['packages']['torch']
-    print(f'environment ready: {python} ({line}, torch {version})', flush=True)
+    if missing := [tool for tool in BUILD_TOOLS[line] if tool in facts['unmet']]:
+        runner.pip('[2/5] build tools', *missing)
+    installed, broken = facts['packages']['torch'], facts['imports'].get('torch')
+    if broken or torch in facts['unmet']:
+        if installed and not own:
+            raise Stop(f'PyTorch {installed} of this environment is not touched: leave --torch out')
+        anew = ('--force-reinstall',) if installed and broken else ()
+        runner.pip('[3/5] PyTorch', *anew, torch or TORCH)
+        facts = examine(runner, line, *wanted)
+    if needs_mmcv(facts, line):
+        install_mmcv(runner, facts, line)
+    if ours in facts['unmet'] or not is_current(facts):
+        target = f'{ROOT}{ours.removeprefix("mmshuffle")}'
+        runner.pip('[5/5] mmshuffle, MMDetection and MMEngine', NO_ISOLATION, '-e', target)
+        check(examine(runner, line), line, own)
+    print(f'environment ready: {python} ({line}, torch {facts["packages"]["torch"]})', flush=True)
     return runner
 
 
@@ -341,9 +306,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = Parser(
         description=description, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('command', choices=('quickstart', 'test', 'env'))
+    parser.add_argument('command', choices=tuple(EXTRAS))
     parser.add_argument(
-        '--line', choices=tuple(PINS), default='openmmlab', help='see docs/install.md'
+        '--line', choices=tuple(MMCV), default='openmmlab', help='see docs/install.md'
     )
     torch_help = f'PyTorch to install (default: what is there, else {TORCH})'
     parser.add_argument('--torch', type=torch_requirement, help=torch_help)
@@ -357,11 +322,10 @@ def main(argv: list[str] | None = None) -> int:
     """Prepare, then run; return the exit code."""
     args, passed_on = parse(sys.argv[1:] if argv is None else argv)
     try:
-        runner = prepare(args.line, args.torch)
+        runner = prepare(args.line, args.torch, EXTRAS[args.command])
         if args.command == 'env':
             return 0
-        program = {'quickstart': [str(ROOT / 'tools/quickstart.py')], 'test': TESTS}
-        return go(runner, [*program[args.command], *passed_on])
+        return go(runner, [*PROGRAMS[args.command], *passed_on])
     except Stop as e:
         print(f'bootstrap: {e}', file=sys.stderr)
         return e.code

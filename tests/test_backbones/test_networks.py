@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from textbook import TextbookShuffleNetV2
 from torch import nn
 from torch.nn import functional as F
 
-from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
 from mmshuffle.backbones.layers import channel_shuffle
 from mmshuffle.weights.torchvision_shufflenet_v2 import convert

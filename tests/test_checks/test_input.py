@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from textbook import TextbookShuffleNetV2
 
-from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.checks import check_config, check_model
 from mmshuffle.checks.input import check_input
 from mmshuffle.weights.zoo import find_entry

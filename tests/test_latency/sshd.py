@@ -61,7 +61,7 @@ class Server:
         self._wait(sshd)
 
     def _wait(self, sshd: str) -> None:
-        for _ in range(100):
+        for _ in range(1200):
             if self.process.poll() is not None:
                 pytest.skip(f'{sshd} does not start: {(self.folder / "log").read_text()[-200:]}')
             with socket.socket() as client:

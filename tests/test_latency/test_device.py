@@ -8,16 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.inputs import TILE, make_input
-from mmshuffle.latency.device.runtimes import Problem, load
+from mmshuffle.latency.device.runtimes import Problem, load_onnxruntime
 from mmshuffle.latency.targets.python_target import (
     DEVICE,
     RUNNER,
@@ -87,43 +87,21 @@ def test_warm_up_lasts_as_long_as_it_should():
     assert clock.runs == ['a'] * 12
 
 
-def test_the_loop_itself_costs_less_than_one_percent():
-    def busy() -> None:
-        end = time.perf_counter() + 0.001
-        while time.perf_counter() < end:
-            pass
-
-    bare = []
-    for _ in range(100):
-        start = time.perf_counter()
-        busy()
-        bare.append((time.perf_counter() - start) * 1e3)
-    measured = loop.time_block(busy, loops=100, seconds=0.0)
-    # The fastest run of each: the others are what other programs make of it.
-    assert min(measured) < 1.01 * min(bare)
-
-
 def test_threads_rest_while_another_network_has_its_turn(tmp_path):
-    pytest.importorskip('onnxruntime', reason='needs onnxruntime')
-    helper = pytest.importorskip('onnx', reason='needs onnx').helper
-    shape = (1, 16, 64, 64)
-    weights = np.ones((16, 16, 3, 3), np.float32)
-    graph = helper.make_graph(
-        [helper.make_node('Conv', ['x', 'w'], ['y'])],
-        'conv',
-        [helper.make_tensor_value_info('x', 1, shape)],
-        [helper.make_tensor_value_info('y', 1, (1, 16, 62, 62))],
-        [helper.make_tensor('w', 1, weights.shape, weights.ravel())],
-    )
-    opsets = [helper.make_opsetid('', 17)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    (tmp_path / 'a.onnx').write_bytes(model.SerializeToString())
-    run = dict(runtime='onnxruntime', files=dict(onnx='a.onnx'), input=shape, threads=4)
-    loaded = load(run, tmp_path)
-    loaded.call()
-    before = time.process_time()
-    time.sleep(0.05)
-    assert time.process_time() - before < 0.02
+    runtime = pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+    given = []
+
+    def start(path, options, providers):
+        given.append(options)
+        raise RuntimeError('no further')
+
+    names = ('SessionOptions', 'GraphOptimizationLevel')
+    module = SimpleNamespace(InferenceSession=start, **{n: getattr(runtime, n) for n in names})
+    run = dict(runtime='onnxruntime', input=(1, 16, 64, 64), threads=4)
+    with pytest.raises(RuntimeError):
+        load_onnxruntime(module, run, dict(onnx=tmp_path / 'a.onnx'))
+    assert given[0].get_session_config_entry('session.force_spinning_stop') == '1'
+    assert given[0].intra_op_num_threads == 4
 
 
 def test_inputs_are_the_same_everywhere():
@@ -340,14 +318,14 @@ def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
     (folder / 'job.json').write_text(json.dumps(job))
     code = (
         'import sys; sys.argv = [sys.argv[1], "job.json"]; sys.path.insert(0, sys.argv[0]); '
-        'from runner import main; main.PATIENCE = 0.5; main.main()'
+        f'from runner import main; main.PATIENCE = {1000 if answer else 0}; main.main()'
     )
     command = [sys.executable, '-c', code, str(folder / RUNNER)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         events = [json.loads(process.stdout.readline())['event'] for _ in range(2)]
         process.stdin.write(answer)
         process.stdin.flush()
-        process.wait(30)
+        process.wait()
     assert events == ['device', 'end'] and folder.exists() == kept
 
 
@@ -369,13 +347,30 @@ def test_second_signal_does_not_cut_the_cleaning_short():
     assert cleaned
 
 
-def test_runner_needs_nothing_but_the_standard_library():
+# What is evaluated where it stands, and what came after Python 3.8.
+GENERICS = {'dict', 'list', 'set', 'tuple', 'type', 'Callable', 'Iterator', 'Sequence'}
+NEWER = {'removeprefix', 'removesuffix', 'bit_count', 'is_relative_to', 'strict', 'unparse'}
+
+
+@pytest.mark.parametrize('path', [*DEVICE.glob('*.py')], ids=lambda path: path.stem)
+def test_runner_is_python_3_8_and_needs_nothing_but_the_standard_library(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))
     allowed = set(sys.stdlib_module_names) | {'numpy'}  # ONNX Runtime's Python has it anyway
-    for path in DEVICE.glob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [node.module]
-            assert {name.partition('.')[0] for name in names} <= allowed, path
+    annotations = set()
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module]
+        assert {name.partition('.')[0] for name in names} <= allowed
+        for field in ('annotation', 'returns'):
+            if getattr(node, field, None) is not None:
+                annotations |= set(ast.walk(getattr(node, field)))
+    future = [node.names[0].name for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert 'annotations' in future or not annotations
+    for node in set(ast.walk(tree)) - annotations:
+        if isinstance(node, ast.Subscript):
+            assert getattr(node.value, 'id', '') not in GENERICS, ast.unparse(node)
+        names = (getattr(node, 'attr', None), getattr(node, 'arg', None))
+        assert not NEWER.intersection(names), ast.unparse(node)

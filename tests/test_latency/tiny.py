@@ -75,7 +75,7 @@ def change_expected(plan: Plan, number: int) -> None:
     path.write_bytes(values.tobytes())
 
 
-def assert_clean(folder: Path, seconds: float = 5.0) -> None:
+def assert_clean(folder: Path, seconds: float = 60.0) -> None:
     """The folder on the device goes, at the latest when its runner has noticed."""
     end = time.monotonic() + seconds
     while list(folder.iterdir()) and time.monotonic() < end:

@@ -1,23 +1,19 @@
 """Running command lines in the process of the tests."""
 
-import importlib.util
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 from mmshuffle.engine import cli
-from tests.conftest import REPO
+from tests.conftest import REPO, load_file
 
 Done = tuple[int, str, str]
 
 
 def load_tool(name: str) -> ModuleType:
     """Import a file of ``tools/`` anew."""
-    spec = importlib.util.spec_from_file_location(name, REPO / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(REPO / 'tools' / f'{name}.py')
 
 
 def exit_code(tool: ModuleType, *args: object) -> int:

@@ -184,7 +184,7 @@ def test_the_benchmark_measures_every_form(call, tmp_path):
     out = tmp_path / 'figures.json'
     arguments = ('--widths', 0.5, '--shapes', '64x64', '--seconds', 0, '--json', out)
     threads = torch.get_num_threads()
-    code, printed, err = call('benchmark_export', *arguments, '--runtimes', 'ncnn', 'pytorch')
+    code, printed, err = call('benchmarks/export', *arguments, '--runtimes', 'ncnn', 'pytorch')
     torch.set_num_threads(threads)
     assert code == 0, err
     content = json.loads(out.read_text())
@@ -198,6 +198,6 @@ def test_the_benchmark_measures_every_form(call, tmp_path):
         ratios = result['ratios']['textbook/free']
         assert ratios['low'] <= ratios['median'] <= ratios['high']
     assert '## ncnn' in printed and 'Fastest form: 0.5x at 64x64: ' in printed
-    assert_refused(call('benchmark_export', '--widths', 0.7), 'widen_factor=0.7')
-    assert_refused(call('benchmark_export', '--shapes', '224'), 'write HxW')
-    assert_refused(call('benchmark_export', '--threads', 0), '--threads 0')
+    assert_refused(call('benchmarks/export', '--widths', 0.7), 'widen_factor=0.7')
+    assert_refused(call('benchmarks/export', '--shapes', '224'), 'write HxW')
+    assert_refused(call('benchmarks/export', '--threads', 0), '--threads 0')

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from textbook import TextbookShuffleNetV2
 
-from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.backbones import ShuffleNetV2
 from mmshuffle.errors import UserError
 from mmshuffle.weights import load_pretrained, read_tensors

@@ -7,8 +7,9 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Call = Callable[[], Any]
-Clock = Callable[[], float]
+# As text, because Python 3.8 cannot evaluate them.
+Call = 'Callable[[], Any]'
+Clock = 'Callable[[], float]'
 
 
 def warm_up(call: Call, loops: int, seconds: float, clock: Clock = time.perf_counter) -> None:

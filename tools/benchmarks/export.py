@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from textbook import TextbookShuffleNetV2
 from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis.textbook import TextbookShuffleNetV2
 from mmshuffle.deploy import FORMATS, export, shuffle_free
 from mmshuffle.deploy.timing import Run, fastest, ratio, time_in_turns
 from mmshuffle.engine import cli
@@ -33,8 +33,8 @@ from mmshuffle.reporting import markdown_table
 from mmshuffle.weights.torchvision_shufflenet_v2 import convert
 
 EXAMPLE = """example:
-  python tools/benchmark_export.py --json benchmark_export.json
-  python tools/benchmark_export.py --widths 1.0 --shapes 224x224 --runtimes ncnn --seconds 5
+  python tools/benchmarks/export.py --json export.json
+  python tools/benchmarks/export.py --widths 1.0 --shapes 224x224 --runtimes ncnn --seconds 5
 """
 RUNTIMES = ('onnx', 'ncnn', 'pytorch')
 NAMES = {'onnx': 'ONNX Runtime', 'ncnn': 'ncnn', 'pytorch': 'PyTorch eager, channels_last'}

@@ -26,7 +26,7 @@ from mmshuffle.latency.suites import suite
 from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """example:
-  python tools/benchmark_latency.py --runtimes ncnn --seconds 10
+  python tools/benchmarks/latency.py --runtimes ncnn --seconds 10
 """
 RUNTIMES = ('onnxruntime', 'ncnn')
 BLOCK = 0.1  # seconds

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXAMPLE = """examples:
-  python tools/benchmark_training.py
-  python tools/benchmark_training.py --device cuda --variants --out training.json
+  python tools/benchmarks/training.py
+  python tools/benchmarks/training.py --device cuda --variants --out training.json
 """
 CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
 
@@ -44,8 +44,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Training steps of ShuffleNetV2 1x at 224x224, with its last convolution."""
     import torch
+    from textbook import TextbookShuffleNetV2
 
-    from mmshuffle.analysis.textbook import TextbookShuffleNetV2
     from mmshuffle.backbones import ShuffleNetV2
 
     images = torch.randn(args.batch_size, 3, 224, 224, device=args.device)
@@ -112,7 +112,7 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     }
 
     def step(data: str, changes: dict, memory_format: str = 'contiguous') -> Callable[[], None]:
-        cfg = read_config(str(Path(__file__).resolve().parent.parent / CONFIG), changes)
+        cfg = read_config(str(Path(__file__).resolve().parents[2] / CONFIG), changes)
         register_config_imports(cfg)
         apply_dataset(cfg, find_dataset(data))
         cfg.model.backbone.init_cfg = None
