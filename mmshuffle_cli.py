@@ -9,8 +9,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# Makes the environment in a checkout, where `mmshuffle` is not there yet.
-NO_COMMANDS = ('bootstrap',)
+# For the checkout itself.
+NO_COMMANDS = ('bootstrap', 'write_metafiles')
 
 
 def find_tools() -> dict[str, Path]:
