@@ -5,8 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmshuffle.engine.network import build_model
 from tests.conftest import REPO
@@ -117,6 +119,14 @@ visualizer = dict(vis_backends=[])
     variant = folder / 'variant.py'
     variant.write_text(f"_base_ = './tiny.py'\n{text}")
     return variant
+
+
+def count_multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> int:
+    """Count them with PyTorch's counter alone; the module is left on the meta device."""
+    module.to('meta').eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.empty(*shape, device='meta'))
+    return counter.get_total_flops() // 2
 
 
 def on_meta(model: dict) -> nn.Module:

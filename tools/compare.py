@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis import plot, report
+from mmshuffle.analysis import comparison, plot
 from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
@@ -94,13 +94,13 @@ def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
         everything += compared
         rows.append([name, table.title, *map(str, count_states(compared).values())])
     head = ['table', 'title', 'rows', 'built', 'counted', 'measured']
-    return f'{markdown_table(head, rows)}\n\n{report.summary(everything)}'
+    return f'{markdown_table(head, rows)}\n\n{comparison.summary(everything)}'
 
 
 def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
     """Write a comparison as Markdown, CSV and plot; without matplotlib, the first two."""
     stem = table.name.replace('/', '_')
-    contents = {'md': f'{text}\n'.encode(), 'csv': report.to_csv(table, rows).encode()}
+    contents = {'md': f'{text}\n'.encode(), 'csv': comparison.to_csv(table, rows).encode()}
     try:
         contents['png'] = plot.draw(table, rows)
     except UserError as error:
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.commands:
         print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(table, rows)))
         return
-    text = report.to_markdown(table, rows)
+    text = comparison.to_markdown(table, rows)
     print(text)
     if args.out:
         print()

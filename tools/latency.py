@@ -55,20 +55,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='weights of a network (default: random ones under which every layer matters)',
     )
     what.add_argument('--part', choices=PARTS, help='part of the model of a config')
-    what.add_argument('--shape', nargs='+', type=read_shape, metavar='HxW', help='image sizes')
-    what.add_argument('--runtime', nargs='+', choices=RUNTIMES, help='default onnxruntime')
+    what.add_argument(
+        '--shape', dest='shapes', nargs='+', type=read_shape, metavar='HxW', help='image sizes'
+    )
+    what.add_argument(
+        '--runtime', dest='runtimes', nargs='+', choices=RUNTIMES, help='default onnxruntime'
+    )
     what.add_argument('--threads', nargs='+', type=int, metavar='N', help='several are a sweep')
-    what.add_argument('--precision', nargs='+', choices=PRECISIONS, help='fp16 with ncnn only')
+    what.add_argument(
+        '--precision', dest='precisions', nargs='+', choices=PRECISIONS, help='fp16 with ncnn only'
+    )
     what.add_argument(
         '--shuffle',
+        dest='shuffles',
         nargs='+',
         metavar='FORM',
         help='form of the shuffle: native (default), free, or free-8 and the like, with channels '
         'filled up to a multiple',
     )
     instead = what.add_mutually_exclusive_group()
-    instead.add_argument('--profile', action='store_true', help='time by type of layer instead')
-    instead.add_argument('--gate-only', action='store_true', help='compare outputs, time nothing')
+    for option, value, text in (
+        ('--profile', 'profile', 'time by type of layer instead'),
+        ('--gate-only', 'gate', 'compare outputs, time nothing'),
+    ):
+        instead.add_argument(option, dest='what', action='store_const', const=value, help=text)
     where = parser.add_argument_group('where')
     where.add_argument(
         '--target',
@@ -132,18 +142,8 @@ def make_request(args: argparse.Namespace) -> Request:
         for key, value in vars(args).items()
         if key in fields and value
     }
-    for option, field in (
-        ('shape', 'shapes'),
-        ('runtime', 'runtimes'),
-        ('precision', 'precisions'),
-        ('shuffle', 'shuffles'),
-    ):
-        if getattr(args, option):
-            given[field] = tuple(getattr(args, option))
     if args.checkpoint:
         given['checkpoints'] = read_checkpoints(args.checkpoint, args.models)
-    if args.profile or args.gate_only:
-        given['what'] = 'profile' if args.profile else 'gate'
     before = read_request(read_record(Path(args.replay))['request']) if args.replay else None
     if before and 'target' in given:
         before = before.for_target(given['target'])

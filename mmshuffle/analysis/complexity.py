@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -121,22 +121,3 @@ def _watch(layer: nn.Module, name: str, counts: LayerCounts, counter: FlopCounte
 def _multiply_adds(counter: FlopCounterMode) -> int:
     # torch counts a multiplication and an addition as two operations.
     return counter.get_total_flops() // 2
-
-
-def count_multiply_adds(module: nn.Module, shape: Sequence[int]) -> int:
-    """Count the multiply-adds of convolutions and fully connected layers.
-
-    The papers' convention: one multiplication with its addition is one; BatchNorm, activations,
-    pooling, shuffles and biases are free. Nothing is computed: the pass runs on shapes alone.
-
-    Args:
-        module: Network that takes one tensor; moved to the meta device, so give one to spare.
-        shape: Shape of its input, (N, C, H, W).
-
-    Returns:
-        Multiply-adds of one forward pass.
-    """
-    module.to('meta').eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.empty(*shape, device='meta'))
-    return _multiply_adds(counter)

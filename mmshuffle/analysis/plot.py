@@ -16,25 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colour and mark of a family: the project's own networks look the same in every plot, and the
-# others share the rest. The mark is for readers who do not tell the colours apart.
-FAMILY_STYLES = {
-    'ShuffleNet V1': ('#0072b2', 'o'),
-    'ShuffleNet V2': ('#d55e00', 's'),
-    'MobileNet V1': ('#009e73', '^'),
-    'MobileNet V2': ('#cc79a7', 'v'),
-    'Xception': ('#e69f00', 'D'),
-    'SqueezeNet': ('#56b4e9', 'P'),
-    'AlexNet': ('#7a5230', 'X'),
-}
-OTHER_STYLES = (
-    ('#555555', 'o'),
-    ('#8c564b', 's'),
-    ('#9467bd', '^'),
-    ('#bcbd22', 'v'),
-    ('#17becf', 'D'),
-    ('#7f7f7f', 'P'),
+# The project's own networks look the same in every plot: colour and mark go by the place in this
+# list, and the others follow. The mark is for readers who do not tell the colours apart.
+FAMILIES = (
+    'ShuffleNet V1',
+    'ShuffleNet V2',
+    'MobileNet V1',
+    'MobileNet V2',
+    'Xception',
+    'SqueezeNet',
+    'AlexNet',
 )
+MARKS = 'os^vDPX<>*p'
 FILLS = {
     'none': 'published',
     'full': 'measured',
@@ -131,19 +124,23 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
 
 def family_styles(families: Sequence[str]) -> dict[str, Style]:
     """Colour and mark of each family, the same in every plot for the project's own networks."""
-    names = list(dict.fromkeys(families))
-    others = [name for name in names if name not in FAMILY_STYLES]
-    spare = {name: OTHER_STYLES[i % len(OTHER_STYLES)] for i, name in enumerate(others)}
-    return {name: FAMILY_STYLES.get(name) or spare[name] for name in names}
+    known = list(dict.fromkeys((*FAMILIES, *families)))
+    return {
+        name: (f'C{number % 10}', MARKS[number % len(MARKS)])
+        for number, name in enumerate(known)
+        if name in families
+    }
 
 
 def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style]) -> None:
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     for point in points:
         colour, marker = styles[point.row.row.family]
         axis.plot(point.x, point.y, **_mark(colour, marker, point.fill))
     axis.set_xscale('log')
-    ticks = _ticks(min(p.x for p in points), max(p.x for p in points))
-    axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
     axis.minorticks_off()
     axis.margins(x=0.15, y=0.08)
     axis.grid(color='0.9')
@@ -185,14 +182,6 @@ def _mark(colour: str, marker: str, fill: str) -> dict:
         markerfacecoloralt='white',
         markersize=7,
     )
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, 1, 2 and 5 a decade, from below the lowest to above the highest."""
-    ladder = [base * 10.0**power for power in range(-3, 7) for base in (1, 2, 5)]
-    first = max((i for i, tick in enumerate(ladder) if tick <= low), default=0)
-    last = next((i for i, tick in enumerate(ladder) if tick >= high), len(ladder) - 1)
-    return ladder[first : last + 1]
 
 
 def _add_legend(figure: 'Figure', points: Sequence[Point], styles: dict[str, Style]) -> None:

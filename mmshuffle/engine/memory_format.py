@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
+MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
 
 
 def set_memory_format(model: nn.Module, memory_format: str) -> None:
@@ -20,11 +20,12 @@ def set_memory_format(model: nn.Module, memory_format: str) -> None:
     Raises:
         ValueError: Another ``memory_format``.
     """
-    if memory_format not in FORMATS:
-        raise ValueError(f'memory_format={memory_format!r}: choose one of {", ".join(FORMATS)}')
+    if memory_format not in MEMORY_FORMATS:
+        known = ', '.join(MEMORY_FORMATS)
+        raise ValueError(f'memory_format={memory_format!r}: choose one of {known}')
     for handle in getattr(model, '_memory_format_hooks', ()):
         handle.remove()
-    layout = FORMATS[memory_format]
+    layout = MEMORY_FORMATS[memory_format]
     model.to(memory_format=layout)
     backbone = getattr(model, 'backbone', model)
     handles = [backbone.register_forward_pre_hook(_convert(layout))]

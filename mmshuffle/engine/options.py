@@ -17,7 +17,7 @@ from .checkpoint import find_resumable
 from .cli import add_config_options
 from .config import read_config, require_file
 from .files import write_json
-from .memory_format import FORMATS
+from .memory_format import MEMORY_FORMATS
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--memory-format',
-        choices=list(FORMATS),
+        choices=list(MEMORY_FORMATS),
         help='memory layout of the model (default: contiguous, which is NCHW)',
     )
     parser.add_argument(

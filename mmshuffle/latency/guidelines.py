@@ -15,8 +15,8 @@ All have ten blocks on a map of 56x56. The paper does not print everything; what
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -29,8 +29,7 @@ BLOCKS = 10
 SCALES = (1, 2, 4)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
@@ -40,12 +39,11 @@ class Row:
     """
 
     label: tuple[str, ...]
-    networks: tuple[Network, ...]
+    networks: list[Network]
     published: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Guideline:
+class Guideline(NamedTuple):
     """A table.
 
     Attributes:
@@ -60,7 +58,7 @@ class Guideline:
     title: str
     head: tuple[str, ...]
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: list[Row]
 
 
 class Bottleneck(nn.Module):
@@ -138,107 +136,99 @@ def _stack(*layers: nn.Module) -> nn.Module:
     return network
 
 
+# Printed images/s of the ARM device with a single thread, at the three widths of a row.
+# c1:c2, and channels at the smallest width.
+TABLE_1 = (
+    ('1:1', 32, 32, (76.2, 21.7, 5.3)),
+    ('1:2', 22, 44, (72.9, 20.5, 5.1)),
+    ('1:6', 13, 78, (69.1, 17.9, 4.6)),
+    ('1:12', 9, 108, (57.6, 15.1, 4.4)),
+)
+# Groups, and channels.
+TABLE_2 = (
+    (1, 64, (40.0, 10.2, 2.3)),
+    (2, 90, (35.0, 9.5, 2.2)),
+    (4, 128, (32.9, 8.7, 2.1)),
+    (8, 180, (27.8, 7.5, 1.8)),
+)
+# Fragments, side by side or in a row.
+TABLE_3 = (
+    ('1-fragment', 1, False, (40.2, 10.1, 2.3)),
+    ('2-fragment-series', 2, False, (38.6, 10.1, 2.2)),
+    ('4-fragment-series', 4, False, (38.4, 10.1, 2.3)),
+    ('2-fragment-parallel', 2, True, (33.4, 9.1, 2.2)),
+    ('4-fragment-parallel', 4, True, (35.0, 8.4, 2.1)),
+)
+# ReLU and shortcut.
+TABLE_4 = (
+    (True, True, (56.7, 16.9, 5.0)),
+    (True, False, (61.9, 18.8, 5.2)),
+    (False, True, (57.3, 18.2, 5.1)),
+    (False, False, (66.3, 20.2, 5.4)),
+)
+
+
 def guidelines() -> list[Guideline]:
-    """The four tables, with the printed figures of the ARM device (single thread, Table 1 to 4)."""
-    return [_g1(), _g2(), _g3(), _g4()]
-
-
-def _g1() -> Guideline:
-    # c1:c2, channels at the smallest scale, and images/s.
-    printed = (
-        ('1:1', (32, 32), (76.2, 21.7, 5.3)),
-        ('1:2', (22, 44), (72.9, 20.5, 5.1)),
-        ('1:6', (13, 78), (69.1, 17.9, 4.6)),
-        ('1:12', (9, 108), (57.6, 15.1, 4.4)),
-    )
-    rows = [
-        Row(
-            (ratio, f'{c1}, {c2}'),
-            tuple(
-                Network(f'g1-{c1 * s}-{c2 * s}', _later(build_g1, c1 * s, c2 * s), c1 * s)
-                for s in SCALES
-            ),
-            speeds,
-        )
-        for ratio, (c1, c2), speeds in printed
-    ]
-    title = 'Equal numbers of input and output channels take the least memory access'
-    return Guideline('G1, Table 1', title, ('c1:c2', 'c1, c2 at x1'), _scales(), tuple(rows))
-
-
-def _g2() -> Guideline:
-    printed = (
-        (1, 64, (40.0, 10.2, 2.3)),
-        (2, 90, (35.0, 9.5, 2.2)),
-        (4, 128, (32.9, 8.7, 2.1)),
-        (8, 180, (27.8, 7.5, 1.8)),
-    )
-    rows = []
-    for groups, channels, speeds in printed:
+    """The four tables, with the printed figures of the ARM device."""
+    scales = tuple(f'x{s}' for s in SCALES)
+    g1, g2, g3, g4 = [], [], [], []
+    for ratio, c1, c2, speeds in TABLE_1:
+        sizes = [(c1 * s, c2 * s) for s in SCALES]
+        nets = [_network(f'g1-{a}-{b}', a, build_g1, a, b) for a, b in sizes]
+        g1.append(Row((ratio, f'{c1}, {c2}'), nets, speeds))
+    for groups, channels, speeds in TABLE_2:
         widths = [math.ceil(channels * s / groups) * groups for s in SCALES]
-        rows.append(
-            Row(
-                (str(groups), str(widths[0])),
-                tuple(
-                    Network(f'g2-{width}-groups{groups}', _later(build_g2, width, groups), width)
-                    for width in widths
-                ),
-                speeds,
-            )
-        )
-    title = 'Group convolution costs memory access'
-    return Guideline('G2, Table 2', title, ('groups', 'c at x1'), _scales(), tuple(rows))
-
-
-def _g3() -> Guideline:
-    printed = (
-        ('1-fragment', 1, False, (40.2, 10.1, 2.3)),
-        ('2-fragment-series', 2, False, (38.6, 10.1, 2.2)),
-        ('4-fragment-series', 4, False, (38.4, 10.1, 2.3)),
-        ('2-fragment-parallel', 2, True, (33.4, 9.1, 2.2)),
-        ('4-fragment-parallel', 4, True, (35.0, 8.4, 2.1)),
-    )
-    rows = []
-    for label, fragments, parallel, speeds in printed:
+        nets = [_network(f'g2-{c}-groups{groups}', c, build_g2, c, groups) for c in widths]
+        g2.append(Row((str(groups), str(widths[0])), nets, speeds))
+    for label, fragments, parallel, speeds in TABLE_3:
         widths = [round(64 * s / math.sqrt(fragments)) for s in SCALES]
-        networks = tuple(
-            Network(f'g3-{label}-{64 * s}', _later(build_g3, width, fragments, parallel), width)
-            for s, width in zip(SCALES, widths)
-        )
-        rows.append(Row((label,), networks, speeds))
-    columns = tuple(f'c={64 * s}' for s in SCALES)
-    title = 'Fragmentation reduces parallelism'
-    return Guideline('G3, Table 3', title, ('structure',), columns, tuple(rows))
-
-
-def _g4() -> Guideline:
-    printed = (
-        (True, True, (56.7, 16.9, 5.0)),
-        (True, False, (61.9, 18.8, 5.2)),
-        (False, True, (57.3, 18.2, 5.1)),
-        (False, False, (66.3, 20.2, 5.4)),
-    )
-    rows = []
-    for relu, shortcut, speeds in printed:
-        words = tuple('yes' if part else 'no' for part in (relu, shortcut))
+        nets = [
+            _network(f'g3-{label}-{64 * s}', c, build_g3, c, fragments, parallel)
+            for s, c in zip(SCALES, widths)
+        ]
+        g3.append(Row((label,), nets, speeds))
+    for relu, shortcut, speeds in TABLE_4:
         name = f'g4-{"relu" if relu else "linear"}-{"shortcut" if shortcut else "plain"}'
-        networks = tuple(
-            Network(f'{name}-{32 * s}', _later(build_g4, 32 * s, relu, shortcut), 32 * s)
-            for s in SCALES
-        )
-        rows.append(Row(words, networks, speeds))
-    columns = tuple(f'c={32 * s}' for s in SCALES)
-    title = 'Element-wise operations take time'
-    return Guideline('G4, Table 4', title, ('ReLU', 'shortcut'), columns, tuple(rows))
+        nets = [
+            _network(f'{name}-{32 * s}', 32 * s, build_g4, 32 * s, relu, shortcut) for s in SCALES
+        ]
+        words = tuple('yes' if part else 'no' for part in (relu, shortcut))
+        g4.append(Row(words, nets, speeds))
+    return [
+        Guideline(
+            'G1, Table 1',
+            'Equal numbers of input and output channels take the least memory access',
+            ('c1:c2', 'c1, c2 at x1'),
+            scales,
+            g1,
+        ),
+        Guideline(
+            'G2, Table 2',
+            'Group convolution costs memory access',
+            ('groups', 'c at x1'),
+            scales,
+            g2,
+        ),
+        Guideline(
+            'G3, Table 3',
+            'Fragmentation reduces parallelism',
+            ('structure',),
+            tuple(f'c={64 * s}' for s in SCALES),
+            g3,
+        ),
+        Guideline(
+            'G4, Table 4',
+            'Element-wise operations take time',
+            ('ReLU', 'shortcut'),
+            tuple(f'c={32 * s}' for s in SCALES),
+            g4,
+        ),
+    ]
 
 
-def _scales() -> tuple[str, ...]:
-    return tuple(f'x{s}' for s in SCALES)
-
-
-def _later(build, *arguments):
-    """A function that builds a network, whose image size is fixed."""
-    return lambda shape: build(*arguments)
+def _network(name: str, channels: int, build: Callable, *arguments: object) -> Network:
+    """A network whose image size is fixed."""
+    return Network(name, lambda shape: build(*arguments), channels)
 
 
 def all_networks(tables: Sequence[Guideline]) -> list[Network]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmshuffle.analysis import plot, report
+from mmshuffle.analysis import comparison, plot
 from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.comparison import Compared, agrees, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
@@ -154,7 +154,7 @@ def test_markdown_says_what_is_missing_and_why():
         Row('Other', 'Other', published, unbuildable='another project'),
         Row('Plan', 'Plan', published, later='next year'),
     )
-    text = report.to_markdown(table, list(compare(table)))
+    text = comparison.to_markdown(table, list(compare(table)))
     lines = text.splitlines()
     (line,) = [line for line in lines if line.startswith('| Net |')]
     cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -179,7 +179,7 @@ def test_csv_has_every_figure(tmp_path):
     write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 67.5, 'accuracy/top5': 87.75})
     table = load_table('shufflenet_v1/table5')
     rows = list(compare(table, find_runs([tmp_path])))
-    read = list(csv.DictReader(io.StringIO(report.to_csv(table, rows))))
+    read = list(csv.DictReader(io.StringIO(comparison.to_csv(table, rows))))
     assert [line['model'] for line in read] == [row.model for row in table.rows]
     (line,) = [line for line in read if line['config'] == SHUFFLENET]
     assert line['published multiply_adds_m'] == '140' and line['published top1_error'] == '32.4'

@@ -5,11 +5,11 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from mmshuffle.analysis import Cost, count_multiply_adds
+from mmshuffle.analysis import Cost
 from mmshuffle.analysis.model_cost import count_config, count_model
 from mmshuffle.engine import shipped
 from mmshuffle.errors import UserError
-from tests.tiny import on_meta
+from tests.tiny import count_multiply_adds, on_meta
 
 CLASSIFIER = dict(
     type='ImageClassifier',
@@ -42,6 +42,12 @@ def test_a_backbone_of_mmdetection_has_its_layers_as_parts():
     cost = count_model(on_meta(dict(type='ResNet', depth=18)), (64, 64))
     assert {'conv1', 'layer1', 'layer2', 'layer3', 'layer4'} <= set(cost.parts)
     assert cost.parts['conv1'] == Cost(32 * 32 * 64 * 147, 64 * 147, 64 * 1024, 3 * 4096 + 74944)
+
+
+def test_a_network_whose_eval_returns_nothing_is_counted():
+    cfg = dict(type='MobileNetV2')
+    built = sum(parameter.numel() for parameter in MODELS.build(cfg).parameters())
+    assert count_model(on_meta(cfg), (64, 64)).total.parameters == built
 
 
 def test_a_classifier_has_stages_and_a_head():

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmshuffle.analysis.comparison import compare
-from mmshuffle.analysis.report import disagreements
+from mmshuffle.analysis.comparison import compare, disagreements
 from mmshuffle.analysis.tables import COLUMNS, half_a_digit, load_table, load_tables
 from mmshuffle.engine import shipped
 from mmshuffle.engine.config import read_config

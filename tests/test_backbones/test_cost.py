@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import nn
 
-from mmshuffle.analysis import count_multiply_adds
+from tests.tiny import count_multiply_adds
 from tests.variants import CONTRADICTIONS, PRINTED, VARIANTS
 
 CLASSES = 1000

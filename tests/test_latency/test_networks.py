@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmshuffle.analysis.complexity import count_multiply_adds
 from mmshuffle.deploy import FORMATS
 from mmshuffle.errors import UserError
 from mmshuffle.latency.device import gate
@@ -17,6 +16,7 @@ from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import Request
 from mmshuffle.latency.suites import named, names, suite
 from tests.conftest import REPO
+from tests.tiny import count_multiply_adds
 
 CONFIG = 'shufflenetv2-x0.5'
 DETECTOR = 'faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco'
