@@ -68,6 +68,19 @@ VARIANTS = {
     'mobilenetv1-shallow': dict(type='MobileNetV1', shallow=True),
     'mobilenetv1-x0.25-full': dict(type='MobileNetV1', widen_factor=0.25, separable=False),
     'mobilenetv1-full': dict(type='MobileNetV1', separable=False),
+    **{
+        f'{name}-dilated': dict(cfg, output_stride=16)
+        for name, cfg in {
+            'shufflenetv2-x0.5-torchvision': dict(
+                type='ShuffleNetV2', widen_factor=0.5, layout='torchvision'
+            ),
+            'shufflenetv2star-x0.5': dict(
+                type='ShuffleNetV2', widen_factor=0.5, extra_depthwise=True
+            ),
+            'shufflenetv1-x0.5-g3': dict(type='ShuffleNetV1', groups=3, widen_factor=0.5),
+            'mobilenetv1-x0.25': dict(type='MobileNetV1', widen_factor=0.25),
+        }.items()
+    },
     'squeezenet-1.0': dict(type='SqueezeNet'),
     'squeezenet-1.0-simple': dict(type='SqueezeNet', bypass='simple'),
     'squeezenet-1.0-complex': dict(type='SqueezeNet', bypass='complex'),
@@ -163,15 +176,17 @@ CONTRADICTIONS = {
 KINDS = (
     'shufflenetv2-x0.5-megvii',
     'shufflenetv2-x0.5-torchvision',
+    'shufflenetv2-x0.5-torchvision-dilated',
+    'shufflenetv2star-x0.5-dilated',
     'shufflenetv2-x1.0-megvii',
     'shufflenetv1-x0.25-g1',
     'shufflenetv1-x0.5-g3',
+    'shufflenetv1-x0.5-g3-dilated',
     'shufflenetv1-x0.25-g8',
     'mobilenetv1-x0.25',
+    'mobilenetv1-x0.25-dilated',
     'mobilenetv1-x0.5-relu6-same',
-    'mobilenetv1-shallow',
     'mobilenetv1-x0.25-full',
-    'shufflenetv2star-x0.5',
     'shufflenetv2-x0.5-torchvision-se-residual',
     'shufflenetv2-50',
     'shufflenetv1-x0.5-g8-se',

@@ -12,7 +12,8 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice
+from .base import BaseBackbone
 from .layers import run_unit
 
 # Output channels and groups of the five convolutions.
@@ -49,9 +50,8 @@ class AlexNet(BaseBackbone):
             of 227 (``'caffe'``) or 224. Weights fit both; a published classifier has its published
             accuracy only with the latter.
         out_indices: Stages to return.
-        norm_cfg: Normalisation after every convolution, in the place of local response
-            normalisation; as published where None.
-        **kwargs: See :class:`BaseBackbone`.
+        **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
+            convolution, in the place of local response normalisation; as published where None.
 
     Raises:
         ValueError: An argument is outside its allowed values.
@@ -63,12 +63,13 @@ class AlexNet(BaseBackbone):
         [(1, 96, 16, 16), (1, 256, 8, 8), (1, 256, 4, 4), (1, 256, 2, 2)]
     """
 
+    default_norm_cfg = None
+
     def __init__(
         self,
         version: str = 'caffe',
         padding: str = 'symmetric',
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        norm_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
@@ -76,7 +77,6 @@ class AlexNet(BaseBackbone):
         check_choice(self, 'padding', padding, ('symmetric', 'published'))
         self.version = version
         self.padding = padding
-        self.layer_cfg['norm_cfg'] = norm_cfg
         channels = VERSIONS[version][0]
         self._build_stages((channels[0], channels[1], channels[4], channels[4]), (4, 8, 16, 32))
 
@@ -100,7 +100,7 @@ class AlexNet(BaseBackbone):
         if conv == 0 and self.padding == 'published':
             pad = 0 if self.version == 'caffe' else 2
         return ConvModule(
-            channels[conv - 1] if conv else 3,
+            channels[conv - 1] if conv else self.in_channels,
             channels[conv],
             KERNELS[conv],
             stride=1 if conv else 4,

@@ -2,11 +2,11 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .arguments import check_choice, refuse
 from .layers import set_norm_eval
 
 
@@ -22,11 +22,18 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
     :meth:`_build_stages`.
 
     Args:
+        in_channels: Channels of the images: 3, or 1 for grey ones, 4 with depth or infrared, ...
         out_indices: Stages whose outputs :meth:`forward` returns, strictly increasing.
+        output_stride: 32; or 16 in networks that ``output_strides`` says can do that, for detectors
+            that want a finer last map: the first unit of stage 3 then has stride 1, and the 3x3
+            convolutions of the units behind it have dilation 2, as in the dilated ResNets of
+            DeepLab and torchvision. Every second pixel of the output is the plain network's, with
+            the same weights (but for squeeze-and-excitation, whose means are over more pixels).
+            MMDetection's ResNet dilates the first unit too, which would not give that.
         frozen_stages: Stages 0 to ``frozen_stages`` keep their parameters and their running
             statistics; -1 freezes nothing.
         norm_eval: Keep every BatchNorm, of whatever kind, in evaluation mode while training.
-        norm_cfg: Normalisation layer; BatchNorm where None.
+        norm_cfg: Normalisation layer; the network's published one where None.
         conv_cfg: Convolution layer; ``Conv2d`` where None.
         act_cfg: Activation; ReLU where None.
         with_cp: Recompute the activations of a unit in the backward pass instead of storing them.
@@ -35,6 +42,8 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             :func:`mmshuffle.weights.load_pretrained`.
 
     Attributes:
+        output_strides (tuple[int, ...]): Of the class: the allowed ``output_stride``.
+        default_norm_cfg (dict | None): Of the class: the normalisation where ``norm_cfg`` is None.
         out_channels (tuple[int, ...]): Channels of each returned output.
         out_strides (tuple[int, ...]): Stride of each returned output against the image.
 
@@ -42,10 +51,15 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         ValueError: An argument is outside its allowed values, which the message names.
     """
 
+    output_strides = (32,)
+    default_norm_cfg: dict | None = dict(type='BN')
+
     def __init__(
         self,
         *,
+        in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        output_stride: int = 32,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         norm_cfg: dict | None = None,
@@ -55,16 +69,24 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not isinstance(out_indices, Sequence):
-            raise ValueError(
-                f'out_indices={out_indices!r} of {type(self).__name__}: give a sequence of integers'
-            )
+        if type(in_channels) is not int or in_channels < 1:
+            refuse(self, 'in_channels', in_channels, 'give a whole number above 0')
+        if not isinstance(out_indices, Sequence) or isinstance(out_indices, str):
+            refuse(self, 'out_indices', out_indices, 'give a sequence of integers')
+        for name, cfg in (('norm_cfg', norm_cfg), ('conv_cfg', conv_cfg), ('act_cfg', act_cfg)):
+            if cfg is not None and not (isinstance(cfg, dict) and 'type' in cfg):
+                refuse(self, name, cfg, 'give None, or a dict with a type')
+        check_choice(self, 'norm_eval', norm_eval, (False, True))
+        check_choice(self, 'with_cp', with_cp, (False, True))
+        check_choice(self, 'output_stride', output_stride, self.output_strides)
+        self.in_channels = in_channels
+        self.output_stride = output_stride
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.layer_cfg = dict(
-            norm_cfg=norm_cfg or dict(type='BN'),
+            norm_cfg=norm_cfg or self.default_norm_cfg,
             conv_cfg=conv_cfg,
             act_cfg=act_cfg or dict(type='ReLU'),
         )
@@ -82,8 +104,9 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
 
         Args:
             channels: Output channels of every stage that the network has.
-            strides: Output stride of every stage that the network has.
+            strides: Output stride of every stage that the network has, without dilation.
         """
+        strides = [min(stride, self.output_stride) for stride in strides]
         last = len(channels) - 1
         indices = self.out_indices
         if (
@@ -91,9 +114,12 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             or any(type(i) is not int or not 0 <= i <= last for i in indices)
             or list(indices) != sorted(set(indices))
         ):
-            raise ValueError(
-                f'out_indices={indices} of {type(self).__name__}: give strictly increasing '
-                f'integers from 0 to {last} (strides {", ".join(map(str, strides))})'
+            rule = f'strictly increasing integers from 0 to {last}'
+            refuse(
+                self,
+                'out_indices',
+                indices,
+                f'give {rule} (strides {", ".join(map(str, strides))})',
             )
         built = indices[-1] + 1
         check_choice(self, 'frozen_stages', self.frozen_stages, range(-1, built))
@@ -105,11 +131,15 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         for stage in self.stages[: self.frozen_stages + 1]:
             stage.requires_grad_(False)
 
+    def _stride_and_dilation(self, index: int) -> tuple[int, int]:
+        """Stride of the unit that a stage begins with, and dilation of the units behind it."""
+        return (1, 2) if index == 3 and self.output_stride == 16 else (2, 1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the requested stage outputs.
 
         Args:
-            x: Images, (N, 3, H, W).
+            x: Images, (N, in_channels, H, W).
 
         Returns:
             One tensor an entry of ``out_indices``, (N, C_i, ceil(H / s_i), ceil(W / s_i)) with C_i
@@ -149,17 +179,3 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             self._is_init = True
         for cfg in pretrained:
             load_pretrained(self, **cfg)
-
-
-def check_choice(owner: Any, name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuse a value that is not allowed.
-
-    Raises:
-        ValueError: The message names the class, the argument, the value and what is allowed.
-    """
-    # 1 is in (True, False) and in (1.0, 2.0); a width may be written as 1, an index not as 1.0.
-    kinds = {type(choice) for choice in allowed}
-    kinds |= {int} if float in kinds else set()
-    if type(value) not in kinds or value not in allowed:
-        choices = ', '.join(map(repr, allowed))
-        raise ValueError(f'{name}={value!r} of {type(owner).__name__}: choose one of {choices}')

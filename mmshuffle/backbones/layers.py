@@ -78,10 +78,10 @@ def build_activation(act_cfg: dict) -> nn.Module:
     return act
 
 
-def stem(channels: int, layer_cfg: dict) -> list[nn.Module]:
+def stem(in_channels: int, channels: int, layer_cfg: dict) -> list[nn.Module]:
     """Conv1 and MaxPool, which the ShuffleNets and their baselines begin with: to stride 4."""
     return [
-        ConvModule(3, channels, 3, stride=2, padding=1, **layer_cfg),
+        ConvModule(in_channels, channels, 3, stride=2, padding=1, **layer_cfg),
         nn.MaxPool2d(3, stride=2, padding=1),
     ]
 
@@ -135,19 +135,6 @@ class SqueezeExcite(nn.Module):
         """Scale (N, channels, H, W)."""
         hidden = self.act(self.squeeze(F.adaptive_avg_pool2d(x, 1)))
         return x * self.excite(hidden).sigmoid()
-
-
-def check_se_ratio(owner: Any, ratio: Any) -> None:
-    """Refuse an ``se_ratio`` that is neither None nor a share.
-
-    Raises:
-        ValueError: The message names the class, the argument, the value and what is allowed.
-    """
-    if ratio is not None and (type(ratio) not in (int, float) or not 0 < ratio <= 1):
-        raise ValueError(
-            f'se_ratio={ratio!r} of {type(owner).__name__}: give None or a number above 0 and up '
-            'to 1'
-        )
 
 
 def run_unit(

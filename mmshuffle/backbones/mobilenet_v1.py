@@ -10,7 +10,8 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice, refuse
+from .base import BaseBackbone
 from .layers import run_unit
 
 # Table 1: (output channels, stride) of the depthwise separable layers of each stage. The last
@@ -60,6 +61,8 @@ class MobileNetV1(BaseBackbone):
         [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 512, 2, 2)]
     """
 
+    output_strides = (32, 16)
+
     def __init__(
         self,
         widen_factor: float = 1.0,
@@ -71,17 +74,13 @@ class MobileNetV1(BaseBackbone):
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
         if type(widen_factor) not in (int, float) or not 0 < widen_factor <= 4:
-            raise ValueError(
-                f'widen_factor={widen_factor!r} of MobileNetV1: give a number above 0 and up to 4 '
-                '(the paper has 0.25, 0.5, 0.75 and 1.0)'
-            )
+            rule = 'give a number above 0 and up to 4 (the paper has 0.25, 0.5, 0.75 and 1.0)'
+            refuse(self, 'widen_factor', widen_factor, rule)
         check_choice(self, 'padding', padding, ('symmetric', 'same'))
         check_choice(self, 'shallow', shallow, (False, True))
         check_choice(self, 'separable', separable, (False, True))
         if padding == 'same' and self.layer_cfg['conv_cfg'] is not None:
-            raise ValueError(
-                "padding='same' of MobileNetV1 brings its own conv_cfg: leave that out"
-            )
+            refuse(self, 'padding', padding, 'it brings its own conv_cfg, leave that out')
         self.widen_factor = widen_factor
         self.padding = padding
         self.separable = separable
@@ -95,32 +94,38 @@ class MobileNetV1(BaseBackbone):
         layers: list[nn.Module] = []
         if index == 0:
             channels = self._width(STEM_CHANNELS)
-            layers.append(self._conv3x3(3, channels, stride=2))
+            layers.append(self._conv3x3(self.in_channels, channels, stride=2))
         else:
             channels = self._width(self._layers[index - 1][-1][0])
+        first_stride, dilation = self._stride_and_dilation(index)
         for width, stride in self._layers[index]:
-            layers.append(self._layer(channels, self._width(width), stride))
+            # Layers behind the one whose stride was removed see the pixels that they saw before.
+            placing = dict(stride=first_stride) if stride == 2 else dict(dilation=dilation)
+            layers.append(self._layer(channels, self._width(width), **placing))
             channels = self._width(width)
         return nn.Sequential(*layers)
 
-    def _layer(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    def _layer(self, in_channels: int, out_channels: int, **placing: int) -> nn.Module:
         if not self.separable:
-            return FullConv(self._conv3x3(in_channels, out_channels, stride), self.with_cp)
+            return FullConv(self._conv3x3(in_channels, out_channels, **placing), self.with_cp)
         return SeparableConv(
-            self._conv3x3(in_channels, in_channels, stride, groups=in_channels),
+            self._conv3x3(in_channels, in_channels, groups=in_channels, **placing),
             ConvModule(in_channels, out_channels, 1, **self.layer_cfg),
             self.with_cp,
         )
 
     def _conv3x3(
-        self, in_channels: int, out_channels: int, stride: int, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> ConvModule:
         cfg = dict(self.layer_cfg)
         if self.padding == 'same' and stride > 1:
             cfg['conv_cfg'] = dict(type='Conv2dAdaptivePadding')
-        return ConvModule(
-            in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, **cfg
-        )
+        return ConvModule(in_channels, out_channels, 3, stride, dilation, dilation, groups, **cfg)
 
     def reset_parameters(self) -> None:
         """Initialise as TF-slim does: convolutions truncated normal, standard deviation 0.09."""

@@ -11,12 +11,12 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice, check_se_ratio, refuse
+from .base import BaseBackbone
 from .layers import (
     SqueezeExcite,
     build_activation,
     channel_shuffle,
-    check_se_ratio,
     init_normal_fan_in,
     run_unit,
     stem,
@@ -97,6 +97,8 @@ class ShuffleNetV1(BaseBackbone):
         [(1, 24, 16, 16), (1, 240, 8, 8), (1, 480, 4, 4), (1, 960, 2, 2)]
     """
 
+    output_strides = (32, 16)
+
     def __init__(
         self,
         groups: int = 3,
@@ -129,10 +131,8 @@ class ShuffleNetV1(BaseBackbone):
             return Layout(width, (width, stage2, 2 * stage2, 4 * stage2))
         its_sizes, layout = ARCHS[self.arch]
         if sizes != its_sizes:
-            raise ValueError(
-                'groups={}, widen_factor={} of ShuffleNetV1: '.format(*sizes)
-                + 'arch={!r} needs groups={} and widen_factor={}'.format(self.arch, *its_sizes)
-            )
+            needed = 'it needs groups={} and widen_factor={}, not {} and {}'
+            refuse(self, 'arch', self.arch, needed.format(*its_sizes, *sizes))
         return layout
 
     def _make_stage(self, index: int) -> nn.Module:
@@ -140,15 +140,19 @@ class ShuffleNetV1(BaseBackbone):
         layers: list[nn.Module] = []
         in_channels = stem_channels if index == 0 else channels[index - 1]
         if index == 0:
-            layers += stem(stem_channels, self.layer_cfg)
+            layers += stem(self.in_channels, stem_channels, self.layer_cfg)
+        stride, dilation = self._stride_and_dilation(index)
         for i in range(units[index]):
             # The first unit's input has too few channels to be grouped (section 3.3).
             first_of_all = i == 0 and sum(units[:index]) == 0
+            pools = i == 0 and index > 0
             layers.append(
                 ShuffleUnit(
                     in_channels,
                     channels[index],
-                    stride=2 if i == 0 and index > 0 else 1,
+                    pools,
+                    stride=stride if pools else 1,
+                    dilation=1 if pools else dilation,
                     groups=self.groups,
                     first_groups=1 if first_of_all else self.groups,
                     shuffle=self.shuffle,
@@ -169,14 +173,16 @@ class ShuffleNetV1(BaseBackbone):
 class ShuffleUnit(nn.Module):
     """1x1 group convolution, channel shuffle, 3x3 depthwise and 1x1 group convolution (Figure 2).
 
-    With stride 1 the input is added, to the first channels if it has fewer than the branch; with
-    stride 2 the input's 3x3 average pool is put before the branch, which then has
-    ``out_channels - in_channels`` channels.
+    The input is added, to the first channels if it has fewer than the branch; or its 3x3 average
+    pool is put before the branch, which then has ``out_channels - in_channels`` channels.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
-        stride: 1 or 2.
+        pools: Whether the shortcut is a pool: in every unit of stride 2, and where that stride was
+            replaced by dilation.
+        stride: 1; 1 or 2 with ``pools``.
+        dilation: Of the depthwise convolution.
         groups: Groups of the second 1x1 convolution and of the shuffle.
         first_groups: Groups of the first 1x1 convolution.
         shuffle: See :class:`ShuffleNetV1`.
@@ -191,7 +197,9 @@ class ShuffleUnit(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
+        pools: bool,
         stride: int,
+        dilation: int,
         groups: int,
         first_groups: int,
         shuffle: str,
@@ -202,9 +210,9 @@ class ShuffleUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        self.widens = stride == 1 and in_channels < out_channels
+        self.widens = not pools and in_channels < out_channels
         middle = int(out_channels * bottleneck) // groups * groups
-        branch_channels = out_channels if stride == 1 else out_channels - in_channels
+        branch_channels = out_channels - in_channels if pools else out_channels
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         self.shuffle_groups = {
             'paper': groups,
@@ -213,14 +221,14 @@ class ShuffleUnit(nn.Module):
         }[shuffle]
         self.reduce = ConvModule(in_channels, middle, 1, groups=first_groups, **layer_cfg)
         self.depthwise = ConvModule(
-            middle, middle, 3, stride=stride, padding=1, groups=middle, **linear_cfg
+            middle, middle, 3, stride, dilation, dilation, groups=middle, **linear_cfg
         )
         self.expand = ConvModule(middle, branch_channels, 1, groups=groups, **linear_cfg)
         self.se = None
         if se_ratio is not None:
             self.se = SqueezeExcite(branch_channels, se_ratio, out_channels, layer_cfg['act_cfg'])
         self.act = build_activation(layer_cfg['act_cfg'])
-        self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
+        self.pool = nn.AvgPool2d(3, stride, padding=1) if pools else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""

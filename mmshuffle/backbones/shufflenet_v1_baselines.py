@@ -13,7 +13,8 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice
+from .base import BaseBackbone
 from .layers import (
     build_activation,
     init_he_normal,
@@ -79,7 +80,7 @@ class ShuffleNetV1Baseline(BaseBackbone):
     def _make_stage(self, index: int) -> nn.Module:
         out_channels = self._channels[index]
         if index == 0:
-            return nn.Sequential(*stem(out_channels, self.layer_cfg))
+            return nn.Sequential(*stem(self.in_channels, out_channels, self.layer_cfg))
         return stack_units(
             UNITS[self.unit],
             self._channels[index - 1],

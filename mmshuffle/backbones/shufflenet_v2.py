@@ -10,12 +10,12 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice, check_se_ratio, refuse
+from .base import BaseBackbone
 from .layers import (
     SqueezeExcite,
     build_activation,
     channel_shuffle,
-    check_se_ratio,
     init_normal_fan_in,
     interleave,
     is_exporting,
@@ -89,6 +89,8 @@ class ShuffleNetV2(BaseBackbone):
         [(1, 24, 16, 16), (1, 116, 8, 8), (1, 232, 4, 4), (1, 464, 2, 2)]
     """
 
+    output_strides = (32, 16)
+
     def __init__(
         self,
         widen_factor: float = 1.0,
@@ -116,9 +118,7 @@ class ShuffleNetV2(BaseBackbone):
             self._channels = (STEM_CHANNELS, *STAGE_CHANNELS[widen_factor])
         else:
             if widen_factor != 1:
-                raise ValueError(
-                    f'widen_factor={widen_factor!r} of ShuffleNetV2: arch={arch!r} has 1.0 only'
-                )
+                refuse(self, 'widen_factor', widen_factor, f'arch={arch!r} has 1.0 only')
             self._stem, self._channels, self._units = LARGE[arch]
         self._build_stages(self._channels, (4, 8, 16, 32, 32))
 
@@ -126,9 +126,10 @@ class ShuffleNetV2(BaseBackbone):
         if index == 4:
             return ConvModule(self._channels[3], self._channels[4], 1, **self.layer_cfg)
         if index > 0:
-            return self._make_units(index, self._channels[index - 1], stride=2)
+            stride, dilation = self._stride_and_dilation(index)
+            return self._make_units(index, self._channels[index - 1], stride, dilation)
         layers: list[nn.Module] = []
-        channels = 3
+        channels = self.in_channels
         for width in self._stem:
             stride = 1 if layers else 2
             layers.append(ConvModule(channels, width, 3, stride, padding=1, **self.layer_cfg))
@@ -138,7 +139,9 @@ class ShuffleNetV2(BaseBackbone):
             layers.append(self._make_units(0, channels, stride=1))
         return nn.Sequential(*layers)
 
-    def _make_units(self, index: int, in_channels: int, stride: int) -> nn.Module:
+    def _make_units(
+        self, index: int, in_channels: int, stride: int, dilation: int = 1
+    ) -> nn.Module:
         return ShuffleStage(
             in_channels,
             self._channels[index],
@@ -146,8 +149,9 @@ class ShuffleNetV2(BaseBackbone):
             self.layout,
             self.with_cp,
             self.layer_cfg,
-            stride,
             self.branch_cfg,
+            stride,
+            dilation,
         )
 
     def reset_parameters(self) -> None:
@@ -179,8 +183,9 @@ class ShuffleStage(nn.Module):
         layout: See :class:`ShuffleNetV2`.
         with_cp: Recompute activations in the backward pass.
         layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
-        stride: Stride of the first unit.
         branch_cfg: What the main branches have besides their three convolutions.
+        stride: Stride of the first unit.
+        dilation: Dilation of the units behind it.
     """
 
     def __init__(
@@ -191,8 +196,9 @@ class ShuffleStage(nn.Module):
         layout: str,
         with_cp: bool,
         layer_cfg: dict,
-        stride: int = 2,
-        branch_cfg: BranchConfig = BranchConfig(),
+        branch_cfg: BranchConfig,
+        stride: int,
+        dilation: int,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -202,7 +208,7 @@ class ShuffleStage(nn.Module):
         self.shuffle_groups = half if layout == 'megvii' else 2
         kept = in_channels if layout == 'megvii' else half
         self.projection = nn.Sequential(
-            depthwise(in_channels, stride, layer_cfg),
+            depthwise(in_channels, layer_cfg, stride),
             ConvModule(in_channels, kept, 1, **layer_cfg),
         )
         self.branches = nn.ModuleList(
@@ -210,9 +216,10 @@ class ShuffleStage(nn.Module):
                 in_channels if i == 0 else half,
                 half,
                 out_channels - kept if i == 0 else half,
+                layer_cfg,
+                branch_cfg if i > 0 else replace(branch_cfg, residual=False),
                 stride=stride if i == 0 else 1,
-                layer_cfg=layer_cfg,
-                branch_cfg=branch_cfg if i > 0 else replace(branch_cfg, residual=False),
+                dilation=1 if i == 0 else dilation,
             )
             for i in range(units)
         )
@@ -246,9 +253,10 @@ def main_branch(
     in_channels: int,
     mid_channels: int,
     out_channels: int,
-    stride: int,
     layer_cfg: dict,
-    branch_cfg: BranchConfig = BranchConfig(),
+    branch_cfg: BranchConfig,
+    stride: int,
+    dilation: int,
 ) -> nn.Sequential:
     """1x1, 3x3 depthwise and 1x1 convolution; the two inner widths are alike (guideline G1).
 
@@ -257,9 +265,9 @@ def main_branch(
     """
     layers: dict[str, nn.Module] = OrderedDict()
     if branch_cfg.extra_depthwise:
-        layers['extra'] = depthwise(in_channels, 1, layer_cfg)
+        layers['extra'] = depthwise(in_channels, layer_cfg, dilation=dilation)
     layers['0'] = ConvModule(in_channels, mid_channels, 1, **layer_cfg)
-    layers['1'] = depthwise(mid_channels, stride, layer_cfg)
+    layers['1'] = depthwise(mid_channels, layer_cfg, stride, dilation)
     if branch_cfg.se_ratio is None and not branch_cfg.residual:
         layers['2'] = ConvModule(mid_channels, out_channels, 1, **layer_cfg)
         return nn.Sequential(layers)
@@ -284,14 +292,15 @@ class ResidualBranch(nn.Sequential):
         return act(x + y)
 
 
-def depthwise(channels: int, stride: int, layer_cfg: dict) -> ConvModule:
+def depthwise(channels: int, layer_cfg: dict, stride: int = 1, dilation: int = 1) -> ConvModule:
     """3x3 depthwise convolution and BatchNorm without activation."""
     return ConvModule(
         channels,
         channels,
         3,
-        stride=stride,
-        padding=1,
+        stride,
+        dilation,
+        dilation,
         groups=channels,
         **{**layer_cfg, 'act_cfg': None},
     )

@@ -11,7 +11,8 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .base import BaseBackbone, check_choice
+from .arguments import check_choice
+from .base import BaseBackbone
 from .layers import run_unit
 
 # Table 1: channels of the squeeze layer and of either half of the expand layer, by the number that
@@ -66,8 +67,8 @@ class SqueezeNet(BaseBackbone):
             version 1.0. Weights fit both; a published classifier has its published accuracy only
             with the latter.
         out_indices: Stages to return.
-        norm_cfg: Normalisation after every convolution; none where None, as published.
-        **kwargs: See :class:`BaseBackbone`.
+        **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
+            convolution; none where None, as published.
 
     Raises:
         ValueError: An argument is outside its allowed values.
@@ -79,13 +80,14 @@ class SqueezeNet(BaseBackbone):
         [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4)]
     """
 
+    default_norm_cfg = None
+
     def __init__(
         self,
         version: str = '1.0',
         bypass: str | None = None,
         padding: str = 'symmetric',
         out_indices: Sequence[int] = (0, 1, 2),
-        norm_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
@@ -95,7 +97,6 @@ class SqueezeNet(BaseBackbone):
         self.version = version
         self.bypass = bypass
         self.padding = padding
-        self.layer_cfg['norm_cfg'] = norm_cfg
         channels = [2 * FIRES[fires[-1]][1] for fires in VERSIONS[version][2]]
         self._build_stages(channels, (4, 8, 16))
 
@@ -105,7 +106,7 @@ class SqueezeNet(BaseBackbone):
         layers: list[nn.Module] = []
         if index == 0:
             channels, pad = stem_channels, kernel // 2 if symmetric else 0
-            layers.append(ConvModule(3, channels, kernel, 2, pad, **self.layer_cfg))
+            layers.append(ConvModule(self.in_channels, channels, kernel, 2, pad, **self.layer_cfg))
         else:
             channels = 2 * FIRES[stages[index][0] - 1][1]
         layers.append(nn.MaxPool2d(3, 2, padding=int(symmetric), ceil_mode=not symmetric))

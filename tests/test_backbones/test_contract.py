@@ -10,6 +10,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 
@@ -36,13 +37,32 @@ def train_step(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def test_outputs_have_the_declared_channels_and_strides(name):
     net = build(name).eval()
     # SqueezeNet ends at stride 16.
-    strides = (4, 8, 16, 32)[: len(net.stages)]
+    strides = (4, 8, 16, 16 if name.endswith('dilated') else 32)[: len(net.stages)]
     assert net.out_strides == strides and len(strides) == 4 - name.startswith('squeezenet')
     # A size that no stride divides: maps are rounded up, as FPN's and the anchors' are.
     with torch.no_grad():
         outputs = net(torch.rand(1, 3, 70, 101))
     for output, channels, stride in zip(outputs, net.out_channels, net.out_strides, strict=True):
         assert output.shape == (1, channels, -(-70 // stride), -(-101 // stride))
+
+
+@every_kind
+@pytest.mark.parametrize('in_channels', [1, 4])
+def test_images_may_have_any_number_of_channels(name, in_channels):
+    colour, net = build(name), build(name, in_channels=in_channels)
+    state = colour.state_dict()
+    first = state['stages.0.0.conv.weight']
+    if in_channels == 1:
+        first = first.sum(1, keepdim=True)
+    else:  # a quarter of the first channel's weight is a fourth one's
+        first = torch.cat((first[:, :1] * 0.75, first[:, 1:], first[:, :1] * 0.25), 1)
+    net.load_state_dict({**state, 'stages.0.0.conv.weight': first})
+    colour, net = colour.double().eval(), net.double().eval()
+    x = torch.rand(1, 1 if in_channels == 1 else 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        found = net(torch.cat((x, x[:, :1]), 1) if in_channels == 4 else x)
+        for a, b in zip(colour(x.expand(-1, 3, -1, -1)), found, strict=True):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-5 * a.abs().max().item())
 
 
 @every_variant
@@ -179,58 +199,115 @@ def test_arguments_are_not_shared_between_instances():
     assert build('shufflenetv2-x0.5-megvii').stages[0][0].norm.eps == 1e-5
 
 
-@pytest.mark.parametrize(
-    ('cfg', 'parts'),
-    [
-        (dict(type='ShuffleNetV2', widen_factor=0.7), ('widen_factor=0.7', '0.5, 1.0, 1.5, 2.0')),
-        (dict(type='ShuffleNetV2', layout='timm'), ("layout='timm'", "'megvii', 'torchvision'")),
-        (dict(type='ShuffleNetV1', groups=5), ('groups=5', '1, 2, 3, 4, 8')),
-        (dict(type='ShuffleNetV1', groups=True), ('groups=True', '1, 2, 3, 4, 8')),
-        (dict(type='ShuffleNetV1', widen_factor=3), ('widen_factor=3', '0.25, 0.5')),
-        (dict(type='ShuffleNetV1', shuffle='random'), ("'paper', 'inverse', 'none'",)),
-        (dict(type='ShuffleNetV1', frozen_stages=1.0), ('frozen_stages=1.0',)),
-        (dict(type='ShuffleNetV1', out_indices=3), ('out_indices=3', 'sequence')),
-        (dict(type='MobileNetV1', widen_factor='1'), ("widen_factor='1'", 'above 0')),
-        (dict(type='MobileNetV1', widen_factor=0), ('widen_factor=0', 'above 0')),
-        (dict(type='MobileNetV1', padding='valid'), ("'symmetric', 'same'",)),
-        (dict(type='ShuffleNetV1', out_indices=(0, 4)), ('out_indices=(0, 4)', 'from 0 to 3')),
-        (dict(type='ShuffleNetV2', out_indices=(5,)), ('out_indices=(5,)', 'from 0 to 4')),
-        (dict(type='ShuffleNetV2', out_indices=(2, 1)), ('strictly increasing',)),
-        (dict(type='ShuffleNetV2', out_indices=()), ('strictly increasing',)),
-        (dict(type='ShuffleNetV2', out_indices=(-1,)), ('strictly increasing',)),
-        (dict(type='ShuffleNetV2', frozen_stages=4), ('frozen_stages=4', '-1, 0, 1, 2, 3')),
-        (dict(type='MobileNetV1', frozen_stages=-2), ('frozen_stages=-2',)),
-        (dict(type='MobileNetV1', shallow=1), ('shallow=1', 'False, True')),
-        (dict(type='MobileNetV1', separable=None), ('separable=None', 'False, True')),
-        (dict(type='ShuffleNetV1', arch='deep'), ("arch='deep'", "'mobile', 'shallow', '50'")),
-        (dict(type='ShuffleNetV1', arch='shallow'), ("arch='shallow'", 'widen_factor=0.5')),
-        (dict(type='ShuffleNetV1', arch='50', groups=8), ('groups=8', 'needs groups=3')),
-        (dict(type='ShuffleNetV1', se_ratio=16), ('se_ratio=16', 'up to 1')),
-        (dict(type='ShuffleNetV2', se_ratio=True), ('se_ratio=True', 'up to 1')),
-        (dict(type='ShuffleNetV2', arch=50), ('arch=50', "'mobile', '50', '164'")),
-        (
-            dict(type='ShuffleNetV2', arch='50', widen_factor=2.0),
-            ('widen_factor=2.0', "arch='50'"),
-        ),
-        (dict(type='ShuffleNetV2', residual='yes'), ("residual='yes'", 'False, True')),
-        (dict(type='ShuffleNetV2', extra_depthwise=2), ('extra_depthwise=2', 'False, True')),
-        (dict(type='ShuffleNetV1Baseline', unit='dense'), ("unit='dense'", "'vgg', 'resnet'")),
-        (dict(type='ShuffleNetV1Baseline', mflops=524), ('mflops=524', '140, 38, 13')),
-        (dict(type='XceptionLike', widen_factor=0.25), ('widen_factor=0.25', '0.5, 1.0')),
-        (dict(type='SqueezeNet', version=1.1), ('version=1.1', "'1.0', '1.1'")),
-        (dict(type='SqueezeNet', bypass=True), ('bypass=True', "None, 'simple', 'complex'")),
-        (dict(type='SqueezeNet', padding='valid'), ("'symmetric', 'published'",)),
-        (dict(type='SqueezeNet', out_indices=(3,)), ('from 0 to 2', 'strides 4, 8, 16)')),
-        (dict(type='AlexNet', version='2012'), ("version='2012'", "'caffe', 'torchvision'")),
-        (dict(type='AlexNet', padding=0), ('padding=0', "'symmetric', 'published'")),
-    ],
-)
-def test_wrong_arguments_are_named_with_what_is_allowed(cfg, parts):
-    from mmdet.registry import MODELS
+EVERY_NETWORK = sorted({cfg['type'] for cfg in VARIANTS.values()})
 
+
+@pytest.mark.parametrize('network', EVERY_NETWORK)
+@pytest.mark.parametrize(
+    ('name', 'value', 'allowed'),
+    [
+        ('in_channels', 0, 'above 0'),
+        ('in_channels', -3, 'above 0'),
+        ('in_channels', 3.0, 'whole number'),
+        ('in_channels', True, 'whole number'),
+        ('in_channels', '3', 'whole number'),
+        ('in_channels', None, 'whole number'),
+        ('out_indices', 2, 'sequence'),
+        ('out_indices', '012', 'sequence'),
+        ('out_indices', None, 'sequence'),
+        ('out_indices', {0, 1}, 'sequence'),
+        ('out_indices', (), 'strictly increasing'),
+        ('out_indices', (2, 1), 'strictly increasing'),
+        ('out_indices', (1, 1), 'strictly increasing'),
+        ('out_indices', (-1,), 'strictly increasing'),
+        ('out_indices', (0, 5), 'from 0 to'),
+        ('out_indices', (0, 1.0), 'strictly increasing'),
+        ('out_indices', (False, True), 'strictly increasing'),
+        ('out_indices', ('0',), 'strictly increasing'),
+        ('frozen_stages', 4, '-1, 0, 1, 2'),
+        ('frozen_stages', -2, '-1, 0, 1, 2'),
+        ('frozen_stages', 1.0, '-1, 0, 1, 2'),
+        ('frozen_stages', True, '-1, 0, 1, 2'),
+        ('frozen_stages', None, '-1, 0, 1, 2'),
+        ('output_stride', 8, 'one of 32'),
+        ('output_stride', '16', 'one of 32'),
+        ('output_stride', 16.0, 'one of 32'),
+        ('output_stride', None, 'one of 32'),
+        ('norm_eval', 1, 'False, True'),
+        ('with_cp', 'yes', 'False, True'),
+        ('norm_cfg', 'BN', 'dict with a type'),
+        ('norm_cfg', {}, 'dict with a type'),
+        ('conv_cfg', 'Conv2d', 'dict with a type'),
+        ('act_cfg', ['ReLU'], 'dict with a type'),
+    ],
+    ids=str,
+)
+def test_wrong_common_arguments_are_named_with_what_is_allowed(network, name, value, allowed):
     with pytest.raises(ValueError) as caught:
-        MODELS.build(cfg)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+        MODELS.build({'type': network, name: value})
+    message = str(caught.value)
+    assert all(part in message for part in (f'{name}={value!r}', network, allowed)), message
+
+
+@pytest.mark.parametrize(
+    ('network', 'arguments', 'allowed'),
+    [
+        *(
+            (network, {'widen_factor': value}, choices)
+            for network, choices in {
+                'ShuffleNetV1': '0.25, 0.5, 1.0, 1.5, 2.0',
+                'ShuffleNetV2': '0.5, 1.0, 1.5, 2.0',
+                'XceptionLike': '0.5, 1.0, 1.5, 2.0',
+                'MobileNetV1': 'above 0 and up to 4',
+            }.items()
+            for value in ('1.0', 5, 0, -1.0, True, None, [1.0], float('nan'), float('inf'))
+        ),
+        *(
+            (network, {'se_ratio': value}, 'up to 1')
+            for network in ('ShuffleNetV1', 'ShuffleNetV2')
+            for value in (16, 0, -0.5, True, '0.5', float('nan'))
+        ),
+        *(
+            (network, {'output_stride': 16}, 'one of 32')
+            for network in EVERY_NETWORK
+            if network not in ('ShuffleNetV1', 'ShuffleNetV2', 'MobileNetV1')
+        ),
+        *(
+            ('ShuffleNetV1', {'groups': value}, '1, 2, 3, 4, 8')
+            for value in (5, 0, -3, 3.0, '3', True, None, [3])
+        ),
+        ('ShuffleNetV1', {'shuffle': 'random'}, "'paper', 'inverse', 'none'"),
+        ('ShuffleNetV1', {'shuffle': None}, "'paper', 'inverse', 'none'"),
+        ('ShuffleNetV1', {'arch': 'deep'}, "'mobile', 'shallow', '50'"),
+        ('ShuffleNetV1', {'arch': 'shallow'}, 'groups=3 and widen_factor=0.5, not 3 and 1.0'),
+        ('ShuffleNetV1', {'arch': '50', 'groups': 8}, 'groups=3'),
+        ('ShuffleNetV2', {'widen_factor': 0.7}, '0.5, 1.0, 1.5, 2.0'),
+        ('ShuffleNetV2', {'layout': 'timm'}, "'megvii', 'torchvision'"),
+        ('ShuffleNetV2', {'arch': 50}, "'mobile', '50', '164'"),
+        ('ShuffleNetV2', {'widen_factor': 2.0, 'arch': '50'}, '1.0 only'),
+        ('ShuffleNetV2', {'residual': 'yes'}, 'False, True'),
+        ('ShuffleNetV2', {'extra_depthwise': 2}, 'False, True'),
+        ('MobileNetV1', {'padding': 'valid'}, "'symmetric', 'same'"),
+        ('MobileNetV1', {'padding': 'same', 'conv_cfg': dict(type='Conv2d')}, 'conv_cfg'),
+        ('MobileNetV1', {'shallow': 1}, 'False, True'),
+        ('MobileNetV1', {'separable': None}, 'False, True'),
+        ('ShuffleNetV1Baseline', {'unit': 'dense'}, "'vgg', 'resnet', 'resnext'"),
+        ('ShuffleNetV1Baseline', {'mflops': 524}, '140, 38, 13'),
+        ('ShuffleNetV1Baseline', {'mflops': 38.0}, '140, 38, 13'),
+        ('SqueezeNet', {'version': 1.1}, "'1.0', '1.1'"),
+        ('SqueezeNet', {'bypass': True}, "None, 'simple', 'complex'"),
+        ('SqueezeNet', {'padding': 'valid'}, "'symmetric', 'published'"),
+        ('SqueezeNet', {'out_indices': (3,)}, 'from 0 to 2 (strides 4, 8, 16)'),
+        ('AlexNet', {'version': '2012'}, "'caffe', 'torchvision'"),
+        ('AlexNet', {'padding': 0}, "'symmetric', 'published'"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_named_with_what_is_allowed(network, arguments, allowed):
+    with pytest.raises(ValueError) as caught:
+        MODELS.build({'type': network, **arguments})
+    message, (name, value) = str(caught.value), next(iter(arguments.items()))
+    assert all(part in message for part in (f'{name}={value!r}', network, allowed)), message
 
 
 @every_kind
