@@ -116,45 +116,48 @@ def prepare_data(args: argparse.Namespace) -> Any:
 
 def load_config(args: argparse.Namespace) -> Any:
     """Read the config and apply ``--cfg-options``."""
-    from mmengine.config import DictAction
+    from mmshuffle.engine import cli
+    from mmshuffle.engine.config import read_config, require_loops
 
-    from mmshuffle.engine.config import read_config
-    from mmshuffle.errors import UserError
-
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument('options', nargs='*', action=DictAction, default={})
-    try:
-        options = parser.parse_args(args.cfg_options).options if args.cfg_options else {}
-    except (ValueError, argparse.ArgumentError):
-        raise UserError(f'--cfg-options {" ".join(args.cfg_options)}: write KEY=VALUE') from None
-    return read_config(args.config or str(FINETUNE if args.data else DRAWN), options)
+    parser = argparse.ArgumentParser()
+    cli.add_config_options(parser)
+    given = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    cfg = read_config(
+        args.config or str(FINETUNE if args.data else DRAWN), parser.parse_args(given).cfg_options
+    )
+    require_loops(cfg, 'training', 'validation', 'test')
+    return cfg
 
 
 def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
     """Fit the config to the data and the command line."""
     from mmshuffle.data.finetune import apply_dataset, apply_epochs
-    from mmshuffle.engine.checkpoint import find_resumable
+    from mmshuffle.engine.resume import find_resumable, resume_from
 
+    cfg.work_dir = args.work_dir
     apply_dataset(cfg, dataset)
     apply_epochs(cfg, args.epochs, args.batch_size, dataset.train_count)
     if args.checkpoint == 'none':
         cfg.model.backbone.init_cfg = None
     elif args.checkpoint is not None:
         cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint)
-    cfg.work_dir = args.work_dir
     cfg.randomness = dict(seed=args.seed)
     cfg.launcher = 'none'
-    cfg.val_evaluator.outfile_prefix = str(Path(args.work_dir) / 'predictions')
+    coco_metric(cfg).outfile_prefix = str(predictions_of(cfg)).removesuffix('.bbox.json')
     # Every epoch can be resumed from, and no more than two fill the disk.
-    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=2)
+    hooks = cfg.get('default_hooks') or {}
+    checkpoint = hooks.get('checkpoint') or dict(type='CheckpointHook')
+    checkpoint.update(interval=1, max_keep_ckpts=2)
+    cfg.default_hooks = {**hooks, 'checkpoint': checkpoint}
     cfg.custom_hooks = [
-        *cfg.get('custom_hooks', []),
+        *(cfg.get('custom_hooks') or []),
         dict(type='ProgressHook'),
         dict(type='HistoryHook'),
     ]
     if args.resume:
         found = find_resumable(args.work_dir)
-        cfg.resume, cfg.load_from = found is not None, found and str(found)
+        if found is not None:
+            resume_from(cfg, found)
 
 
 def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
@@ -178,7 +181,19 @@ def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
 
 def predictions_of(cfg: Any) -> Path:
     """Return where MMDetection puts the predictions of the last evaluation."""
-    return Path(f'{cfg.val_evaluator.outfile_prefix}.bbox.json')
+    return Path(cfg.work_dir) / 'predictions.bbox.json'
+
+
+def coco_metric(cfg: Any) -> Any:
+    """Return the settings of the validation's metric that gives the figures."""
+    from mmshuffle.checks.dataset import type_name
+    from mmshuffle.errors import UserError
+
+    given = cfg.val_evaluator
+    for metric in given if isinstance(given, list) else [given]:
+        if type_name(metric) == 'CocoMetric':
+            return metric
+    raise UserError('val_evaluator has no CocoMetric, whose figures the report is made of: add one')
 
 
 def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: str) -> None:

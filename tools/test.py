@@ -10,6 +10,8 @@ from mmshuffle.engine.options import (
     add_common_arguments,
     add_test_options,
     apply_test_options,
+    apply_tta,
+    keep_predictions,
     load_config,
     write_metrics,
 )
@@ -39,7 +41,12 @@ def main(argv: list[str] | None = None) -> None:
     apply_test_options(cfg, args)
     if not args.no_check:
         run_checks(cfg, training=False)
-    metrics = build_runner(cfg).test()
+    if args.tta:
+        apply_tta(cfg)
+    runner = build_runner(cfg)
+    if args.out is not None:
+        keep_predictions(runner, args.out)
+    metrics = runner.test()
     write_metrics(cfg, args, metrics)
 
 

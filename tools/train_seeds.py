@@ -42,25 +42,26 @@ def main(argv: list[str] | None = None) -> None:
     seeds = list(dict.fromkeys(args.seeds))
     configs = list(dict.fromkeys(map(shipped.resolve, args.configs)))
     runs = [(path, seed) for seed in seeds for path in configs]
-    epochs, owners = {}, {}
+    ends, owners = {}, {}
     for path in configs:
         owner = owners.setdefault(Path(path).stem, path)
         if owner != path:
             raise UserError(f'{owner} and {path} would share a folder: give them different names')
         cfg = read_config(path)
-        epochs[path] = cfg.get('train_cfg', {}).get('max_epochs')
+        loop = cfg.get('train_cfg') or {}
+        ends[path] = loop.get('max_epochs') or loop.get('max_iters')
         if not any('HistoryHook' in str(hook['type']) for hook in cfg.get('custom_hooks') or []):
             raise UserError(f"{path} has no dict(type='HistoryHook') in custom_hooks: add it")
     values: dict[str, list[float]] = {path: [] for path in configs}
     for number, (path, seed) in enumerate(runs, 1):
         folder = Path(args.work_dir) / Path(path).stem / f'seed_{seed}'
         print(f'[{number}/{len(runs)}] {path}, seed {seed}: {folder}', file=sys.stderr)
-        value = finished(folder, epochs[path], args.metric)
+        value = finished(folder, ends[path], args.metric)
         if value is None:
             train(path, seed, folder)
-            value = finished(folder, epochs[path], args.metric)
+            value = finished(folder, ends[path], args.metric)
         if value is None:
-            raise UserError(f'{folder} has no {args.metric} of the last epoch: mend --metric')
+            raise UserError(f'{folder} has no {args.metric} at its end: correct --metric')
         values[path].append(value)
     content = dict(metric=args.metric, seeds=seeds, values=values)
     target = Path(args.work_dir) / 'seeds.json'
@@ -69,15 +70,16 @@ def main(argv: list[str] | None = None) -> None:
     print(f'figures written to {target}')
 
 
-def finished(folder: Path, epochs: int, metric: str) -> float | None:
-    """The metric of a run's last epoch; None where the run has not reached it."""
+def finished(folder: Path, end: int, metric: str) -> float | None:
+    """The metric at the end of a run; None where the run has not reached it."""
     path = folder / 'history.json'
     if not path.is_file():
         return None
     records = json.loads(path.read_text())
-    if not records or records[-1]['epoch'] != epochs:
+    last = records[-1] if records else {}
+    if last.get('epoch', last.get('iter')) != end:
         return None
-    return records[-1].get('metrics', {}).get(metric)
+    return last.get('metrics', {}).get(metric)
 
 
 def train(path: str, seed: int, folder: Path) -> None:

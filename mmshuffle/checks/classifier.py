@@ -59,7 +59,7 @@ def check_image_folders(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
     for loader in loaders:
-        dataset = cfg.get(loader, {}).get('dataset')
+        dataset = (cfg.get(loader) or {}).get('dataset')
         if not isinstance(dataset, Mapping) or type_name(dataset) != 'ImageFolder':
             continue
         where = f'{loader}.dataset'

@@ -56,7 +56,7 @@ class LoadImage(LoadImageFromFile):
         if count > self.max_unreadable:
             raise UserError(
                 f'image {path} cannot be read ({reason}); {count} unreadable, allowed are '
-                f'{self.max_unreadable} (max_unreadable of {type(self).__name__}): mend or '
+                f'{self.max_unreadable} (max_unreadable of {type(self).__name__}): repair or '
                 'remove it'
             )
         if not known:

@@ -1,10 +1,12 @@
 """Runner glue: hooks, checkpoint storage, memory layout; importing it registers them."""
 
-from .checkpoint import AtomicBackend, find_resumable
-from .hooks import MemoryFormatHook, PlainCheckpointHook, ReproducibleResumeHook
-from .memory_format import set_memory_format
+from .checkpoint import AtomicBackend
+from .hooks import PlainCheckpointHook
+from .memory_format import MemoryFormatHook, set_memory_format
 from .norm_statistics import PreciseBNHook
 from .progress import HistoryHook, ProgressHook
+from .reproducible import ReproducibleResumeHook
+from .resume import find_resumable
 
 __all__ = [
     'AtomicBackend',

@@ -1,7 +1,6 @@
-"""Checkpoints as plain data, written atomically, and found again after a crash."""
+"""Checkpoints as plain data, written atomically."""
 
 import os
-import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -14,7 +13,6 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint, read_tensors
 
 HISTORY = '__history__'
@@ -29,8 +27,8 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
         value: Arrays become tensors, numpy scalars become Python's, other sequences and sets become
             lists, and a ``HistoryBuffer`` becomes a mapping that :func:`from_plain` turns back.
         path: Name of the value, for messages.
-        dropped: Collects the names of parts that have no plain form, such as functions; they become
-            None.
+        dropped: Collects the names of parts that have no plain form, such as functions; a mapping
+            loses them, and in a sequence they become None.
 
     Raises:
         TypeError: A part has no plain form, and ``dropped`` is None.
@@ -48,7 +46,9 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
     if isinstance(value, Mapping):
         if isinstance(value, OrderedDict) and all(isinstance(v, Tensor) for v in value.values()):
             return value  # a state dict, whose version numbers a copy would lose
-        return {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
+        plain = {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
+        # Without what was dropped, so that whoever restores the rest keeps their own.
+        return {k: v for k, v in plain.items() if v is not None or value[k] is None}
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         items = [to_plain(v, f'{path}[{i}]', dropped) for i, v in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
@@ -106,50 +106,3 @@ class AtomicBackend(LocalBackend):
 
 
 register_backend('atomic', AtomicBackend, force=True)
-
-
-def _age(path: Path) -> tuple[float, int]:
-    """Sorts checkpoints from old to new; by number where a copy gave them the same time."""
-    number = re.search(r'(\d+)\.pth$', path.name)
-    return path.stat().st_mtime, int(number[1]) if number else 0
-
-
-def find_resumable(work_dir: str | Path) -> Path | None:
-    """Find the newest checkpoint of ``work_dir`` that can be read whole.
-
-    mmengine trusts the file ``last_checkpoint`` blindly; here a checkpoint that was cut off or
-    deleted is passed over for the one before it.
-
-    Args:
-        work_dir: Folder of a training run.
-
-    Returns:
-        The path; None where the folder has no checkpoint.
-
-    Raises:
-        UserError: There are checkpoints, but none that can be read.
-    """
-    found = {
-        path
-        for path in Path(work_dir).glob('*.pth')
-        if re.match(r'(epoch|iter)_\d+\.pth$', path.name)
-    }
-    # It names the folder and the file where the config chose others.
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if pointer.is_file():
-        path = Path(pointer.read_text().strip())
-        if path.is_file():
-            found.add(path)
-    problems = []
-    for path in sorted(found, key=_age, reverse=True):
-        try:
-            content = read_checkpoint(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if isinstance(content, Mapping) and {'meta', 'state_dict', 'message_hub'} <= content.keys():
-            return path
-        problems.append(f'{path} is no training checkpoint')
-    if problems:
-        raise UserError(f'no checkpoint of {work_dir} can be resumed: {"; ".join(problems)}')
-    return None

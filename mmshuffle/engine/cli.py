@@ -1,6 +1,7 @@
 """What all command lines share."""
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from mmengine.config import DictAction
 
 from mmshuffle.errors import UserError
 
-# mmengine imports it whenever it looks for a package; nothing that a user can mend.
+# mmengine imports it whenever it looks for a package; nothing that a user can change.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 
@@ -29,6 +30,12 @@ class ConfigOptions(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError):
             raise UserError(f'{option_string} {" ".join(values)}: write KEY=VALUE') from None
+        for value in values:
+            key, _, text = value.partition('=')
+            # mmengine drops the quotes before it looks for a number in them.
+            quoted = re.fullmatch(r"""(['"])(?![\[(])(.*)\1""", text, re.DOTALL)
+            if quoted:
+                getattr(namespace, self.dest)[key] = quoted[2]
 
 
 def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:
@@ -38,7 +45,7 @@ def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:
         nargs='+',
         action=ConfigOptions,
         help='settings that override the config, as key=value, such as train_cfg.max_epochs=2; a '
-        'list is key="[a,b]" or key=a,b',
+        """list is key="[a,b]" or key=a,b, and text that looks like a number key="'1.1'\"""",
         **kwargs,
     )
 
@@ -56,12 +63,28 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         code = _interrupted()
     except Exception as error:
+        damaged = _damaged_image(error)
         # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
-        if not isinstance(error.__context__, KeyboardInterrupt):
+        if isinstance(error.__context__, KeyboardInterrupt):
+            code = _interrupted()
+        elif damaged is not None:
+            print(f'error: {damaged}', file=sys.stderr)
+            code = 2
+        else:
             raise
-        code = _interrupted()
     sys.stdout.flush()
     sys.exit(code or 0)
+
+
+def _damaged_image(error: Exception) -> str | None:
+    """What ``LoadImageFromFile``, in a worker or not, says of an image that does not decode."""
+    text = str(error)
+    found = re.search(r'failed to load image: (.+)', text)
+    if isinstance(error, AssertionError) and found:
+        return f'image {found[1].strip()} cannot be read: it does not decode; repair or remove it'
+    if type(error).__module__ == 'cv2' and '!buf.empty()' in text:
+        return 'an image file is empty; tools/verify_dataset.py says which'
+    return None
 
 
 def _interrupted() -> int:

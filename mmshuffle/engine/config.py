@@ -4,7 +4,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from mmshuffle.checks import LOADERS, Problem, check_config, raise_on
 from mmshuffle.errors import UserError
 
 from . import shipped
+
+# Settings that a loop of mmengine's runner consists of.
+LOOPS = {
+    'training': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    'validation': ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
+}
 
 
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
@@ -39,6 +46,31 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         reason = ' '.join(str(error).split())
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from None
     return cfg
+
+
+def require_loops(cfg: Config, *wanted: str) -> None:
+    """Refuse a config without a loop, or with a part of one, which mmengine does not take.
+
+    Args:
+        cfg: The config.
+        wanted: Of :data:`LOOPS`, which there must be.
+
+    Raises:
+        UserError: Settings are missing; the message names them.
+    """
+    raise_on(list(_missing_parts(cfg, wanted)))
+
+
+def _missing_parts(cfg: Config, wanted: Sequence[str] = ()) -> Iterator[Problem]:
+    for loop, parts in LOOPS.items():
+        absent = [part for part in parts if cfg.get(part) is None]
+        if absent and (loop in wanted or len(absent) < len(parts)):
+            alternative = '' if loop in wanted else ', or set all to None'
+            yield Problem(
+                absent[0],
+                f'the {loop} needs {", ".join(parts)}, and {" and ".join(absent)} is missing: give '
+                f'it{alternative}',
+            )
 
 
 def require_file(path: str, what: str) -> None:
@@ -82,7 +114,7 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem
         loaders: Which data loaders to check.
     """
     register_config_imports(cfg)
-    return check_config(cfg, loaders)
+    return [*_missing_parts(cfg), *check_config(cfg, loaders)]
 
 
 def run_checks(cfg: Config, training: bool = True) -> None:

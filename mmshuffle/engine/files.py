@@ -19,7 +19,7 @@ def write(content: bytes, path: str | Path) -> None:
         AtomicBackend().put(content, path)
     except OSError as error:
         raise UserError(
-            f'cannot write {path}: {error.strerror or error}; make room or choose another place'
+            f'cannot write {path}: {error.strerror or error}; free space or choose another place'
         ) from None
 
 

@@ -1,17 +1,21 @@
 """From a config to a mmengine runner."""
 
 import os
+import sys
 
 import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmshuffle.checks.dataset import type_name
 from mmshuffle.errors import UserError, one_line
 
 from .checkpoint import read_tensors_only
-from .config import read_config, register_config_imports  # noqa: F401  (until all import config)
+
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -32,10 +36,16 @@ def build_runner(cfg: Config) -> Runner:
         if not torch.cuda.is_available():
             _prepare_gloo(cfg)
     _complete_hooks(cfg)
+    _replace_amp(cfg)
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except ValueError as error:
         raise UserError(one_line(error)) from None
+
+
+def has_amp() -> bool:
+    """Whether there is a device on which mmengine trains in mixed precision."""
+    return get_device() not in ('cpu', 'mps')
 
 
 def _prepare_gloo(cfg: Config) -> None:
@@ -59,10 +69,12 @@ def _complete_hooks(cfg: Config) -> None:
         if name not in names:
             hooks.append(dict(type=name))
     cfg.custom_hooks = hooks
-    cfg.setdefault('default_hooks', {})
-    if cfg.default_hooks.get('checkpoint') is None:
-        cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
-    checkpoint = cfg.default_hooks.checkpoint
+    defaults = cfg.get('default_hooks') or {}
+    # None takes one of mmengine's own away, and is an error for any other.
+    cfg.default_hooks = {k: v for k, v in defaults.items() if v is not None or k in DEFAULT_HOOKS}
+    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if checkpoint is None:
+        return
     elsewhere = '://' in str(checkpoint.get('out_dir') or '')
     if (
         not elsewhere
@@ -70,3 +82,16 @@ def _complete_hooks(cfg: Config) -> None:
         and not checkpoint.get('file_client_args')
     ):
         checkpoint.backend_args = dict(backend='atomic')
+
+
+def _replace_amp(cfg: Config) -> None:
+    """Train in float32 where mixed precision is not to be had: mmcv's operators on the CPU."""
+    wrapper = cfg.get('optim_wrapper')
+    if isinstance(wrapper, dict) and type_name(wrapper) == 'AmpOptimWrapper' and not has_amp():
+        print(
+            'warning: optim_wrapper: AmpOptimWrapper needs a GPU, and PyTorch sees none here: '
+            'training in float32',
+            file=sys.stderr,
+        )
+        kept = {k: v for k, v in wrapper.items() if k not in ('loss_scale', 'dtype', 'use_fsdp')}
+        cfg.optim_wrapper = {**kept, 'type': 'OptimWrapper'}

@@ -1,9 +1,39 @@
 """The channels_last memory layout, kept away from operators that misread it."""
 
 import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from .hooks import unwrapped_model
+
 MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
+
+
+@HOOKS.register_module()
+class MemoryFormatHook(Hook):
+    """Runs a model in a memory layout, see :func:`mmshuffle.engine.set_memory_format`.
+
+    Args:
+        memory_format: ``'contiguous'`` or ``'channels_last'``.
+    """
+
+    def __init__(self, memory_format: str = 'channels_last') -> None:
+        self.memory_format = memory_format
+        self._done = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Convert the model once, before training or testing."""
+        if self._done:
+            return
+        self._done = True
+        model = unwrapped_model(runner)
+        set_memory_format(model, self.memory_format)
+        if is_model_wrapper(runner.model):
+            # A distributed wrapper lays its buckets out by the strides that the parameters have.
+            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
 
 
 def set_memory_format(model: nn.Module, memory_format: str) -> None:

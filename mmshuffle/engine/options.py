@@ -5,19 +5,36 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-from mmengine.config import Config
+from mmdet.registry import METRICS
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 
 from mmshuffle.checks import is_classifier_config, is_local
 from mmshuffle.errors import UserError
-from mmshuffle.weights import read_checkpoint
 
-from .checkpoint import find_resumable
 from .cli import add_config_options
-from .config import read_config, require_file
+from .config import read_config, require_file, require_loops
 from .files import write_json
+from .launch import has_amp
 from .memory_format import MEMORY_FORMATS
+from .resume import find_resumable, resume_from
+
+FLIPS = dict(
+    type='TestTimeAug',
+    transforms=[
+        [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
+        [
+            dict(
+                type='PackDetInputs',
+                meta_keys=(
+                    *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                    *('flip', 'flip_direction'),
+                ),
+            )
+        ],
+    ],
+)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +86,9 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: An option does not go with the config, or a checkpoint cannot be resumed from.
     """
+    require_loops(cfg, 'training')
     if args.amp:
-        if not torch.cuda.is_available():
+        if not has_amp():
             raise UserError('--amp needs a GPU, and PyTorch sees none here: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
@@ -97,13 +115,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     else:
         found = args.resume
         require_file(found, 'checkpoint')
-    cfg.resume, cfg.load_from = True, str(found)
-    # The order of the data follows from the seed, and the data loader is built before mmengine
-    # reads the checkpoint.
-    content = read_checkpoint(found)
-    seed = content.get('meta', {}).get('seed') if isinstance(content, dict) else None
-    if seed is not None:
-        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
+    resume_from(cfg, found)
 
 
 def _accumulation(cfg: Config, given: str) -> int:
@@ -135,6 +147,9 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', help='write the raw predictions to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation: by default flipped images too'
+    )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture is shown')
 
 
@@ -144,6 +159,7 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: The checkpoint does not exist, or ``--out`` is no .pkl file.
     """
+    require_loops(cfg, 'test')
     if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
@@ -153,15 +169,47 @@ def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
         if args.show or args.show_dir:
             raise UserError('--show and --show-dir draw boxes, and a classifier has none')
     elif args.show or args.show_dir:
-        hook = cfg.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
+        hooks = cfg.get('default_hooks') or {}
+        hook = hooks.get('visualization') or dict(type='DetVisualizationHook')
         hook.update(draw=True, show=args.show, wait_time=args.wait_time)
         if args.show_dir:
-            hook.test_out_dir = args.show_dir
-    if args.out is not None:
-        evaluators = cfg.test_evaluator
-        evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
-        kind = 'DumpResults' if is_classifier_config(cfg) else 'DumpDetResults'
-        cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=args.out)]
+            hook['test_out_dir'] = args.show_dir
+        cfg.default_hooks = {**hooks, 'visualization': hook}
+
+
+def apply_tta(cfg: Config) -> None:
+    """Make a test of a detector augment its images, as MMDetection's ``--tta`` does.
+
+    ``tta_model`` and ``tta_pipeline`` of the config say how; by default each image is also flipped.
+
+    Raises:
+        UserError: The config is of a classifier.
+    """
+    if is_classifier_config(cfg):
+        raise UserError('--tta merges boxes, and a classifier has none: leave it out')
+    for name in ('tta_model', 'tta_pipeline'):
+        if name not in cfg:
+            print(
+                f'the config has no {name}: as in MMDetection, flipping is added', file=sys.stderr
+            )
+    merging = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+    model = cfg.get('tta_model') or dict(type='DetTTAModel', tta_cfg=merging)
+    cfg.model = {**model, 'module': cfg.model}
+    for dataset in _innermost(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], FLIPS]
+
+
+def _innermost(dataset: ConfigDict) -> list[ConfigDict]:
+    """Data sets below wrappers."""
+    parts = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
+    return [inner for part in parts for inner in _innermost(part)] if parts else [dataset]
+
+
+def keep_predictions(runner: Runner, path: str) -> None:
+    """Make a test write the raw predictions of a runner to a pickle file."""
+    kind = 'DumpResults' if is_classifier_config(runner.cfg) else 'DumpDetResults'
+    metric = METRICS.build(dict(type=kind, out_file_path=path))
+    runner.test_evaluator.metrics.append(metric)
 
 
 def write_metrics(cfg: Config, args: argparse.Namespace, metrics: dict[str, float]) -> Path:

@@ -1,8 +1,5 @@
 """Checkpoints are plain, whole or absent, and found again."""
 
-import os
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -12,12 +9,10 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmshuffle.engine.checkpoint import (
     AtomicBackend,
-    find_resumable,
     from_plain,
     read_tensors_only,
     to_plain,
 )
-from mmshuffle.engine.hooks import get_rng_state, set_rng_state
 from mmshuffle.errors import UserError
 
 
@@ -92,50 +87,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         backend.put(b'new', path)
     assert path.read_bytes() == b'old'
     assert [p.name for p in tmp_path.iterdir()] == ['epoch_1.pth']
-
-
-def save(path, **content):
-    torch.save({'meta': {}, 'state_dict': {}, 'message_hub': {}, **content}, path)
-
-
-def test_the_newest_whole_checkpoint_is_found(tmp_path):
-    assert find_resumable(tmp_path) is None
-    for epoch in (9, 10, 11):
-        save(tmp_path / f'epoch_{epoch}.pth')
-    torch.save({'other': 1}, tmp_path / 'best_coco_bbox_mAP_epoch_9.pth')
-    cut = tmp_path / 'epoch_11.pth'
-    cut.write_bytes(cut.read_bytes()[:100])
-    pointer = tmp_path / 'last_checkpoint'
-    pointer.write_text(str(tmp_path / 'epoch_12.pth'))
-    assert find_resumable(tmp_path) == tmp_path / 'epoch_10.pth'
-    # Where the config chose another folder and name, only the pointer tells.
-    elsewhere = tmp_path / 'elsewhere' / 'step11.pth'
-    elsewhere.parent.mkdir()
-    save(elsewhere)
-    pointer.write_text(str(elsewhere))
-    assert find_resumable(tmp_path) == elsewhere
-
-
-def test_checkpoints_that_a_copy_made_of_one_age_go_by_number(tmp_path):
-    for epoch in (9, 10):
-        save(tmp_path / f'epoch_{epoch}.pth')
-        os.utime(tmp_path / f'epoch_{epoch}.pth', (1e9, 1e9))
-    assert find_resumable(tmp_path) == tmp_path / 'epoch_10.pth'
-
-
-def test_no_readable_checkpoint_is_an_error_and_no_fresh_start(tmp_path):
-    (tmp_path / 'epoch_1.pth').write_bytes(b'')
-    with pytest.raises(UserError, match=r'epoch_1\.pth is damaged'):
-        find_resumable(tmp_path)
-
-
-def test_random_states_restore_every_generator():
-    state = get_rng_state()
-
-    def draw():
-        return random.random(), random.gauss(0, 1), np.random.rand(), torch.rand(3).tolist()
-
-    first = draw()
-    assert draw() != first
-    set_rng_state(state)
-    assert draw() == first

@@ -1,5 +1,8 @@
 """How a command line ends."""
 
+import argparse
+
+import cv2
 import pytest
 
 from mmshuffle.engine import cli
@@ -14,9 +17,9 @@ def ended(main, capsys) -> tuple[int, str]:
 
 def test_a_mistake_of_the_user_is_one_line(capsys):
     def main():
-        raise UserError('mend that')
+        raise UserError('fix that')
 
-    assert ended(main, capsys) == (2, 'error: mend that\n')
+    assert ended(main, capsys) == (2, 'error: fix that\n')
 
 
 def test_an_interruption_is_told_also_where_a_library_makes_an_error_of_it(capsys):
@@ -42,3 +45,53 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         cli.run(main)
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ('a=1.1', 1.1),
+        ("a='1.1'", '1.1'),
+        ('a="1.1"', '1.1'),
+        ("a='True'", 'True'),
+        ("a='a,b'", 'a,b'),
+        ("a=''", ''),
+        ('a="[1,2]"', [1, 2]),
+        ('a=x=y', 'x=y'),
+        ('a=None', None),
+    ],
+)
+def test_quoted_values_are_text(given, expected):
+    parser = argparse.ArgumentParser()
+    cli.add_config_options(parser)
+    options = parser.parse_args(['--cfg-options', given, 'b.c=2']).cfg_options
+    assert options == {'a': expected, 'b.c': 2}
+
+
+def test_help_shows_the_quotes(capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_config_options(parser)
+    parser.print_help()
+    assert '''key="'1.1'"''' in capsys.readouterr().out
+
+
+WORKER = 'Caught {0} in DataLoader worker process 0.\nTraceback\n{0}: {1}'
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (AssertionError('failed to load image: a b.jpg'), 'image a b.jpg cannot be read'),
+        (
+            AssertionError(WORKER.format('AssertionError', 'failed to load image: a.jpg')),
+            'image a.jpg cannot be read',
+        ),
+        (cv2.error('OpenCV: error: (-215) !buf.empty() in function imdecode_'), 'is empty'),
+    ],
+)
+def test_images_that_do_not_decode_are_one_line(capsys, error, words):
+    def main():
+        raise error
+
+    code, err = ended(main, capsys)
+    assert code == 2 and words in err and err.count('\n') == 1

@@ -1,10 +1,17 @@
 """channels_last never reaches mmcv's RoI operators."""
 
+import json
+import os
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack, RoIAlign
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from torch import nn
 
 from mmshuffle.engine import set_memory_format
@@ -60,3 +67,51 @@ def test_deformable_convolutions_get_contiguous_features_and_weights():
 def test_unknown_layouts_are_named():
     with pytest.raises(ValueError, match='contiguous, channels_last'):
         set_memory_format(nn.Identity(), 'nhwc')
+
+
+class Net(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3))
+
+    def forward(self, inputs: list, mode: str) -> dict:
+        return dict(loss=self.backbone(torch.stack(inputs)).square().mean())
+
+
+def train_distributed(rank: int, folder: Path) -> None:
+    store = f'file://{folder}/store'
+    torch.distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=1)
+    os.environ['LOCAL_RANK'] = '0'
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        find_unused_parameters=True,  # otherwise the buckets are laid out anew after a step
+        device_ids=None,
+    )
+    runner = Runner(
+        Net(),
+        str(folder / 'work'),
+        train_dataloader=dict(
+            dataset=[dict(inputs=torch.randn(3, 12, 12))] * 4,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=2,
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=[dict(type='MemoryFormatHook')],
+        launcher='pytorch',
+        cfg=Config(dict(model_wrapper_cfg=wrapper)),
+    )
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        runner.train()
+    messages = '\n'.join(str(warning.message) for warning in seen)
+    weight = runner.model.module.backbone[1].weight
+    strided = weight.is_contiguous(memory_format=torch.channels_last)
+    (folder / 'seen.json').write_text(json.dumps([messages, strided]))
+    torch.distributed.destroy_process_group()
+
+
+def test_gradient_buckets_have_the_layout_of_the_weights(tmp_path):
+    torch.multiprocessing.spawn(train_distributed, (tmp_path,), nprocs=1)
+    messages, strided = json.loads((tmp_path / 'seen.json').read_text())
+    assert strided and 'Grad strides do not match' not in messages

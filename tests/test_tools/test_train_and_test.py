@@ -31,12 +31,20 @@ def assert_user_error(done: subprocess.CompletedProcess, *parts: str) -> None:
     assert_refused((done.returncode, '', done.stderr), *parts)
 
 
+# The images are flipped in them at random.
+WORKERS = (
+    '--cfg-options',
+    'train_dataloader.num_workers=2',
+    'train_dataloader.persistent_workers=True',
+)
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> Path:
     """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp('trained')
     config = write_config(folder, write_coco(folder / 'data'))
-    done = run('tools/train.py', config, '--work-dir', folder / 'work')
+    done = run('tools/train.py', config, '--work-dir', folder / 'work', *WORKERS)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -78,7 +86,7 @@ def test_a_resumed_run_is_bit_identical(trained, tmp_path):
     # A newer checkpoint that was cut off, and mmengine's pointer to it, must not be trusted.
     (work / 'epoch_2.pth').write_bytes((work / 'epoch_1.pth').read_bytes()[:5000])
     (work / 'last_checkpoint').write_text(str(work / 'epoch_2.pth'))
-    done = run('tools/train.py', config, '--work-dir', work, '--resume')
+    done = run('tools/train.py', config, '--work-dir', work, '--resume', *WORKERS)
     assert done.returncode == 0, done.stderr[-3000:]
     whole = read_checkpoint(trained / 'work' / 'epoch_2.pth')
     resumed = read_checkpoint(work / 'epoch_2.pth')

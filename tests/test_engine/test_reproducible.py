@@ -1,0 +1,109 @@
+"""A resumed run draws the random numbers that the unbroken one draws."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmshuffle.engine.reproducible import get_rng_state, set_rng_state
+
+
+def draw() -> list[float]:
+    """A number of each generator that transforms use."""
+    return [random.random(), np.random.rand(), torch.rand(1).item()]
+
+
+class Drawn(Dataset):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.tensor([index, *draw()]))
+
+
+class Fetched(Drawn):
+    """With PyTorch's own way to fetch a batch at once."""
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        return [self[index] for index in indices]
+
+
+class Dropping(BaseModel):
+    """Draws random numbers in training too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+
+    def forward(self, inputs: list, mode: str) -> dict:
+        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
+
+
+class Seen(Hook):
+    """Keeps the samples of every epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[int, list] = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        found = self.epochs.setdefault(runner.epoch, [])
+        found += [sample.tolist() for sample in data_batch['inputs']]
+
+
+def train(
+    work: Path, dataset: Dataset, workers: int, persistent: bool, resumed: Path | None = None
+) -> tuple[dict[int, list], dict[str, torch.Tensor]]:
+    """Samples of each epoch and the last weights."""
+    seen = Seen()
+    torch.manual_seed(0)
+    runner = Runner(
+        Dropping(),
+        str(work),
+        train_dataloader=dict(
+            dataset=dataset,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            batch_size=2,
+            num_workers=workers,
+            persistent_workers=persistent,
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001, momentum=0.9)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=[seen, dict(type='PlainCheckpointHook'), dict(type='ReproducibleResumeHook')],
+        randomness=dict(seed=5),
+        load_from=resumed and str(resumed),
+        resume=resumed is not None,
+        experiment_name=f'{work.parent.name}_{work.name}',
+        cfg=Config(),
+    )
+    runner.train()
+    return seen.epochs, runner.model.state_dict()
+
+
+@pytest.mark.parametrize('dataset', [Drawn, Fetched])
+@pytest.mark.parametrize(('workers', 'persistent'), [(0, False), (2, False), (2, True)])
+def test_a_resumed_run_sees_the_same_samples(tmp_path, dataset, workers, persistent):
+    whole, weights = train(tmp_path / 'whole', dataset(), workers, persistent)
+    checkpoint = tmp_path / 'whole' / 'epoch_1.pth'
+    rest, resumed = train(tmp_path / 'rest', dataset(), workers, persistent, checkpoint)
+    assert rest == {epoch: whole[epoch] for epoch in (1, 2)}
+    assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
+    # No epoch repeats the numbers of another, and no worker those of another.
+    drawn = [tuple(sample[1:]) for samples in whole.values() for sample in samples]
+    assert len(set(drawn)) == len(drawn) == 36
+
+
+def test_random_states_restore_every_generator():
+    state = get_rng_state()
+    first = [draw(), random.gauss(0, 1)]
+    assert [draw(), random.gauss(0, 1)] != first
+    set_rng_state(state)
+    assert [draw(), random.gauss(0, 1)] == first

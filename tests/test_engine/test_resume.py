@@ -1,0 +1,293 @@
+"""Which checkpoint is resumed, and with which schedule."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from mmshuffle.engine.resume import find_resumable, resume_from
+from mmshuffle.errors import UserError
+
+WHOLE = dict(state_dict={}, message_hub={}, optimizer={})
+
+
+def save(path: Path, epoch: int, iteration: int = 0, age: int = 0, **content: object) -> None:
+    """Write a checkpoint; parts that are None are left out."""
+    meta = dict(epoch=epoch, iter=iteration, seed=epoch)
+    parts = {k: v for k, v in {'meta': meta, **WHOLE, **content}.items() if v is not None}
+    path.parent.mkdir(exist_ok=True)
+    torch.save(parts, path)
+    os.utime(path, (1e9 - age, 1e9 - age))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def mixture(work: Path) -> None:
+    save(work / 'epoch_9.pth', 9, 90)
+    save(work / 'epoch_10.pth', 10, 100, age=50)  # older by its time than what came before it
+    save(work / 'iter_95.pth', 9, 95)
+    save(work / 'best_coco_bbox_mAP_epoch_11.pth', 11, 110, optimizer=None)
+    save(work / 'epoch_11.pth', 11, 110)
+    cut(work / 'epoch_11.pth')
+    torch.save({'layer.weight': torch.ones(1)}, work / 'pretrained.pth')
+    (work / 'last_checkpoint').write_text(str(work / 'epoch_12.pth'))
+
+
+def within_an_epoch(work: Path) -> None:
+    save(work / 'epoch_10.pth', 10, 100)
+    save(work / 'iter_105.pth', 10, 105, age=9)
+
+
+def renamed(work: Path) -> None:
+    save(work / 'epoch_3.pth', 8, 80)
+    save(work / 'epoch_7.pth', 7, 70)
+
+
+def of_one_age(work: Path) -> None:
+    for iteration in (900, 1000, 200):
+        save(work / f'iter_{iteration}.pth', 0, iteration)
+
+
+def elsewhere(work: Path) -> None:
+    """Where the config chose another folder and name, only the pointer tells."""
+    save(work / 'epoch_5.pth', 5, 50)
+    save(work.parent / 'out' / 'step6.pth', 6, 60)
+    save(work.parent / 'out' / 'step7.pth', 7, 70)
+    cut(work.parent / 'out' / 'step7.pth')
+    (work / 'last_checkpoint').write_text(str(work.parent / 'out' / 'step7.pth'))
+
+
+def copied(work: Path) -> None:
+    """A copy of a work dir that has gone on since: the pointer names the other."""
+    other = work.parent / 'other'
+    save(other / 'epoch_2.pth', 2, 20)
+    (other / 'last_checkpoint').write_text(str(other / 'epoch_2.pth'))
+    shutil.copytree(other, work, dirs_exist_ok=True)
+    save(other / 'epoch_3.pth', 3, 30)
+
+
+@pytest.mark.parametrize(
+    ('fill', 'expected'),
+    [
+        (lambda work: None, None),
+        (mixture, 'work/epoch_10.pth'),
+        (within_an_epoch, 'work/iter_105.pth'),
+        (renamed, 'work/epoch_3.pth'),
+        (of_one_age, 'work/iter_1000.pth'),
+        (elsewhere, 'out/step6.pth'),
+        (copied, 'work/epoch_2.pth'),
+    ],
+)
+def test_the_checkpoint_furthest_in_the_training_is_found(tmp_path, capsys, fill, expected):
+    work = tmp_path / 'work'
+    work.mkdir()
+    fill(work)
+    found = find_resumable(work)
+    assert found == (expected and tmp_path / expected)
+    damaged = fill in (mixture, elsewhere)
+    assert ('passed over: ' in capsys.readouterr().err) == damaged
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'', 'epoch_1.pth is damaged'),
+        (dict(optimizer=None), 'epoch_1.pth holds no optimizer'),
+        (dict(optimizer=None, message_hub=None), 'holds no message_hub and no optimizer'),
+        (dict(meta={}), 'holds no epoch'),
+        (dict(state_dict=None), 'is no training checkpoint'),
+    ],
+)
+def test_what_cannot_be_resumed_is_an_error_and_no_fresh_start(tmp_path, content, words):
+    path = tmp_path / 'epoch_1.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        save(path, 1, **content)
+    for resume in (lambda: find_resumable(tmp_path), lambda: resume_from(Config(), path)):
+        with pytest.raises(UserError, match=words):
+            resume()
+
+
+def test_looking_for_a_checkpoint_reads_no_tensors(tmp_path):
+    """Of a file whose tensors take 40 MB, less than 1 MB becomes resident, also for the seed."""
+    path = tmp_path / 'epoch_4.pth'
+    save(path, 4, state_dict={'weight': torch.zeros(10_000_000)})
+    seen = []
+    read = torch.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, 'load', lambda *a, **k: seen.append(k) or read(*a, **k))
+        cfg = Config()
+        resume_from(cfg, find_resumable(tmp_path))
+    assert len(seen) == 2 and all(k['mmap'] and k['weights_only'] for k in seen)
+    assert cfg.load_from == str(path) and cfg.randomness.seed == 4
+
+
+class Line(BaseModel):
+    """The smallest model that trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, inputs: list, mode: str) -> dict:
+        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
+
+
+BASE = dict(
+    schedule=[dict(type='MultiStepLR', milestones=[3], gamma=0.1)],
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9),
+    batch=2,
+    loop=dict(by_epoch=True, max_epochs=4),
+    wrapper={},
+)
+COSINE = [dict(type='CosineAnnealingLR', T_max=4, end=4)]
+STEPS = [dict(COSINE[0], convert_to_iter_based=True)]
+ITERATIONS = dict(by_epoch=False, max_iters=16)
+CYCLE = [dict(type='OneCycleLR', eta_max=0.5, total_steps=16, by_epoch=False)]
+WARMUP = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=16)]
+
+
+def build(work: Path, resumed: Path | None = None, allow: bool = False, **settings) -> Runner:
+    given = {**BASE, **settings}
+    loop = given['loop']
+    loader = dict(
+        dataset=[dict(inputs=torch.ones(2))] * 8,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=given['batch'],
+    )
+    checkpoint = dict(type='CheckpointHook', by_epoch=loop['by_epoch'], interval=2)
+    if not loop['by_epoch']:
+        checkpoint['interval'] = 8
+    return Runner(
+        Line(),
+        str(work),
+        train_dataloader=loader,
+        train_cfg=dict(loop),
+        optim_wrapper=dict(optimizer=dict(given['optimizer']), **given['wrapper']),
+        param_scheduler=[dict(s) for s in given['schedule']],
+        default_hooks=dict(checkpoint=checkpoint),
+        custom_hooks=[dict(type='PlainCheckpointHook')],
+        load_from=resumed and str(resumed),
+        resume=resumed is not None,
+        experiment_name=f'{work.parent.name}_{work.name}',
+        cfg=Config(dict(allow_changed_schedule=allow)),
+    )
+
+
+@pytest.mark.parametrize(
+    ('first', 'then', 'refusal', 'warning'),
+    [
+        ({}, {}, None, None),
+        (dict(schedule=CYCLE), {}, None, None),
+        (dict(schedule=STEPS), {}, None, None),
+        (
+            {},
+            dict(schedule=[dict(type='MultiStepLR', milestones=[2, 3], gamma=0.1)]),
+            '(MultiStepLR) milestones was [3], now [2, 3]',
+            None,
+        ),
+        (
+            {},
+            dict(loop=dict(by_epoch=True, max_epochs=6)),
+            'max_epochs was 4, now 6; param_scheduler[0] (MultiStepLR) end was 4, now 6',
+            None,
+        ),
+        (
+            dict(schedule=[dict(BASE['schedule'][0], end=3)]),
+            dict(loop=dict(by_epoch=True, max_epochs=6)),
+            None,
+            'max_epochs was 4, now 6',
+        ),
+        (
+            dict(schedule=COSINE),
+            dict(loop=dict(by_epoch=True, max_epochs=6)),
+            'max_epochs was 4, now 6, and the schedule ends with the former',
+            None,
+        ),
+        (
+            dict(schedule=STEPS),
+            dict(loop=dict(by_epoch=True, max_epochs=6)),
+            'max_epochs was 4, now 6, and the schedule ends with the former',
+            None,
+        ),
+        (
+            dict(schedule=STEPS),
+            dict(schedule=[dict(STEPS[0], T_max=5, end=5)]),
+            '(CosineAnnealingLR) T_max was 16, now 20',
+            None,
+        ),
+        (dict(schedule=STEPS), dict(batch=4), 'an epoch had 4 iterations, now 2', None),
+        ({}, dict(batch=4), None, 'an epoch had 4 iterations, now 2'),
+        (
+            dict(schedule=CYCLE),
+            dict(schedule=[dict(CYCLE[0], total_steps=32)]),
+            '(OneCycleLR) total_steps was 16, now 32',
+            None,
+        ),
+        (
+            dict(loop=ITERATIONS, schedule=WARMUP),
+            dict(loop=dict(by_epoch=False, max_iters=32)),
+            'max_iters was 16, now 32, and the schedule ends with the former',
+            None,
+        ),
+        (
+            dict(loop=ITERATIONS, schedule=WARMUP),
+            dict(schedule=[dict(WARMUP[0], start_factor=0.2)]),
+            '(LinearLR) start_factor was 0.1, now 0.2',
+            None,
+        ),
+        ({}, dict(schedule=COSINE), 'param_scheduler[0] was another one than Cosine', None),
+        ({}, dict(schedule=COSINE * 2), 'param_scheduler had 1 entries, now 2', None),
+        ({}, dict(schedule=[]), 'param_scheduler had 1 entries, now 0', None),
+        (
+            {},
+            dict(optimizer=dict(BASE['optimizer'], lr=0.2, weight_decay=1e-4)),
+            'optimizer lr was 0.1, now 0.2; optimizer weight_decay was 0, now 0.0001',
+            None,
+        ),
+        (
+            dict(schedule=[]),
+            dict(optimizer=dict(BASE['optimizer'], lr=0.2)),
+            'optimizer lr was 0.1, now 0.2',
+            None,
+        ),
+        ({}, dict(optimizer=dict(type='AdamW', lr=0.1)), 'was another one than AdamW', None),
+        (
+            {},
+            dict(wrapper=dict(paramwise_cfg=dict(bias_lr_mult=2.0))),
+            'had 2 tensors in 1 groups, now 2 in 2',
+            None,
+        ),
+    ],
+)
+def test_a_changed_schedule_is_named(tmp_path, first, then, refusal, warning):
+    build(tmp_path / 'first', **first).train()
+    by_epoch = first.get('loop', BASE['loop'])['by_epoch']
+    checkpoint = tmp_path / 'first' / ('epoch_2.pth' if by_epoch else 'iter_8.pth')
+    runner = build(tmp_path / 'then', checkpoint, **{**first, **then})
+    if refusal is None:
+        runner.train()
+        log = Path(runner._log_dir, f'{runner.timestamp}.log').read_text()
+        assert warning in log if warning else ', now ' not in log
+        return
+    with pytest.raises(UserError) as caught:
+        runner.train()
+    message = str(caught.value)
+    assert refusal in message and str(checkpoint) in message and '\n' not in message
+    impossible = 'groups' in refusal or 'AdamW' in refusal
+    assert 'load_from=' in message and ('allow_changed_schedule=True' in message) != impossible
+    if impossible:
+        return
+    runner = build(tmp_path / 'allowed', checkpoint, allow=True, **{**first, **then})
+    runner.train()
+    log = Path(runner._log_dir, f'{runner.timestamp}.log').read_text()
+    assert refusal in log
