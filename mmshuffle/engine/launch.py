@@ -69,19 +69,18 @@ def _complete_hooks(cfg: Config) -> None:
         if name not in names:
             hooks.append(dict(type=name))
     cfg.custom_hooks = hooks
-    defaults = cfg.get('default_hooks') or {}
     # None takes one of mmengine's own away, and is an error for any other.
-    cfg.default_hooks = {k: v for k, v in defaults.items() if v is not None or k in DEFAULT_HOOKS}
-    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
-    if checkpoint is None:
-        return
-    elsewhere = '://' in str(checkpoint.get('out_dir') or '')
-    if (
-        not elsewhere
-        and not checkpoint.get('backend_args')
-        and not checkpoint.get('file_client_args')
-    ):
-        checkpoint.backend_args = dict(backend='atomic')
+    defaults = {
+        name: hook
+        for name, hook in (cfg.get('default_hooks') or {}).items()
+        if hook is not None or name in DEFAULT_HOOKS
+    }
+    checkpoint = defaults.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if checkpoint is not None:
+        elsewhere = '://' in str(checkpoint.get('out_dir') or '')
+        if not (elsewhere or checkpoint.get('backend_args') or checkpoint.get('file_client_args')):
+            defaults['checkpoint'] = {**checkpoint, 'backend_args': dict(backend='atomic')}
+    cfg.default_hooks = defaults
 
 
 def _replace_amp(cfg: Config) -> None:

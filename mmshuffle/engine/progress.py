@@ -15,7 +15,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from tqdm import tqdm
 
 from .files import write_json
@@ -75,7 +75,7 @@ class ProgressHook(Hook):
         self._seconds = 0.0
         self._images = 0
         self._loss = math.nan
-        self._started = 0.0
+        self._started: float | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Leave only warnings on the screen, and Python's warnings in the log file."""
@@ -91,15 +91,21 @@ class ProgressHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Open the bar, at the place where a resumed run goes on."""
-        images = len(runner.train_dataloader.dataset)
-        self._bar = _bar('training', images * runner.max_epochs, images * runner.epoch)
+        if _counts_epochs(runner):
+            images, done, end = (
+                len(runner.train_dataloader.dataset), runner.epoch, runner.max_epochs
+            )  # fmt: skip
+        else:
+            batch = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+            images, done, end = batch * get_world_size(), runner.iter, runner.max_iters
+        self._bar = _bar('training', images * end, images * done)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Start the clock."""
-        if batch_idx == 0:
-            # Of later steps, the time to load the data counts as well.
+        # Of later steps, the time to load the data counts as well.
+        if self._started is None or (batch_idx == 0 and _counts_epochs(runner)):
             self._started = time.perf_counter()
 
     def after_train_iter(
@@ -120,7 +126,7 @@ class ProgressHook(Hook):
         loss = outputs['loss'].item()
         # Losses of single small batches jump about.
         self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
-        self._bar.set_description(f'epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False)
+        self._bar.set_description(_position(runner, 1), refresh=False)
         speed = self._images / self._seconds
         self._bar.set_postfix_str(f'{speed:.1f} images/s, loss {self._loss:.3f}', refresh=False)
         # Samplers of distributed runs repeat images to fill the last batch.
@@ -151,13 +157,14 @@ class ProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Close the second bar and print the metric."""
         self._close_evaluation()
+        self._started = None
         if self._bar is None:
             return
         values = [f'loss {self._loss:.3f}']
         for label, key in self.metrics.items():
             if key in (metrics or {}):
                 values.append(f'{label} {self.scale * metrics[key]:.1f}')
-        _Screen().write(f'epoch {runner.epoch}/{runner.max_epochs}: {", ".join(values)}\n')
+        _Screen().write(f'{_position(runner)}: {", ".join(values)}\n')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Close the second bar."""
@@ -175,12 +182,23 @@ class ProgressHook(Hook):
             self._evaluation = None
 
 
+def _counts_epochs(runner: Runner) -> bool:
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def _position(runner: Runner, ahead: int = 0) -> str:
+    if _counts_epochs(runner):
+        return f'epoch {runner.epoch + ahead}/{runner.max_epochs}'
+    return f'iteration {runner.iter + ahead}/{runner.max_iters}'
+
+
 @HOOKS.register_module()
 class HistoryHook(Hook):
     """Keeps loss, speed and metrics of every epoch in a JSON file, also across resumed runs.
 
     A record has ``epoch``, ``loss`` (mean over the epoch and the processes), ``lr`` (of its last
-    step), ``images``, ``seconds``, and after a validation ``val_seconds`` and ``metrics``.
+    step), ``images``, ``seconds``, and after a validation ``val_seconds`` and ``metrics``. A run
+    that counts iterations gets a record a validation, with ``iter`` in the place of ``epoch``.
 
     Args:
         name: Of the file in the work dir.
@@ -194,19 +212,25 @@ class HistoryHook(Hook):
         self._losses: list[float] = []
         self._images = 0
         self._started = 0.0
+        self._unit = 'epoch'
 
     def before_train(self, runner: Runner) -> None:
-        """Take over the epochs that a resumed run has behind it."""
+        """Take over what a resumed run has behind it."""
         self.records = []
+        self._unit = 'epoch' if _counts_epochs(runner) else 'iter'
+        done = getattr(runner, self._unit)
         path = Path(runner.work_dir) / self.name
-        if runner.epoch > 0 and path.is_file():
+        if done > 0 and path.is_file():
             # A record is missing or too much where the run stopped between two writes.
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, KeyError):
                 records = json.loads(path.read_text())
-                self.records = [record for record in records if record['epoch'] <= runner.epoch]
+                self.records = [record for record in records if record[self._unit] <= done]
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the clock."""
+        self._restart()
+
+    def _restart(self) -> None:
         self._losses, self._images = [], 0
         self._started = time.perf_counter()
 
@@ -223,13 +247,16 @@ class HistoryHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Write a record."""
-        if not self._losses:  # a run that counts iterations, resumed behind its last one
+        self._record(runner, runner.epoch + 1 if self._unit == 'epoch' else runner.iter)
+
+    def _record(self, runner: Runner, position: int) -> None:
+        if not self._losses:  # nothing since the last record, or since the run was resumed
             return
         loss = torch.tensor(sum(self._losses) / len(self._losses), dtype=torch.float64)
         all_reduce(loss, 'mean')
         self.records.append(
             {
-                'epoch': runner.epoch + 1,
+                self._unit: position,
                 'loss': loss.item(),
                 'lr': next(iter(runner.optim_wrapper.get_lr().values()))[0],
                 'images': self._images,
@@ -239,18 +266,21 @@ class HistoryHook(Hook):
         self._write(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
+        """Start the clock; in a run that counts iterations, write a record."""
+        if self._unit == 'iter':
+            self._record(runner, runner.iter)
+        self._restart()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Add the metrics to the record of the epoch."""
-        if self.records and self.records[-1]['epoch'] == runner.epoch:
+        """Add the metrics to the record."""
+        if self.records and self.records[-1][self._unit] == getattr(runner, self._unit):
             self.records[-1]['val_seconds'] = time.perf_counter() - self._started
             self.records[-1]['metrics'] = {
                 key: None if math.isnan(value) else float(value)
                 for key, value in (metrics or {}).items()
             }
             self._write(runner)
+        self._restart()
 
     def _write(self, runner: Runner) -> None:
         if is_main_process():
