@@ -77,6 +77,10 @@ class PlainCheckpointHook(Hook):
         self._check(runner, checkpoint, fine_tuning=training and not runner._resume)
         if runner._resume:
             check_schedule(runner, checkpoint)
+            # Without functions of mmengine's own checkpoints, which its schedulers make themselves.
+            if 'param_schedulers' in checkpoint:
+                schedulers = checkpoint['param_schedulers']
+                checkpoint['param_schedulers'] = to_plain(schedulers, 'param_schedulers', [])
 
     @staticmethod
     def _convert(runner: Runner, checkpoint: dict) -> None:
@@ -115,7 +119,7 @@ class PlainCheckpointHook(Hook):
             return
         raise UserError(
             f'{runner._load_from or "the checkpoint"} is of another network than the config: '
-            f'{report}; give the config that it was trained with'
+            f'{report}; give the config that it was trained with, or another checkpoint'
         )
 
 
