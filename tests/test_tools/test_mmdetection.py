@@ -12,9 +12,9 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmengine.config import Config
 
 from mmshuffle.engine import shipped
+from tests.conftest import REPO, load_file
 from tests.test_classification.tiny import write_config as write_classifier
 from tests.test_classification.tiny import write_folders
-from tests.test_tools.conftest import load_tool
 from tests.tiny import write_coco, write_config
 
 TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -27,7 +27,8 @@ DETECTORS = sorted(
 def drive(tool: str, *args: object) -> None:
     """Run ``mmdet/test`` or ``mmshuffle/train``, the tool of one or the other, in this process."""
     project, name = tool.split('/')
-    module = load_tool(TOOLS / f'{name}.py' if project == 'mmdet' else name)
+    folder = TOOLS if project == 'mmdet' else REPO / 'tools'
+    module = load_file(folder / f'{name}.py')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('sys.argv', [name, *map(str, args)])
         module.main()
