@@ -83,6 +83,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     """Apply ``--amp``, ``--accumulate``, ``--auto-scale-lr`` and ``--resume`` to a config.
 
+    ``resume = True`` in the config is the same as ``--resume``.
+
     Raises:
         UserError: An option does not go with the config, or a checkpoint cannot be resumed from.
     """
@@ -99,21 +101,25 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.optim_wrapper.accumulative_counts = _accumulation(cfg, args.accumulate)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
                 '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is None:
+    given = args.resume
+    if given is None and cfg.get('resume'):
+        given = cfg.get('load_from') or 'auto'
+    if given is None:
         return
-    if args.resume == 'auto':
+    if given == 'auto':
         found = find_resumable(cfg.work_dir)
         if found is None:
             # The first start of a job that is always started with --resume.
             print(f'no checkpoint in {cfg.work_dir}: training starts anew', file=sys.stderr)
+            cfg.resume = False
             return
     else:
-        found = args.resume
+        found = given
         require_file(found, 'checkpoint')
     resume_from(cfg, found)
 
@@ -124,7 +130,7 @@ def _accumulation(cfg: Config, given: str) -> int:
         return int(given)
     if given != 'auto':
         raise UserError(f"--accumulate {given}: give a number of batches, or 'auto'")
-    total = cfg.get('auto_scale_lr', {}).get('base_batch_size')
+    total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if total is None:
         raise UserError(
             '--accumulate auto needs auto_scale_lr = dict(base_batch_size=...) in the config'

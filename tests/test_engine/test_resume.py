@@ -11,8 +11,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from mmshuffle.engine.options import apply_training_options, load_config
 from mmshuffle.engine.resume import find_resumable, resume_from
 from mmshuffle.errors import UserError
+from tests.conftest import REPO, load_file
 
 WHOLE = dict(state_dict={}, message_hub={}, optimizer={})
 
@@ -115,6 +117,34 @@ def test_what_cannot_be_resumed_is_an_error_and_no_fresh_start(tmp_path, content
     for resume in (lambda: find_resumable(tmp_path), lambda: resume_from(Config(), path)):
         with pytest.raises(UserError, match=words):
             resume()
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'expected'),
+    [
+        ({}, (), None),
+        ({}, ('--resume',), 'work/epoch_2.pth'),
+        ({}, ('--resume', 'work/epoch_1.pth'), 'work/epoch_1.pth'),
+        (dict(resume=True), (), 'work/epoch_2.pth'),
+        (dict(resume=True, load_from='work/epoch_1.pth'), (), 'work/epoch_1.pth'),
+        (dict(load_from='other.pth'), ('--resume',), 'work/epoch_2.pth'),
+        (dict(load_from='other.pth'), (), 'other.pth'),
+        (dict(resume=True), ('--work-dir', 'empty'), None),
+    ],
+)
+def test_the_command_line_and_the_config_ask_for_it(
+    tmp_path, monkeypatch, config, options, expected
+):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / 'work' / 'epoch_1.pth', 1)
+    save(tmp_path / 'work' / 'epoch_2.pth', 2)
+    loop = dict(train_dataloader={}, train_cfg={}, optim_wrapper={})
+    Config(dict(work_dir='work', **loop, **config)).dump('config.py')
+    args = load_file(REPO / 'tools' / 'train.py').parse_args(['config.py', *options])
+    cfg = load_config(args)
+    apply_training_options(cfg, args)
+    assert cfg.get('load_from') == expected
+    assert bool(cfg.get('resume')) == (expected not in (None, 'other.pth'))
 
 
 def test_looking_for_a_checkpoint_reads_no_tensors(tmp_path):
