@@ -45,9 +45,8 @@ def main() -> int:
     name, *arguments = sys.argv[1:] or ['--help']
     tools = find_tools()
     if name in ('-h', '--help'):
-        print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):')
-        for command, tool in tools.items():
-            print(f'  {command:<16} {summary(tool)}')
+        lines = [f'  {command:<16} {summary(tool)}' for command, tool in tools.items()]
+        print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):', *lines, sep='\n')
         return 0
     if name not in tools:
         return _fail(f'no command {name!r}: give one of {", ".join(tools)}')
