@@ -31,7 +31,14 @@ from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
-from mmshuffle.engine.network import PARTS, list_parts, load_model, load_model_config, predict
+from mmshuffle.engine.network import (
+    PARTS,
+    input_channels,
+    list_parts,
+    load_model,
+    load_model_config,
+    predict,
+)
 from mmshuffle.errors import UserError
 
 EXAMPLE = """examples:
@@ -147,17 +154,24 @@ def check(args: argparse.Namespace, part: str) -> tuple[int, int]:
     return shape
 
 
-def read_picture(path: str, shape: tuple[int, int]) -> Tensor:
-    """Read an image file as (1, 3, H, W), BGR in 0 to 255, resized to ``shape``.
+def read_picture(path: str, shape: tuple[int, int], channels: int) -> Tensor:
+    """Read an image file as (1, channels, H, W), BGR in 0 to 255, resized to ``shape``.
 
     Raises:
-        UserError: It is no image.
+        UserError: It is no image, or one of other channels.
     """
-    image = cv2.imread(path)
+    modes = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
+    image = cv2.imread(path, modes.get(channels, cv2.IMREAD_UNCHANGED))
     if image is None:
         raise UserError(f'--image {path} is missing or no image: give an image file')
-    resized = cv2.resize(image, shape[::-1])
-    return torch.from_numpy(resized).permute(2, 0, 1)[None].float()
+    resized = torch.from_numpy(cv2.resize(image, shape[::-1])).float()
+    picture = resized.reshape(1, *shape, -1).permute(0, 3, 1, 2)
+    if picture.shape[1] != channels:
+        raise UserError(
+            f'--image {path} has {picture.shape[1]} channels: give one of {channels}, as the '
+            'network takes'
+        )
+    return picture
 
 
 def export_part(
@@ -173,7 +187,12 @@ def export_part(
     cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture)
     batch = args.dynamic_batch
     return cut_out, export(
-        cut_out.module, path, args.format, (1, 3, *shape), batch, **cut_out.options
+        cut_out.module,
+        path,
+        args.format,
+        (1, input_channels(model), *shape),
+        batch,
+        **cut_out.options,
     )
 
 
@@ -296,7 +315,8 @@ def main(argv: list[str] | None = None) -> None:
     name = functools.partial(file_path, args, part, shape)
     # Before anything is exported and timed.
     check_arguments(FORMATS[args.format], name(NATIVE), (1, 3, *shape), args.dynamic_batch)
-    picture = None if args.image is None else read_picture(args.image, shape)
+    channels = cfg.model.get('backbone', {}).get('in_channels', 3)
+    picture = None if args.image is None else read_picture(args.image, shape, channels)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = load_model(cfg, checkpoint, part, shape)
     write = functools.partial(export_part, model, args, part, shape, picture)

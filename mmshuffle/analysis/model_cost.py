@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmshuffle.engine.network import build_model, load_model_config
+from mmshuffle.engine.network import build_model, input_channels, load_model_config
 from mmshuffle.errors import UserError, one_line
 
 from .complexity import CONVENTION, Cost, count_layers
@@ -77,7 +77,7 @@ def count_model(
     two_stage = hasattr(model, 'roi_head')
     if two_stage and proposals is None:
         proposals = model.test_cfg['rpn']['max_per_img']
-    image = torch.empty(1, 3, *shape, device='meta')
+    image = torch.empty(1, input_channels(model), *shape, device='meta')
     try:
         with _norms_passed_over(model), count_layers(model) as counts:
             _run(model, image, proposals)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmshuffle.engine.network import input_channels
 from mmshuffle.errors import UserError
 
 from .detection_ops import nms_mask, roi_align_levels
@@ -43,13 +44,15 @@ class TwoStageGraph(nn.Module):
         _refuse_what_is_unknown(detector)
         self.detector = detector
         self.shape = tuple(shape)
-        self.normalise = Normalise.of(detector.data_preprocessor)
+        self.channels = input_channels(detector)
+        self.normalise = Normalise.of(detector.data_preprocessor, self.channels)
         self.padding = _padding(detector.data_preprocessor, self.shape)
         self.rpn_coder = BoxCoder.of(detector.rpn_head.bbox_coder, self.shape)
         self.box_coder = BoxCoder.of(detector.roi_head.bbox_head.bbox_coder, self.shape)
         self.rpn_cfg, self.rcnn_cfg = detector.test_cfg['rpn'], detector.test_cfg['rcnn']
         with torch.no_grad():
-            sizes = [level.shape[-2:] for level in self._features(torch.zeros(1, 3, *self.shape))]
+            image = torch.zeros(1, self.channels, *self.shape)
+            sizes = [level.shape[-2:] for level in self._features(image)]
         anchors = detector.rpn_head.prior_generator.grid_priors(sizes, device='cpu')
         for index, level in enumerate(anchors):
             self.register_buffer(f'anchors_{index}', level, persistent=False)
@@ -63,7 +66,7 @@ class TwoStageGraph(nn.Module):
         """Detect.
 
         Args:
-            image: (1, 3, H, W) in float32 and 0 to 255, with H and W as in ``shape``, as the test
+            image: (1, C, H, W) in float32 and 0 to 255, with H and W as in ``shape``, as the test
                 pipeline makes it.
 
         Returns:

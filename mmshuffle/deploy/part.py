@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmshuffle.engine.network import drawn_picture, extract_part, predict
+from mmshuffle.engine.network import drawn_picture, extract_part, input_channels, predict
 from mmshuffle.errors import UserError
 
 from .detections import detection_difference, pad_detections
@@ -50,24 +50,26 @@ def cut(
         normalise: Whether the graph takes images as they are loaded, in 0 to 255, and normalises
             them. Where None, classifier and detector do, because they take pictures; backbone and
             neck do not.
-        picture: Image to check with, (1, 3, H, W) in 0 to 255. Where None, it is a drawn one, or
+        picture: Image to check with, (1, C, H, W) in 0 to 255. Where None, it is a drawn one, or
             random numbers for a part that takes normalised images.
 
     Raises:
         UserError: The model has no such part, or a detector is to get normalised images.
     """
+    channels = input_channels(model)
     whole = part in ('classifier', 'detector')
     normalise = whole if normalise is None else normalise
     words = 'normalised image'
     if normalise:
         order = 'RGB' if getattr(model.data_preprocessor, 'rgb_to_bgr', False) else 'BGR'
+        order = order if channels == 3 else f'{channels}-channel'
         words = f'{order} image in 0 to 255'
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
         graph = TwoStageGraph(rewrite(model), shape)
         options = dict(
-            images=drawn_picture(shape) if picture is None else picture,
+            images=drawn_picture(shape, channels) if picture is None else picture,
             reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
             compare=detection_difference,
             output_names=graph.output_names,
@@ -75,10 +77,10 @@ def cut(
         return Part(graph, words, 'in scores, or in corners over the longest side', options)
     plain, names = extract_part(model, part)
     changed = rewrite(plain) if part == 'backbone' else extract_part(rewrite(model), part)[0]
-    first = Normalise.of(model.data_preprocessor) or nn.Identity()
+    first = Normalise.of(model.data_preprocessor, channels) or nn.Identity()
     options = dict(output_names=names, reference=plain)
     if normalise:
-        options['images'] = drawn_picture(shape) if picture is None else picture
+        options['images'] = drawn_picture(shape, channels) if picture is None else picture
         options['reference'] = nn.Sequential(first, plain)
         changed = nn.Sequential(first, changed)
     elif picture is not None:

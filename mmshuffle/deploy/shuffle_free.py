@@ -101,7 +101,7 @@ class RewrittenBackbone(nn.Module):
         self.out_channels = backbone.out_channels
         self.out_strides = backbone.out_strides
         self.stages = nn.ModuleList()
-        order, stage_orders = natural(3), []
+        order, stage_orders = natural(backbone.in_channels), []
         for stage in backbone.stages:
             rewritten, order = _rewrite_stage(stage, order, align)
             self.stages.append(rewritten)

@@ -171,8 +171,8 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
         UserError: The network cannot run on images of this shape.
     """
     random = torch.Generator().manual_seed(seed)
+    channels = input_channels(model)
     handles = []
-    channels = 3
     for name, layer in reversed(list(model.named_modules())):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.weight.normal_(0, math.sqrt(2 / layer.weight[0].numel()), generator=random)
@@ -180,7 +180,6 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
                 layer.bias.normal_(0, 0.1, generator=random)
             size = LAST_LAYERS.get(name.rpartition('.')[2], 1.0)
             handles.append(layer.register_forward_hook(_scale_once(size)))
-            channels = getattr(layer, 'in_channels', channels)
         elif isinstance(layer, _BatchNorm):
             layer.running_mean.normal_(0, 0.1, generator=random)
             layer.running_var.uniform_(0.8, 1.2, generator=random)
@@ -190,7 +189,7 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
     try:
         with running(type(model).__name__, shape):
             if hasattr(model, 'roi_head'):
-                predict(model, drawn_picture(shape)[0])
+                predict(model, drawn_picture(shape, channels)[0])
             else:
                 run = model if hasattr(model, 'head') else getattr(model, 'extract_feat', model)
                 run(torch.randn(1, channels, *shape, generator=random))
@@ -251,9 +250,14 @@ def predict(detector: nn.Module, image: Tensor) -> InstanceData:
         return detector.test_step(dict(inputs=[image], data_samples=[sample]))[0].pred_instances
 
 
-def drawn_picture(shape: Sequence[int]) -> Tensor:
-    """Coloured spots, (1, 3, H, W) in 0 to 255: the same ones each time."""
-    coarse = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0)) * 255
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution."""
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def drawn_picture(shape: Sequence[int], channels: int = 3) -> Tensor:
+    """Coloured spots, (1, channels, H, W) in 0 to 255: the same ones each time."""
+    coarse = torch.rand(1, channels, 9, 12, generator=torch.Generator().manual_seed(0)) * 255
     return nn.functional.interpolate(coarse, size=tuple(shape), mode='bicubic').clamp(0, 255)
 
 

@@ -80,7 +80,8 @@ def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') ->
         return extract_part(load_model(cfg, checkpoint, chosen, shape), chosen)[0]
 
     shown = name if shipped.find(name) else Path(name).stem
-    return Network(shown, build, weights=checkpoint or 'random', part=chosen)
+    channels = cfg.model.backbone.get('in_channels', 3)
+    return Network(shown, build, channels, weights=checkpoint or 'random', part=chosen)
 
 
 def example(shape: Sequence[int]) -> Tensor:

@@ -166,10 +166,7 @@ def load_pretrained(
     note = noted_settings(meta) if prefix in (None, 'backbone', 'backbone.') else {}
     report = load_tensors(module, tensors, checkpoint, prefix, note, allow_missing)
     if not report.fits:
-        raise UserError(
-            f'weights do not fit {describe(module)}: {report}; give a checkpoint of this network '
-            'and width, or name the exceptions in allow_missing'
-        )
+        raise UserError(f'weights do not fit {describe(module)}: {report}; {_advice(report)}')
     level = logging.WARNING if report.hints else logging.INFO
     print_log(f'loaded {report}', logger='current', level=level)
     return report
@@ -180,6 +177,19 @@ def describe(module: nn.Module) -> str:
     names = ('version', 'widen_factor', 'groups', 'layout', 'shuffle', 'bypass', 'padding')
     given = [f'{name}={getattr(module, name)!r}' for name in names if hasattr(module, name)]
     return f'{type(module).__name__}({", ".join(given)})'
+
+
+def _advice(report: LoadReport) -> str:
+    """What to do about weights that do not fit."""
+    shapes = [(name, found, needed) for name, found, needed in report.misshapen if len(found) > 1]
+    if len(report.misshapen) == len(shapes) == 1 and not report.missing:
+        name, found, needed = shapes[0]
+        if (found[0], *found[2:]) == (needed[0], *needed[2:]):
+            return (
+                f'they are for images of {found[1]} channels, and this network has in_channels='
+                f'{needed[1]}: allow_missing={[name]} starts that layer from random weights'
+            )
+    return 'give a checkpoint of this network and width, or name the exceptions in allow_missing'
 
 
 def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list[dict]]:

@@ -320,6 +320,30 @@ def test_weights_of_another_network_are_refused(name, tmp_path):
         net.init_weights()
 
 
+@pytest.mark.parametrize('in_channels', [1, 4])
+@pytest.mark.parametrize('name', ['shufflenetv2-x0.5-megvii', 'mobilenetv1-x0.25', 'alexnet-caffe'])
+def test_weights_of_colour_images_leave_another_first_layer_only_where_allowed(
+    name, in_channels, tmp_path
+):
+    colour = build(name)
+    colour.init_weights()
+    path = tmp_path / 'colour.pth'
+    torch.save(colour.state_dict(), path)
+    pretrained = dict(type='Pretrained', checkpoint=str(path))
+    net = build(name, in_channels=in_channels, init_cfg=pretrained)
+    with pytest.raises(UserError) as caught:
+        net.init_weights()
+    message = str(caught.value)
+    assert f'of 3 channels, and this network has in_channels={in_channels}' in message
+    layer = 'stages.0.0.conv.weight'
+    assert f'allow_missing={[layer]}' in message and '\n' not in message
+    net = build(name, in_channels=in_channels, init_cfg={**pretrained, 'allow_missing': [layer]})
+    net.init_weights()
+    own, theirs = net.state_dict(), colour.state_dict()
+    assert own.pop(layer).std() > 0
+    assert all(torch.equal(value, theirs[key]) for key, value in own.items())
+
+
 @every_kind
 def test_own_weights_load_from_a_detectors_checkpoint(name, tmp_path):
     donor = build(name)

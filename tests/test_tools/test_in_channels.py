@@ -1,0 +1,116 @@
+"""Tools take networks of grey images and of images of more than three channels."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmshuffle.classification import BatchNormalizer
+from mmshuffle.deploy import shuffle_free
+from mmshuffle.deploy.normalise import Normalise
+from mmshuffle.engine.network import extract_part, load_model, load_model_config
+from mmshuffle.latency.networks import from_config
+from mmshuffle.latency.plan import example
+from tests.test_backbones.test_networks import randomise
+from tests.test_tools.conftest import assert_refused
+from tests.variants import build
+
+every_number = pytest.mark.parametrize('channels', [1, 2, 4])
+
+
+@pytest.fixture
+def config(channels, tmp_path):
+    name = 'shufflenetv2-x0.5'
+    cfg = load_model_config(name)
+    cfg.model.backbone.in_channels = channels
+    cfg.model.data_preprocessor.update(
+        mean=[90.0 + i for i in range(channels)], std=[50.0 + i for i in range(channels)]
+    )
+    cfg.dump(tmp_path / 'net.py')
+    return tmp_path / 'net.py'
+
+
+@every_number
+def test_costs_are_those_of_the_network(channels, config, call, tmp_path):
+    code, _, errors = call(
+        'complexity', config, '--shape', 64, 64, '--json', tmp_path / f'{channels}.json'
+    )
+    assert code == 0, errors
+    found = json.loads((tmp_path / f'{channels}.json').read_text())
+    # The first convolution of 3x3 to 24 channels on 32x32 pixels.
+    code, _, _ = call(
+        'complexity', 'shufflenetv2-x0.5', '--shape', 64, 64, '--json', tmp_path / '3'
+    )
+    colour = json.loads((tmp_path / '3').read_text())
+    per_channel = 9 * 24
+    assert total(colour, 'parameters') - total(found, 'parameters') == (3 - channels) * per_channel
+    assert total(colour, 'multiply_adds') - total(found, 'multiply_adds') == (
+        (3 - channels) * per_channel * 32 * 32
+    )
+
+
+def total(content, key):
+    return sum(part[key] for part in content['parts'].values())
+
+
+@every_number
+def test_a_classifier_is_exported_with_its_normalisation(channels, config, call, tmp_path):
+    arguments = (config, 'none', '--format', 'torchscript', '--shape', 64, 64)
+    code, _, errors = call('export', *arguments, '--out', tmp_path / 'net', '--shuffle', 'free')
+    assert code == 0, errors
+    model = load_model(load_model_config(str(config)), None, 'classifier', (64, 64))
+    images = torch.randint(0, 256, (2, channels, 64, 64)).float()
+    with torch.no_grad():
+        normal = model.data_preprocessor(dict(inputs=images.clone()))['inputs']
+        expected = extract_part(model, 'classifier')[0](normal)
+        found = torch.jit.load(str(tmp_path / 'net.pt'))(images)
+    found = found[0] if isinstance(found, (tuple, list)) else found
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+    cv2.imwrite(str(tmp_path / 'colour.png'), np.zeros((64, 64, 3), np.uint8))
+    done = call('export', *arguments, '--out', tmp_path / 'b', '--image', tmp_path / 'colour.png')
+    if channels == 1:  # read as grey
+        assert done[0] == 0, done
+    else:
+        assert_refused(done, 'has 3 channels', f'one of {channels}')
+
+
+@every_number
+def test_the_latency_tool_feeds_so_many(channels, config):
+    network = from_config(str(config))
+    assert network.channels == channels
+    module = network.build((64, 64))
+    assert module(example((1, network.channels, 64, 64)))[0].shape[-1] == 1000
+
+
+@every_number
+@pytest.mark.parametrize('name', ['shufflenetv1-x0.5-g3', 'shufflenetv2-x0.5-megvii'])
+def test_the_form_without_shuffles_is_exact(channels, name):
+    net = randomise(build(name, in_channels=channels)).double()
+    x = torch.rand(1, channels, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        for a, b in zip(net(x), shuffle_free(net)(x), strict=True):
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-9 * a.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ('channels', 'swap'), [(1, False), (3, False), (3, True), (4, False), (4, True)]
+)
+def test_normalisation_is_channel_by_channel_and_swaps_colours_alone(channels, swap):
+    mean, std = [100.0 + i for i in range(channels)], [50.0 + i for i in range(channels)]
+    preprocessor = BatchNormalizer(mean=mean, std=std, bgr_to_rgb=swap)
+    images = torch.randint(0, 256, (2, channels, 8, 9), dtype=torch.uint8)
+    order = [2, 1, 0, 3][:channels] if swap else list(range(channels))
+    expected = torch.stack(
+        [(images[:, c].float() - m) / s for c, m, s in zip(order, mean, std, strict=True)], 1
+    )
+    found = preprocessor(dict(inputs=images))['inputs']
+    assert torch.allclose(found, expected, atol=1e-6)
+    graph = Normalise.of(preprocessor, channels)
+    assert torch.allclose(graph(images.float()), expected, atol=1e-5)
+
+
+def test_mean_and_std_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match='give as many of each'):
+        BatchNormalizer(mean=[1.0, 2.0, 3.0, 4.0], std=[1.0])
