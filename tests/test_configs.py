@@ -1,5 +1,7 @@
-"""Every shipped config builds, agrees with itself and takes one training step."""
+"""Every shipped config builds, is what its name says and takes one training step."""
 
+import copy
+import functools
 import re
 from pathlib import Path
 
@@ -7,28 +9,41 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.config import utils as config_utils
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import InstanceData
 
+from mmshuffle.analysis.commands import Planner
+from mmshuffle.analysis.tables import load_tables
 from mmshuffle.checks import check_classifier_model, check_model
+from mmshuffle.engine import shipped
+from mmshuffle.engine.config import read_config
+from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
+from tools import write_metafiles
 
 CONFIGS = REPO / 'configs'
-DETECTORS = sorted(
-    path for path in CONFIGS.glob('*/*.py') if path.parent.name in ('faster_rcnn', 'finetune')
-)
-
+DETECTORS = sorted(CONFIGS.glob('[!_]*/*.py'))
 CLASSIFIERS = sorted(CONFIGS.glob('imagenet/*/*.py'))
+IMAGENET_IMAGES = 1281167
 
 
 def name(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
+
+
+@functools.cache
+def _read(path: Path) -> Config:
+    return read_config(str(path))
+
+
+def read(path: Path) -> Config:
+    return copy.deepcopy(_read(path))
 
 
 def sample(height: int, width: int, classes: int) -> DetDataSample:
@@ -50,8 +65,7 @@ def sample(height: int, width: int, classes: int) -> DetDataSample:
 
 @pytest.mark.parametrize('path', DETECTORS, ids=name)
 def test_config_is_sound_and_takes_a_step(path):
-    assert len(path.read_text().splitlines()) <= 40
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert [str(p) for p in check_model(cfg.model)] == []
     # Pretrained weights are another test's subject; without them statistics must be learned.
     cfg.model.backbone.init_cfg = None
@@ -90,8 +104,7 @@ def test_config_is_sound_and_takes_a_step(path):
 
 @pytest.mark.parametrize('path', CLASSIFIERS, ids=name)
 def test_imagenet_config_is_sound_and_takes_a_step(path):
-    assert len(path.read_text().splitlines()) <= 40
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert [str(p) for p in check_classifier_model(cfg.model)] == []
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -113,7 +126,7 @@ def test_imagenet_config_is_sound_and_takes_a_step(path):
 
 @pytest.mark.parametrize('path', CLASSIFIERS, ids=name)
 def test_imagenet_pipelines_give_the_size_of_the_config(path, photograph):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     sizes = set()
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
@@ -147,11 +160,11 @@ def decay_of(cfg: Config) -> dict[str, float]:
 
 def test_weights_decay_and_norms_and_biases_do_not():
     folder = CONFIGS / 'imagenet'
-    cfg = Config.fromfile(folder / 'shufflenet_v2/shufflenetv2-x0.5_8xb128-300k_imagenet.py')
+    cfg = read(folder / 'shufflenet_v2/shufflenetv2-x0.5_8xb128-300k_imagenet.py')
     decay = decay_of(cfg)
     assert decay['head.fc.weight'] == decay['backbone.stages.1.branches.0.1.conv.weight'] == 4e-5
     assert {v for k, v in decay.items() if '.bn.' in k or k.endswith('bias')} == {0.0}
-    cfg = Config.fromfile(folder / 'mobilenet_v1/mobilenetv1-x0.25_8xb128-300k_imagenet.py')
+    cfg = read(folder / 'mobilenet_v1/mobilenetv1-x0.25_8xb128-300k_imagenet.py')
     decay = decay_of(cfg)
     assert {v for k, v in decay.items() if 'depthwise.conv' in k} == {0.0}
     assert decay['backbone.stages.1.0.pointwise.conv.weight'] == 4e-5
@@ -160,8 +173,8 @@ def test_weights_decay_and_norms_and_biases_do_not():
 def test_the_schedule_is_that_of_the_papers():
     """300k steps of 1024 images; learning rate 0.5 falling linearly to 0."""
     path = CONFIGS / 'imagenet/shufflenet_v2/shufflenetv2-x1.0_8xb128-300k_imagenet.py'
-    cfg = Config.fromfile(path)
-    steps = -(-1281167 // cfg.auto_scale_lr.base_batch_size)
+    cfg = read(path)
+    steps = -(-IMAGENET_IMAGES // cfg.auto_scale_lr.base_batch_size)
     assert steps * cfg.train_cfg.max_epochs == pytest.approx(300_000, rel=2e-3)
     (schedule,) = cfg.param_scheduler
     optimizer = torch.optim.SGD(
@@ -188,18 +201,105 @@ def test_the_config_of_the_readme_is_sound(tmp_path):
     assert MODELS.build({**cfg.model.backbone, 'init_cfg': None}).out_channels[-1] == 464
 
 
-def test_every_config_is_in_a_metafile():
-    index = yaml.safe_load((REPO / 'model-index.yml').read_text())
-    listed = set()
-    for entry in index['Import']:
-        content = yaml.safe_load((REPO / entry).read_text())
-        assert content['Collections']
-        names = {c['Name'] for c in content['Collections']}
-        for model in content['Models']:
-            assert model['In Collection'] in names
-            assert model['Name'] == Path(model['Config']).stem
-            listed.add(model['Config'])
-    assert listed == {str(path.relative_to(REPO)) for path in (*DETECTORS, *CLASSIFIERS)}
+@pytest.mark.parametrize('path', sorted(CONFIGS.rglob('*.py')), ids=name)
+def test_a_config_says_only_what_differs(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 65 if '_base_/' in name(path) else 40
+    assert (
+        path.parent.parent.name == '_base_' or path.parent.name == '_base_' or '_base_ = ' in text
+    )
+    # A pipeline that is edited by index is wrong as soon as its base gets another transform.
+    assert re.search(r'\w\[-?\d+\]', text) is None
+
+
+@pytest.mark.parametrize('path', (*DETECTORS, *CLASSIFIERS), ids=name)
+def test_the_name_is_the_recipe(path):
+    """Cards, images a card, and steps in thousands or epochs, as in OpenMMLab; 1x is 12 epochs."""
+    cfg = read(path)
+    found = re.search(r'[_-](\d+)xb(\d+)-(\d+)([ke])_', path.name)
+    if found is None:
+        assert '_1x_' in path.name or '_test_' in path.name
+        assert '_test_' in path.name or cfg.train_cfg.max_epochs == 12
+        return
+    cards, batch, length = map(int, found.groups()[:3])
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.auto_scale_lr.base_batch_size == cards * batch
+    epochs = cfg.train_cfg.max_epochs
+    if found[4] == 'e':
+        assert epochs == length
+    else:
+        steps = epochs * IMAGENET_IMAGES / (cards * batch)
+        assert steps == pytest.approx(1000 * length, rel=3e-3)
+
+
+SHORT = sorted(CONFIGS.glob('imagenet/*/*-75k_imagenet.py'))
+
+
+@pytest.mark.parametrize('path', SHORT, ids=name)
+def test_a_short_training_differs_in_its_length_only(path):
+    short, full = read(path), read(path.with_name(path.name.replace('-75k_', '-300k_')))
+    for cfg in (short, full):
+        for key in ('epochs', 'train_cfg', 'param_scheduler'):
+            cfg.pop(key)
+    assert short.to_dict() == full.to_dict()
+
+
+def test_dropout_is_where_the_readme_says():
+    """At width 2 of ShuffleNet V2 and in v2-164, as in the authors' release."""
+    paths = CONFIGS.glob('imagenet/shufflenet_v?/*_imagenet.py')
+    dropout = {path.name: read(path).model.head.get('dropout', 0) for path in paths}
+    expected = {name: 0.2 if re.match('shufflenetv2-(x2|164)', name) else 0 for name in dropout}
+    assert dropout == expected and sum(map(bool, dropout.values())) == 4
+
+
+@pytest.mark.parametrize('path', DETECTORS, ids=name)
+def test_a_detector_starts_from_weights_that_can_be_had(path):
+    """From the zoo, or from what the ImageNet config of its backbone writes."""
+    backbone = read(path).model.backbone
+    if backbone.init_cfg is None:
+        assert 'quickstart' in path.name
+        return
+    checkpoint = backbone.init_cfg.checkpoint
+    entry = find_entry(checkpoint)
+    if entry is not None:
+        assert checkpoint.startswith('mmshuffle://')
+        network = entry.network
+    else:
+        source = shipped.find(Path(checkpoint).parent.name)
+        trained = read(source)
+        assert checkpoint == Planner()._checkpoint(str(source), trained)
+        network = {k: v for k, v in trained.model.backbone.items() if k != 'out_indices'}
+    assert {key: backbone.get(key) for key in network} == network
+    shared = read(path).model.get('roi_head', {}).get('shared_head')
+    assert shared is None or shared.init_cfg.checkpoint == checkpoint
+
+
+def test_the_tables_pretrain_what_the_detectors_start_from():
+    rows = [row for table in load_tables().values() for row in table.rows if row.pretrained]
+    assert len(rows) > 5
+    for row in rows:
+        checkpoint = read(REPO / row.config).model.backbone.init_cfg.checkpoint
+        network = shipped.network(Path(row.pretrained))
+        assert checkpoint.rpartition('/')[2] == network or f'/{network}_' in checkpoint, row.config
+
+
+def test_the_metafiles_and_tables_are_those_of_the_configs(capsys):
+    write_metafiles.main(['--check'])
+
+
+@pytest.mark.parametrize('path', (*DETECTORS, *CLASSIFIERS), ids=name)
+def test_mmengine_finds_a_config_by_its_path_in_the_package(path, package):
+    entry = config_utils._get_cfg_metainfo(package, name(path))
+    assert entry['Name'] == path.stem and REPO / entry['Config'] == path
+
+
+@pytest.fixture(scope='module')
+def package(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp('package')
+    (folder / '.mim').symlink_to(REPO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_utils, 'load', functools.cache(config_utils.load))
+        yield str(folder)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,23 +48,15 @@ def load_model_config(
         UserError: ``name`` means nothing, the config cannot be read, or it has no model.
     """
     init_default_scope('mmdet')
-    path = shipped.find(name)
-    registered = path is None and arguments is not None and inspect.isclass(MODELS.get(name))
-    if registered and not name.endswith('.py'):
+    backbones = [] if arguments is None else list(MODELS.module_dict)
+    if name in backbones and inspect.isclass(MODELS.get(name)):
         if options:
             raise UserError('--cfg-options is for a config: use --args for a registered backbone')
         return Config(dict(model=dict(type=name, **arguments)))
-    if path is None and not name.endswith('.py') and not Path(name).is_file():
-        backbones = [] if arguments is None else list(MODELS.module_dict)
-        or_backbone = '' if arguments is None else ' or backbone'
-        raise UserError(
-            f'{name} is no config file or shipped config{or_backbone}'
-            f'{shipped.suggest(name, backbones)}'
-        )
+    path = shipped.resolve(name, backbones)
     if arguments:
         raise UserError('--args is for a registered backbone: use --cfg-options for a config')
-    with shipped.metafiles_read_once():
-        cfg = read_config(str(path or name), dict(options or {}))
+    cfg = read_config(path, dict(options or {}))
     if 'model' not in cfg:
         raise UserError(f'config {name} has no model: give the config of a whole model')
     if arguments is None and 'backbone' not in cfg.model:

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmengine.config import utils as config_utils
@@ -57,19 +57,23 @@ def find(name: str) -> Path | None:
         name: One of :func:`names`, such as ``shufflenetv1-x1.0-g3``, or the end of one, such as the
             ``bccd`` of ``faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd``.
     """
+    fitting = _fitting(name)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _fitting(name: str) -> list[Path]:
     known = names()
     if name in known:
-        return known[name]
-    ends = _ending_in(name)
-    return known[ends[0]] if len(ends) == 1 else None
+        return [known[name]]
+    return [path for other, path in known.items() if other.endswith(f'_{name}')]
 
 
-def _ending_in(name: str) -> list[str]:
-    return [other for other in names() if other.endswith(f'_{name}')]
-
-
-def resolve(config: str) -> str:
+def resolve(config: str, others: Iterable[str] = ()) -> str:
     """Path of a config file that is given by its path, or by the name of a shipped config.
+
+    Args:
+        config: Path or name.
+        others: Names of something else that would do, for the error.
 
     Raises:
         UserError: It is neither; the message has names that are near.
@@ -78,25 +82,17 @@ def resolve(config: str) -> str:
         return config
     if Path(config).is_dir():
         raise UserError(f'config {config} is a folder; give the path of a file')
-    found = find(config)
-    if found is None:
-        ends = _ending_in(config)
-        wrong = f'fits {len(ends)} shipped configs' if ends else 'does not exist'
-        near = f'; near: {", ".join(ends[:3])}' if ends else suggest(_stem(config), [])
-        raise UserError(
-            f'config {config} {wrong}: give the path of a file or the name of a shipped one{near}'
-        )
-    return str(found)
-
-
-def _stem(config: str) -> str:
-    return Path(config).name.removesuffix('.py')
-
-
-def suggest(name: str, others: list[str]) -> str:
-    """Words for an error: which names are near ``name``."""
+    fitting = _fitting(config)
+    if len(fitting) == 1:
+        return str(fitting[0])
+    if fitting:
+        these = ', '.join(path.stem for path in fitting[:3])
+        raise UserError(f'config {config} is the end of {len(fitting)} names: {these}, ...')
+    name = Path(config).name.removesuffix('.py')
     close = difflib.get_close_matches(name, [*names(), *others], n=3, cutoff=0.5)
-    return f'; near: {", ".join(close)}' if close else ''
+    near = f'; near: {", ".join(close)}' if close else ''
+    what = 'give the path of a file or the name of a shipped config'
+    raise UserError(f'config {config} does not exist: {what}{near}')
 
 
 @contextlib.contextmanager

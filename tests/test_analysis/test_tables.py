@@ -201,8 +201,7 @@ def test_configs_test_at_the_image_size_of_their_row():
     }
     assert len(sizes) > 40
     for path, shape in sizes:
-        with shipped.metafiles_read_once():
-            pipeline = read_config(str(path)).test_dataloader.dataset.pipeline
+        pipeline = read_config(str(path)).test_dataloader.dataset.pipeline
         steps = {step['type']: step for step in pipeline}
         if 'CenterCrop' in steps:
             # The latencies of the ShuffleNet paper are at 224 pixels for AlexNet too (227).

@@ -58,7 +58,7 @@ def test_parts_are_known_before_the_model_is_built(name, parts):
 def test_a_registered_backbone_is_a_model_where_that_is_allowed():
     cfg = load_model_config('ShuffleNetV2', None, dict(widen_factor=0.5))
     assert list_parts(cfg) == ['backbone'] and build_model(cfg).out_channels[0] == 24
-    with pytest.raises(UserError, match='ShuffleNetV2 is no config file'):
+    with pytest.raises(UserError, match='ShuffleNetV2 does not exist'):
         load_model_config('ShuffleNetV2')
 
 

@@ -93,7 +93,7 @@ def test_what_does_not_run_is_named(tool, tmp_path):
         (('ShuffleNetV2', '--args', 'widen_factor'), 'write KEY=VALUE'),
         (('ShuffleNetV2', '--cfg-options', 'a=1'), 'use --args'),
         (('shufflenetv2-x1.0', '--args', 'a=1'), 'use --cfg-options'),
-        (('mmdet',), 'no config file'),
+        (('mmdet',), 'does not exist'),
         ((C4,), 'give --shape'),
         ((C4, '--shape', '0', '10'), 'at least 1'),
         ((C4, '--shape', '64', '64', '--proposals', '0'), 'at least 1'),
