@@ -1,6 +1,7 @@
 """The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
 
 import re
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -9,6 +10,16 @@ class UserError(Exception):
     Command lines print the message without a traceback and exit with code 2
     (:func:`mmshuffle.engine.cli.run`).
     """
+
+
+def way_to_train(checkpoint: str | Path) -> str:
+    """How to get a checkpoint that does not exist, behind a message that says so.
+
+    Empty where it is in no folder of ``work_dirs``, where trainings write.
+    """
+    folder = Path(checkpoint).parent
+    known = folder.parent.name == 'work_dirs'
+    return f', or train it: python tools/train.py {folder.name}' if known else ''
 
 
 def last_line(text: str) -> str:

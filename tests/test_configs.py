@@ -21,8 +21,10 @@ from mmengine.structures import InstanceData
 from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.tables import load_tables
 from mmshuffle.checks import check_classifier_model, check_model
+from mmshuffle.checks.dataset import check_checkpoints
 from mmshuffle.engine import shipped
 from mmshuffle.engine.config import read_config
+from mmshuffle.errors import UserError
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
 from tools import write_metafiles
@@ -253,9 +255,11 @@ def test_dropout_is_where_the_readme_says():
 
 
 @pytest.mark.parametrize('path', DETECTORS, ids=name)
-def test_a_detector_starts_from_weights_that_can_be_had(path):
-    """From the zoo, or from what the ImageNet config of its backbone writes."""
-    backbone = read(path).model.backbone
+def test_a_detector_starts_from_weights_that_can_be_had(path, tmp_path, monkeypatch):
+    """From the zoo, or from what the ImageNet config of its backbone writes; else it says how."""
+    monkeypatch.chdir(tmp_path)
+    cfg = read(path)
+    backbone = cfg.model.backbone
     if backbone.init_cfg is None:
         assert 'quickstart' in path.name
         return
@@ -265,12 +269,19 @@ def test_a_detector_starts_from_weights_that_can_be_had(path):
         assert checkpoint.startswith('mmshuffle://')
         network = entry.network
     else:
-        source = shipped.find(Path(checkpoint).parent.name)
+        folder = Path(checkpoint).parent.name
+        command = f'or train it: python tools/train.py {folder}'
+        assert {p.message.endswith(command) for p in check_checkpoints(cfg, training=True)} == {
+            True
+        }
+        with pytest.raises(UserError, match=command):
+            MODELS.build(backbone).init_weights()
+        source = shipped.find(folder)
         trained = read(source)
         assert checkpoint == Planner()._checkpoint(str(source), trained)
         network = {k: v for k, v in trained.model.backbone.items() if k != 'out_indices'}
     assert {key: backbone.get(key) for key in network} == network
-    shared = read(path).model.get('roi_head', {}).get('shared_head')
+    shared = cfg.model.get('roi_head', {}).get('shared_head')
     assert shared is None or shared.init_cfg.checkpoint == checkpoint
 
 

@@ -14,7 +14,7 @@ from mmshuffle.data.annotations import (
     missing_images,
     read_annotations,
 )
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, way_to_train
 
 from .problem import Problem
 
@@ -25,7 +25,9 @@ def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
     if training and not cfg.get('load_from'):
         found += _pretrained(cfg.model, 'model')
     return [
-        Problem(where, f'checkpoint {path} does not exist; mend the path, or set it to None')
+        Problem(
+            where, f'checkpoint {path} does not exist; fix it, or give None{way_to_train(path)}'
+        )
         for where, path in found
         if isinstance(path, str) and is_local(path) and not Path(path).expanduser().is_file()
     ]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, way_to_train
 
 from .download import cache_path, fetch
 from .zoo import SCHEME, TORCHVISION, find_entry, find_remote
@@ -120,7 +120,10 @@ def local_path(source: str | Path) -> Path:
     if path.is_dir():
         raise UserError(f'weight file {path} is a folder; give the path of a file')
     if not path.is_file():
-        raise UserError(f'weight file {path} does not exist; give the path of an existing file')
+        way = way_to_train(path)
+        raise UserError(
+            f'weight file {path} does not exist; give the path of an existing file{way}'
+        )
     return path
 
 
