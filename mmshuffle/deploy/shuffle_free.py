@@ -53,9 +53,9 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
         align: Fill channels up to a multiple of this; 1 leaves all sizes as they are.
 
     Returns:
-        The copy, with BatchNorm folded, in evaluation mode. It consists of plain PyTorch layers:
-        traced, its stages are convolutions, activations, concatenations and splits (V1: gathers,
-        pooling and additions).
+        The copy, on the same device, with BatchNorm folded, in evaluation mode. It consists of
+        plain PyTorch layers: traced, its stages are convolutions, activations, concatenations and
+        splits (V1: gathers, pooling and additions).
 
     Raises:
         ValueError: ``outputs`` or ``align`` is outside its allowed values.
@@ -79,7 +79,8 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
         if not isinstance(rewritten, RewrittenBackbone):
             raise ValueError("outputs='permuted': only a bare backbone's outputs can be left so")
         rewritten.leave_permuted()
-    return rewritten.eval()
+    # The indices of gathers are made on the CPU.
+    return rewritten.to(next(module.parameters()).device).eval()
 
 
 class RewrittenBackbone(nn.Module):

@@ -52,6 +52,12 @@ V2 = {'conv', 'relu', 'max_pool2d', 'cat', 'split'}
 V1 = {'conv', 'relu', 'max_pool2d', 'avg_pool2d', 'cat', 'add', 'index_select'}
 
 
+@pytest.mark.parametrize('name', SHUFFLENETS)
+def test_all_of_it_is_on_the_device_of_the_network(name):
+    free = shuffle_free(build(name).to('meta'))
+    assert {t.device.type for t in (*free.parameters(), *free.buffers())} == {'meta'}
+
+
 @pytest.mark.parametrize('width', [0.5, 1.0])
 @pytest.mark.parametrize('layout', ['megvii', 'torchvision'])
 def test_v2_is_convolutions_concatenations_and_splits(width, layout):

@@ -1,0 +1,167 @@
+"""What only a GPU shows.
+
+Without one all of it is skipped. ``MMSHUFFLE_TEST_DEVICE=cpu`` runs the same code on the CPU, to
+see that the tests themselves work: with bfloat16 for float16 and gloo for NCCL.
+"""
+
+import copy
+import os
+
+import pytest
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import distributed as dist
+from torch import multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmshuffle.deploy import shuffle_free
+from mmshuffle.engine.memory_format import set_memory_format
+from tests.test_backbones.test_networks import randomise
+from tests.test_engine.test_reproducible import Drawn, train
+from tests.variants import KINDS, KINDS_WITHOUT_C5, build
+
+DEVICE = os.environ.get('MMSHUFFLE_TEST_DEVICE', 'cuda')
+ON_CUDA = DEVICE.startswith('cuda')
+HALF = torch.float16 if ON_CUDA else torch.bfloat16
+SHUFFLENETS = tuple(name for name in KINDS if name.startswith('shufflenet'))
+# One of each family, for what costs seconds a network.
+FEW = ('shufflenetv1-x0.5-g3', 'shufflenetv2-x0.5-megvii', 'mobilenetv1-x0.25', 'squeezenet-1.1')
+
+pytestmark = pytest.mark.skipif(
+    ON_CUDA and not torch.cuda.is_available(), reason='there is no CUDA device'
+)
+
+
+@pytest.fixture(autouse=True)
+def _exact():
+    """No TF32 and no choice of algorithms by their speed: differences are then of rounding."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def built(name: str, **kwargs) -> nn.Module:
+    """A network whose outputs depend on all of its layers, on the CPU."""
+    net = build(name, **kwargs)
+    net.init_weights()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            nn.init.kaiming_normal_(module.weight)
+    return randomise(net)
+
+
+def assert_close(found, expected, tolerance: float) -> None:
+    for a, b in zip(found, expected, strict=True):
+        a, b = a.detach().double().cpu(), b.detach().double().cpu()
+        assert (a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-6)
+
+
+def loss_of(outputs) -> torch.Tensor:
+    return sum(y.float().square().mean() for y in outputs)
+
+
+@pytest.mark.parametrize('name', KINDS + KINDS_WITHOUT_C5)
+def test_outputs_are_the_cpus_in_either_memory_layout(name):
+    net = built(name)
+    x = torch.rand(2, 3, 70, 96)
+    with torch.no_grad():
+        expected = copy.deepcopy(net).double()(x.double())
+        net, x = net.to(DEVICE), x.to(DEVICE)
+        assert_close(net(x), expected, 1e-3)
+        net.to(memory_format=torch.channels_last)
+        found = net(x.contiguous(memory_format=torch.channels_last))
+    assert_close(found, expected, 1e-3)
+    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in found)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('layout', ['preserve', 'channels_last'])
+@pytest.mark.parametrize('name', FEW)
+def test_a_step_in_half_precision_trains_all_but_what_is_frozen(name, layout, with_cp):
+    net = built(name, frozen_stages=0, with_cp=with_cp).to(DEVICE).train()
+    if layout == 'channels_last':
+        set_memory_format(net, layout)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    trained = [p for p in net.parameters() if p.requires_grad]
+    kind = AmpOptimWrapper if ON_CUDA else OptimWrapper
+    wrapper = kind(optimizer=torch.optim.SGD(trained, lr=1e-3))
+    x = torch.rand(4, 3, 64, 64, device=DEVICE)
+    with torch.autocast(x.device.type, HALF), wrapper.optim_context(net):
+        outputs = net(x)
+        loss = loss_of(outputs) / 1e3
+    assert all(y.device == x.device for y in outputs) and loss.isfinite()
+    wrapper.update_params(loss)
+    after = net.state_dict()
+    changed = {int(key.split('.')[1]) for key in before if not torch.equal(before[key], after[key])}
+    assert changed == set(range(1, len(net.stages)))
+    assert all(value.isfinite().all() for value in after.values())
+
+
+@pytest.mark.parametrize('name', FEW)
+def test_recomputed_activations_give_the_same_gradients(name):
+    plain = built(name).to(DEVICE).train()
+    checkpointed = build(name, with_cp=True).to(DEVICE).train()
+    checkpointed.load_state_dict(plain.state_dict())
+    x = torch.rand(2, 3, 64, 64, device=DEVICE, requires_grad=True)
+    losses = []
+    for net in (plain, checkpointed):
+        losses.append(loss_of(net(x)))
+        losses[-1].backward()
+    assert torch.allclose(*losses, rtol=1e-5)
+    grads = ([p.grad for p in net.parameters()] for net in (checkpointed, plain))
+    assert_close(*grads, 1e-3)
+    assert_close(checkpointed.buffers(), plain.buffers(), 1e-5)
+
+
+@pytest.mark.parametrize('name', SHUFFLENETS)
+def test_the_form_without_shuffles_stays_on_the_device(name):
+    net = built(name).to(DEVICE)
+    free = shuffle_free(net)
+    x = torch.rand(2, 3, 64, 64, device=DEVICE)
+    assert {t.device for t in (*free.parameters(), *free.buffers())} == {x.device}
+    with torch.no_grad():
+        assert_close(free(x), net(x), 1e-3)
+
+
+def test_a_resumed_run_draws_the_numbers_of_the_device(tmp_path):
+    _, whole = train(tmp_path / 'whole', Drawn(), 0, False)
+    _, resumed = train(tmp_path / 'rest', Drawn(), 0, False, tmp_path / 'whole' / 'epoch_1.pth')
+    assert all(value.device.type == torch.device(DEVICE).type for value in whole.values())
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def reduce_gradients(rank: int, path: str, name: str) -> None:
+    """One of two ranks: half of the batch, statistics of the whole of it by SyncBN."""
+    device = torch.device(DEVICE, rank) if ON_CUDA else torch.device(DEVICE)
+    if ON_CUDA:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        'nccl' if ON_CUDA else 'gloo', init_method=f'file://{path}.store', rank=rank, world_size=2
+    )
+    saved = torch.load(f'{path}.pth')
+    # SyncBN's own kernels are CUDA's; without them the statistics have to stay as they are.
+    net = build(name, norm_cfg=dict(type='SyncBN' if ON_CUDA else 'BN'), norm_eval=not ON_CUDA)
+    net.load_state_dict(saved['state'])
+    net = DistributedDataParallel(net.to(device).train(), [rank] if ON_CUDA else None)
+    loss_of(net(saved['images'][2 * rank : 2 * rank + 2].to(device))).backward()
+    grads = {key: p.grad.cpu() for key, p in net.module.named_parameters()}
+    torch.save(dict(grads=grads, buffers=dict(net.module.cpu().named_buffers())), f'{path}.{rank}')
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(ON_CUDA and torch.cuda.device_count() < 2, reason='there are no two GPUs')
+@pytest.mark.parametrize('name', ['shufflenetv1-x0.5-g3', 'shufflenetv2-x0.5-megvii'])
+def test_two_ranks_have_the_gradients_and_statistics_of_one(name, tmp_path):
+    net, images = built(name, norm_eval=not ON_CUDA), torch.rand(4, 3, 64, 64)
+    path = str(tmp_path / 'run')
+    torch.save(dict(state=net.state_dict(), images=images), f'{path}.pth')
+    mp.spawn(reduce_gradients, (path, name), nprocs=2)
+    found = [torch.load(f'{path}.{rank}') for rank in (0, 1)]
+    net = net.to(DEVICE).train()
+    loss_of(net(images.to(DEVICE))).backward()
+    for rank in found:
+        assert_close(rank['grads'].values(), [p.grad for p in net.parameters()], 1e-2)
+        assert_close(rank['buffers'].values(), net.buffers(), 1e-4)
