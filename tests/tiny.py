@@ -16,9 +16,11 @@ from tests.conftest import REPO
 CLASSES = ('box', 'disc')
 
 
-def write_coco(root: Path, images: int = 4, size: tuple[int, int] = (96, 64)) -> Path:
+def write_coco(
+    root: Path, images: int = 4, size: tuple[int, int] = (96, 64), seed: int = 0
+) -> Path:
     """Write a COCO-format folder with two bright objects an image."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     (root / 'images').mkdir(parents=True)
     content = dict(
         images=[],

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.checks import check_dataset, raise_on
+from mmshuffle.checks import check_datasets, raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate
 from mmshuffle.deploy.export import check_arguments, made_folder, replace_all
@@ -310,7 +310,7 @@ def main(argv: list[str] | None = None) -> None:
     part = args.part or list_parts(cfg)[-1]
     shape = check(args, part)
     if args.evaluate:
-        raise_on(check_dataset(cfg, cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
+        raise_on(check_datasets(cfg, ['test_dataloader']))
     FORMATS[args.format].require()
     name = functools.partial(file_path, args, part, shape)
     # Before anything is exported and timed.

@@ -29,5 +29,3 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)),
 )
 train_dataloader = dict(batch_size=4)
-# On one's own data an empty box is more likely a mistake than on COCO.
-allow_empty_boxes = False

@@ -4,8 +4,9 @@
 """
 
 from .classifier import check_classifier_model, is_classifier_config
-from .config import LOADERS, check_config
-from .dataset import check_dataset, is_local
+from .config import check_config
+from .dataset import check_datasets
+from .dataset_config import LOADERS, is_local
 from .detector import check_model, output_spec
 from .problem import Problem, raise_on
 
@@ -14,7 +15,7 @@ __all__ = [
     'Problem',
     'check_classifier_model',
     'check_config',
-    'check_dataset',
+    'check_datasets',
     'check_model',
     'is_classifier_config',
     'is_local',

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS, MODELS
 
-from .dataset import class_names, type_name
+from .dataset_config import class_names, type_name
 from .problem import Problem, as_list
 
 # Heads by their place in a detector; the others count something else.

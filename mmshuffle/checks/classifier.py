@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmshuffle.errors import UserError, one_line
 
-from .dataset import type_name
+from .dataset_config import type_name
 from .input import check_input
 from .parts import fit, observe, unbuildable
 from .problem import Problem

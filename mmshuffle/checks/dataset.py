@@ -1,22 +1,83 @@
-"""Checks of the files that a detector config names."""
+"""Checks of the files that a detector config names, by the rules of MMDetection 3.3."""
 
-from collections.abc import Mapping
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from mmshuffle.data.annotations import (
-    check_annotations,
-    extra_categories,
-    missing_classes,
-    missing_images,
+    Use,
+    check_categories,
+    check_entries,
+    listed,
     read_annotations,
+    used_names,
+)
+from mmshuffle.data.boxes import Kept, check_boxes
+from mmshuffle.data.pictures import (
+    Loading,
+    explain_missing,
+    find_missing,
+    inspect_image,
+    sample,
+    summarise,
 )
 from mmshuffle.errors import UserError, way_to_train
 
-from .problem import Problem
+from .dataset_config import (
+    LOADERS,
+    evaluators_of,
+    is_coco,
+    is_local,
+    loading_of,
+    read_names,
+    same_file,
+    unwrapped,
+    use_of,
+)
+from .problem import Problem, guarded
+
+OLD_KEYS = ('classes', 'img_prefix', 'seg_prefix')
+
+
+@dataclass
+class CocoFile:
+    """A COCO data set of a config, and what is remembered of its file after the check.
+
+    Attributes:
+        where: Its place in the config.
+        dataset: Its config.
+        path: Its annotation file.
+        use: What the run does with the file.
+        loading: How the run reads its images; None where that is not known.
+        names: Names of the categories that become labels, in their order.
+        image_ids: Ids of its images.
+        kept: What MMDetection keeps of it.
+        listed: Number of images that are used.
+        missing: Number of those that are not there.
+        pictures: Path, width and height of the others; empty where ``loading`` is None.
+    """
+
+    where: str
+    dataset: Mapping[str, Any]
+    path: Path
+    use: Use
+    loading: Loading | None
+    names: list[str] = field(default_factory=list)
+    image_ids: set = field(default_factory=set)
+    kept: Kept | None = None
+    listed: int = 0
+    missing: int = 0
+    pictures: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def loader(self) -> str:
+        """The data loader that it belongs to."""
+        return self.where.partition('.')[0]
 
 
 def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
@@ -33,58 +94,248 @@ def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
     ]
 
 
-def check_dataset(cfg: Config, dataset: Mapping[str, Any], where: str) -> list[Problem]:
-    """Check folders, annotation file, boxes and class names of a COCO data set on this machine."""
-    root = dataset.get('data_root') or ''
-    local = is_local(str(root)) and not dataset.get('backend_args')
-    if type_name(dataset) != 'CocoDataset' or not local:
+def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
+    """Check every COCO data set of a config on this machine, and whether they fit each other.
+
+    Args:
+        cfg: A detector's config.
+        loaders: Which data loaders to check.
+    """
+    return read_datasets(cfg, loaders)[0]
+
+
+def read_datasets(
+    cfg: Config, loaders: Sequence[str] = LOADERS, sampled: bool = True
+) -> tuple[list[Problem], list[CocoFile]]:
+    """Do the same as :func:`check_datasets`, and return what was read.
+
+    Args:
+        cfg: A detector's config.
+        loaders: Which data loaders to check.
+        sampled: Whether a sample of the images is opened.
+
+    Returns:
+        The problems, and the files that could be read.
+    """
+    problems: list[Problem] = []
+    files: dict[str, list[CocoFile]] = {}
+    seen: list[Any] = []
+    for loader in loaders:
+        files[loader] = []
+        for where, dataset in unwrapped(cfg, loader):
+            found: list[CocoFile] = []
+            problems += guarded(
+                where, _check_coco, cfg, loader, where, dataset, found, seen, sampled
+            )
+            files[loader] += found
+    training = files.get('train_dataloader', [])
+    for file in (file for found in files.values() for file in found):
+        differ = guarded(file.where, _compare, training, file)
+        if any('another order' in problem.message for problem in differ):
+            # That names both files; the order of the classes follows from it.
+            problems = [p for p in problems if p.where != f'{file.where}.metainfo']
+        problems += differ
+    for loader, found in files.items():
+        for place, evaluator in evaluators_of(cfg, loader):
+            problems += guarded(place, _check_evaluator, place, evaluator, found)
+    return _once(problems), [file for found in files.values() for file in found]
+
+
+def _check_coco(
+    cfg: Config,
+    loader: str,
+    where: str,
+    dataset: Mapping[str, Any],
+    found: list[CocoFile],
+    seen: list[Any],
+    sampled: bool,
+) -> list[Problem]:
+    """Check one data set, and put what is remembered of its file into ``found``."""
+    root = str(dataset.get('data_root') or '')
+    if not is_coco(dataset) or not is_local(root) or dataset.get('backend_args'):
         return []
+    settings = {key: value for key, value in dataset.items() if key != 'pipeline'}
+    problems = list(_check_settings(dataset, where))
+    if problems:
+        seen.append(settings)
+        return [] if settings in seen[:-1] else problems
     if root and not Path(root).is_dir():
-        return [Problem(f'{where}.data_root', f'folder {root} does not exist; mend the path')]
+        return [Problem(f'{where}.data_root', f'folder {root} does not exist; fix the path')]
     if not dataset.get('ann_file'):
         return []
-    path = Path(root) / dataset['ann_file']
+    path = Path(root, dataset['ann_file'])
+    if not is_local(str(dataset['ann_file'])):
+        return []
+    file = CocoFile(where, dataset, path, use_of(cfg, loader, dataset, path), loading_of(dataset))
+    key = (path, file.use, file.loading, dataset.get('data_prefix'))
+    if key in seen:
+        return []
+    seen.append(key)
     try:
-        content = read_annotations(path, test_mode=bool(dataset.get('test_mode')))
+        content = read_annotations(path, bool(dataset.get('test_mode')), masks=file.use.masks)
     except UserError as error:
         return [Problem(f'{where}.ann_file', str(error))]
+    if loader == 'test_dataloader' and not content['annotations']:
+        file.use = replace(file.use, labelled=False)
     source = f'{where} ({path})'
-    messages = check_annotations(content, bool(cfg.get('allow_empty_boxes', False)))
-    folder = (dataset.get('data_prefix') or {}).get('img', '')
-    messages += missing_images(content, Path(root) / folder)
-    problems = [Problem(source, message) for message in messages]
-    classes = class_names(dataset)
-    if classes is not None:
-        problems += [Problem(f'{where}.metainfo', m) for m in missing_classes(content, classes)]
-        problems += [
-            Problem(f'{where}.metainfo', message, fatal=False)
-            for message in extra_categories(content, classes)
-        ]
+    findings = check_entries(content, file.use)
+    problems = [Problem(source, f.message, f.fatal) for f in findings]
+    if any(f.fatal for f in findings):
+        return problems
+    found.append(file)
+    problems += [
+        Problem(
+            f'{where}.metainfo' if f.message.startswith('classes') else source, f.message, f.fatal
+        )
+        for f in check_categories(content, file.use.classes)
+    ]
+    file.names = used_names(content, file.use.classes)
+    file.image_ids = {image['id'] for image in content['images']}
+    findings, file.kept = check_boxes(content, file.use)
+    problems += [Problem(source, f.message, f.fatal) for f in findings]
+    images = list(itertools.compress(content['images'], file.kept.images))
+    file.listed = len(images)
+    if file.loading is not None:
+        problems += _check_pictures(file, source, root, images, sampled)
     return problems
 
 
-def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The classes that a data set config stands for; None where they cannot be told."""
-    given = (dataset.get('metainfo') or {}).get('classes')
-    if isinstance(given, str):  # mmengine reads a file with a name a line
-        path = Path(given)
-        return tuple(path.read_text().split('\n')) if path.is_file() else None
-    if given:
-        return tuple(given)
-    kind = dataset.get('type')
-    kind = kind if isinstance(kind, type) else DATASETS.get(f'mmdet.{type_name(dataset)}')
-    return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """Say once what is wrong with a file that several loaders read, as an error if it is one."""
+    kept: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        _, opened, path = problem.where.partition(' (')
+        key = (path if opened else problem.where, problem.message)
+        if key not in kept or (problem.fatal and not kept[key].fatal):
+            kept[key] = problem
+    return list(kept.values())
 
 
-def type_name(cfg: Mapping[str, Any]) -> str:
-    """Name of the class that a config builds, given as a string or as the class itself."""
-    kind = cfg.get('type')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+def _check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """What MMDetection misreads or fails on before it opens a file."""
+    for key in OLD_KEYS:
+        if key in dataset:
+            new = 'metainfo=dict(classes=...)' if key == 'classes' else 'data_prefix=dict(img=...)'
+            yield Problem(f'{where}.{key}', f'MMDetection 3 does not take it: give {new}')
+    metainfo = dataset.get('metainfo') or {}
+    if 'CLASSES' in metainfo and 'classes' not in metainfo:
+        yield Problem(f'{where}.metainfo', 'MMDetection 3 reads classes, in small letters')
+    given = metainfo.get('classes', ('',))
+    names = read_names(given) if isinstance(given, str) else given
+    if names is None:
+        yield Problem(
+            f'{where}.metainfo',
+            f'classes is the string {given!r} and no text file with a name a line, so that each '
+            'category whose name is a part of it would be taken: give a tuple, with a comma also '
+            f'behind one name: classes=({given!r},)',
+        )
+    elif not names:
+        yield Problem(f'{where}.metainfo', 'classes is empty: give the names in the file')
+    prefix = dataset.get('data_prefix')
+    if not isinstance(prefix, Mapping) or not isinstance(prefix.get('img'), str):
+        yield Problem(
+            f'{where}.data_prefix', f'{prefix!r}: give dict(img=...), the folder below data_root'
+        )
 
 
-def is_local(path: str) -> bool:
-    """Whether a path is of this machine, and not an address such as ``s3://`` or ``https://``."""
-    return '://' not in path
+def _check_pictures(
+    file: CocoFile, source: str, root: str, images: list[Mapping[str, Any]], sampled: bool
+) -> list[Problem]:
+    """Look for the images, and open a sample of them."""
+    folder = os.path.join(root, file.dataset['data_prefix']['img'])
+    missing = find_missing(folder, [image['file_name'] for image in images])
+    file.missing = len(missing)
+    problems = []
+    if missing:
+        message = explain_missing(folder, root, missing, len(images))
+        fatal = len(missing) > min(file.loading.tolerated, len(images) - 1)
+        problems.append(Problem(source, message, fatal))
+        gone = set(missing)
+        images = [image for image in images if image['file_name'] not in gone]
+    file.pictures = {
+        os.path.normpath(os.path.join(folder, image['file_name'])): (
+            image['width'],
+            image['height'],
+        )
+        for image in images
+    }
+    if not sampled or not images:
+        return problems
+    paths = list(file.pictures)
+    picked = [paths[index] for index in sample(len(paths))]
+    faults = [
+        fault for path in picked for fault in inspect_image(path, file.pictures[path], file.loading)
+    ]
+    findings = summarise(faults, len(picked), file.loading)
+    return problems + [Problem(source, f.message, f.fatal) for f in findings]
+
+
+def _compare(training: Sequence[CocoFile], file: CocoFile) -> Iterator[Problem]:
+    """Compare a data set with those that are trained on: labels must mean the same."""
+    for other in training:
+        if other is file:
+            return
+        # Detectors that are given the names of the classes with each image learn no numbers.
+        if other.dataset.get('return_classes') or file.dataset.get('return_classes'):
+            continue
+        if file.use.classes != other.use.classes:
+            yield Problem(
+                f'{file.where}.metainfo',
+                f'classes {listed(file.use.classes or file.names)} are not those of {other.where} '
+                f'{listed(other.use.classes or other.names)}: give both the same',
+            )
+            return
+        same = sorted(file.names) == sorted(other.names)
+        # Names that a file lacks are told where it is compared with given classes.
+        if file.names != other.names and (same or file.use.classes is None):
+            yield Problem(
+                file.where,
+                f'the categories of {file.path} {listed(file.names)} '
+                f'{"have another order than" if same else "differ from"} those of {other.path} '
+                f'{listed(other.names)}, and MMDetection numbers the classes of each file in its '
+                'order: give both files the same categories in the same order',
+            )
+            return
+        both = file.pictures.keys() & other.pictures.keys()
+        if both and file.loader != other.loader and not same_file(file.path, other.path):
+            yield Problem(
+                file.where,
+                f'{len(both)} images of {file.path} are also in {other.path}, such as {min(both)}: '
+                'figures on images that were trained on say little',
+                fatal=False,
+            )
+
+
+def _check_evaluator(
+    where: str, evaluator: Mapping[str, Any], found: Sequence[CocoFile]
+) -> Iterator[Problem]:
+    """Compare the file of an evaluator with the files whose images it evaluates."""
+    path = Path(evaluator['ann_file'])
+    if not found or any(same_file(path, file.path) for file in found):
+        return
+    try:
+        content = read_annotations(path, masks=False)
+    except UserError as error:
+        yield Problem(f'{where}.ann_file', str(error))
+        return
+    findings = check_entries(content, Use(evaluated=True))
+    for finding in findings:
+        yield Problem(f'{where} ({path})', finding.message, finding.fatal)
+    if any(finding.fatal for finding in findings):
+        return
+    ids = {image['id'] for image in content['images']}
+    for file in found:
+        if not file.image_ids <= ids:
+            yield Problem(
+                f'{where}.ann_file',
+                f'{path} lacks images of {file.path}, which {file.where} reads: give it that file',
+            )
+        elif used_names(content, file.use.classes) != file.names:
+            yield Problem(
+                f'{where}.ann_file',
+                f'the categories of {path} or their order differ from those of {file.path}, which '
+                f'{file.where} reads: give it that file',
+            )
 
 
 def _pretrained(node: Any, where: str) -> list[tuple[str, str]]:

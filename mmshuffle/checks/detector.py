@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .dataset import type_name
+from .dataset_config import type_name
 from .input import check_input
 from .levels import check_levels
 from .parts import Features, Trial, fit, observe, unbuildable

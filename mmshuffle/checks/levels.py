@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .dataset import type_name
+from .dataset_config import type_name
 from .parts import Features
 from .problem import Problem
 

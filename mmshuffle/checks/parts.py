@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from mmshuffle.errors import one_line
 
-from .dataset import type_name
+from .dataset_config import type_name
 from .problem import Problem
 
 Part = Mapping[str, Any] | Sequence[Mapping[str, Any]]

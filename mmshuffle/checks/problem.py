@@ -1,10 +1,10 @@
 """What a check of a config finds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ def raise_on(problems: Sequence[Problem]) -> None:
     fatal = [str(problem) for problem in problems if problem.fatal]
     if fatal:
         raise UserError('\n       '.join(fatal))
+
+
+def guarded(where: str, check: Callable[..., Iterable[Problem]], *args: Any) -> list[Problem]:
+    """Run a check; a config that it does not understand must still run."""
+    try:
+        return list(check(*args))
+    except Exception as error:
+        message = f'not checked ({type(error).__name__}: {one_line(error)})'
+        return [Problem(where, message, fatal=False)]
 
 
 def as_list(cfg: Any) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmshuffle.weights.loader import PRETRAINED_TYPES
 
-from .dataset import type_name
+from .dataset_config import type_name
 from .problem import Problem, as_list
 
 

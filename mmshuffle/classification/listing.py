@@ -9,7 +9,11 @@ import numpy as np
 
 from mmshuffle.errors import UserError
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
+# Of formats that OpenCV reads; .jfif is what browsers on Windows save.
+EXTENSIONS = (
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.jp2', '.png', '.bmp', '.dib', '.webp'),
+    *('.tif', '.tiff', '.pbm', '.pgm', '.ppm', '.pnm'),
+)
 VALIDATION_NAME = re.compile(r'ILSVRC2012_val_\d{8}\.JPEG')
 GROUND_TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 
@@ -41,15 +45,17 @@ def find_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Cl
     if missing:
         raise UserError(
             f'{folder} has no folder {", ".join(missing[:3])}; it has {", ".join(found[:3])}, ...: '
-            'mend classes, or leave it out to take all folders'
+            'fix classes, or leave it out to take all folders'
         )
     for name in names:
         with os.scandir(folder / name) as entries:
             if any(map(_is_image, entries)):  # the first is enough
                 continue
-        inner = any(entry.is_dir() for entry in os.scandir(folder / name))
-        hint = ' but folders: data_prefix is a level too high' if inner else ''
-        raise UserError(f'class folder {folder / name} has no images{hint}; mend the layout')
+        there = list(os.scandir(folder / name))
+        hint = f' but {there[0].name}, whose suffix is none of an image' if there else ''
+        if any(entry.is_dir() for entry in there):
+            hint = ' but folders: data_prefix is a level too high'
+        raise UserError(f'class folder {folder / name} has no images{hint}; fix the layout')
     return names
 
 
@@ -66,6 +72,21 @@ def list_class_folders(
         (path, label) for label, name in enumerate(names) for path in _images(folder / name)
     ]
     return names, labelled
+
+
+def passed_over(folder: Path) -> list[str]:
+    """Find the files in class folders that are no images by their names.
+
+    Args:
+        folder: Holds the class folders.
+    """
+    return sorted(
+        entry.path
+        for part in os.scandir(folder)
+        if part.is_dir() and not _is_hidden(part.name)
+        for entry in os.scandir(part.path)
+        if entry.is_file() and not _is_image(entry) and not _is_hidden(entry.name)
+    )
 
 
 def list_annotated(
@@ -111,7 +132,7 @@ def list_annotated(
     if absent:
         raise UserError(
             f'{len(absent)} of {len(labelled)} images of {ann_file} do not exist, such as '
-            f'{absent[0]}; mend data_prefix, below which the paths are'
+            f'{absent[0]}; fix data_prefix, below which the paths are'
         )
     return (tuple(classes) if classes else None), labelled
 
@@ -129,12 +150,12 @@ def read_lines(path: Path, argument: str) -> list[str]:
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except OSError:
-        raise UserError(f'{argument} {path} cannot be read; mend the path') from None
+        raise UserError(f'{argument} {path} cannot be read; fix the path') from None
     except UnicodeDecodeError:
-        raise UserError(f'{argument} {path} is no text; mend the path') from None
+        raise UserError(f'{argument} {path} is no text; fix the path') from None
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        raise UserError(f'{argument} {path} is empty; mend the path')
+        raise UserError(f'{argument} {path} is empty; fix the path')
     return lines
 
 
@@ -201,7 +222,7 @@ def _require_folder(folder: Path) -> None:
     hint = f"; set data_root to '{kaggle}/'" if kaggle.is_dir() else ''
     raise UserError(
         f'folder {folder} does not exist; {parent} has {", ".join(there) or "nothing in it"}'
-        f'{hint or ": mend data_root or data_prefix"}'
+        f'{hint or ": fix data_root or data_prefix"}'
     )
 
 
@@ -220,4 +241,4 @@ def _explain_no_folders(folder: Path) -> str:
             f'{folder} has images and no class folders; sort them into a folder a class, or set '
             'ann_file to a list of images and labels'
         )
-    return f'{folder} has no class folders; mend data_root or data_prefix'
+    return f'{folder} has no class folders; fix data_root or data_prefix'

@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from mmshuffle.errors import UserError
 
-from .annotations import check_annotations, missing_images, read_annotations
+from .annotations import Use, check_entries, read_annotations
+from .pictures import explain_missing, find_missing
 
 # Roboflow writes valid/.
 SPLITS = {'train': ('train',), 'val': ('val', 'valid')}
@@ -33,7 +34,7 @@ class DetectionData:
         val_ann: Annotation file of the validation images.
         train_images: Folder that the file names in ``train_ann`` are relative to.
         val_images: The same of ``val_ann``.
-        classes: Names of the categories that have annotations, in the files' order.
+        classes: Names of the categories that have annotations, in the order of the training file.
         train_count: Number of training images.
         val_count: Number of validation images.
     """
@@ -86,7 +87,7 @@ def find_dataset(
         val_ann=anns['val'],
         train_images=images['train'],
         val_images=images['val'],
-        classes=_classes(anns, contents),
+        classes=_classes(contents),
         train_count=len(contents['train']['images']),
         val_count=len(contents['val']['images']),
     )
@@ -159,12 +160,18 @@ def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_
                 scheduler.T_max = iterations - scheduler.begin
 
 
+def annotation_files(folder: Path, split: str) -> list[Path]:
+    """Annotation files that a folder has for the part ``train`` or ``val``, by the usual names."""
+    patterns = [pattern.format(name) for name in SPLITS[split] for pattern in ANNOTATIONS]
+    return _distinct(folder / p for p in patterns if (folder / p).is_file())
+
+
 def _annotation_file(folder: Path, split: str, given: str | Path | None) -> Path:
     option = f'--{split}-ann'
     if given is not None:
         return _given(folder, given, option)
-    patterns = [pattern.format(name) for name in SPLITS[split] for pattern in ANNOTATIONS]
-    found = _distinct(folder / p for p in patterns if (folder / p).is_file())
+    found = annotation_files(folder, split)
+    patterns = [pattern.format(SPLITS[split][0]) for pattern in ANNOTATIONS]
     if not found:
         raise UserError(
             f'{folder} has no annotation file of the {split} images, such as {patterns[0]}, '
@@ -189,20 +196,23 @@ def _image_folder(
     content = contents[split]
     if given is not None:
         chosen = _given(folder, given, option)
-        problems = missing_images(content, chosen)
-        if problems:
-            raise UserError(
-                f'{problems[0].rpartition(": ")[0]}, where {ann} wants it; mend {option}'
-            )
+        names = [image['file_name'] for image in content['images']]
+        missing = find_missing(chosen, names)
+        if len(missing) == len(names):
+            message = explain_missing(chosen, folder, missing, len(names))
+            raise UserError(f'{option}: {message} ({ann})')
         return chosen
     # Roboflow keeps the images beside their annotations.
     places = [folder / p.format(name) for name in SPLITS[split] for p in IMAGES] + [ann.parent]
-    found = _distinct(p for p in places if p.is_dir() and not missing_images(content, p))
+    names = [image['file_name'] for image in content['images']]
+    # Single ones may be missing; the check of the config names them.
+    found = _distinct(
+        p for p in places if p.is_dir() and 2 * len(find_missing(p, names)) < len(names)
+    )
     if not found:
-        name = content['images'][0].get('file_name')
         tried = _listed(_distinct(p for p in places if p.is_dir()))
         raise UserError(
-            f'the {split} images ({name}, ...) are in none of {tried}; name their folder with '
+            f'the {split} images ({names[0]}, ...) are in none of {tried}; name their folder with '
             f'{option}'
         )
     if len(found) > 1:
@@ -220,39 +230,21 @@ def _given(folder: Path, given: str | Path, option: str) -> Path:
 
 
 def _check(path: Path, content: dict[str, Any]) -> None:
+    """Refuse what cannot be looked through; :mod:`mmshuffle.checks.dataset` says the rest."""
     if not content['images'] or not content['annotations']:
         raise UserError(f'{path} has no images or no annotations; nothing can be trained on it')
-    problems = check_annotations(content, allow_empty_boxes=True)
-    if not all('name' in category for category in content['categories']):
-        problems.append('a category has no name')
-    # pycocotools stops with a KeyError in the first evaluation.
-    for key in ('area', 'iscrowd'):
-        count = sum(key not in annotation for annotation in content['annotations'])
-        if count:
-            problems.append(f'{count} annotations without {key!r}, which COCO evaluation needs')
-    if problems:
-        raise UserError(f'{path}: {problems[0]}')
+    for finding in check_entries(content, Use(evaluated=True)):
+        if finding.fatal:
+            raise UserError(f'{path}: {finding.message}')
 
 
-def _classes(anns: dict[str, Path], contents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    """Return the names of the categories in use, in the order that both files agree on."""
+def _classes(contents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Return the names of the categories in use, in the order of the training file."""
     used = set()
     for content in contents.values():
         names = {category['id']: category['name'] for category in content['categories']}
         used |= {names[annotation['category_id']] for annotation in content['annotations']}
-    orders = {
-        split: [c['name'] for c in content['categories'] if c['name'] in used]
-        for split, content in contents.items()
-    }
-    # MMDetection numbers the classes in the order of each file, whatever the config says.
-    if orders['train'] != orders['val']:
-        raise UserError(
-            f'the categories of {anns["train"]} {orders["train"]} and of {anns["val"]} '
-            f'{orders["val"]} differ; give both files the same list in the same order'
-        )
-    if len(used) != len(orders['train']):
-        raise UserError(f'{anns["train"]} names a category twice: {orders["train"]}')
-    return tuple(orders['train'])
+    return tuple(c['name'] for c in contents['train']['categories'] if c['name'] in used)
 
 
 def _classifying_heads(model: dict[str, Any]) -> Iterable[dict[str, Any]]:

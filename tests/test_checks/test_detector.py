@@ -17,9 +17,7 @@ C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-600_1x_coco
 
 @pytest.fixture
 def tiny(tmp_path) -> Config:
-    cfg = Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
-    cfg.allow_empty_boxes = False
-    return cfg
+    return Config.fromfile(write_config(tmp_path, write_coco(tmp_path / 'data')))
 
 
 def messages(cfg: Config) -> list[str]:
@@ -87,70 +85,21 @@ def test_mismatches_are_named_with_the_right_value(tiny, changes, setting, parts
     assert '\n' not in found[0]
 
 
-def test_class_names_that_the_file_lacks_are_named(tiny):
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        tiny[loader].dataset.metainfo = dict(classes=('box', 'Disc'))
-    wrong, extra = [p for p in check_config(tiny) if p.where.startswith('train_dataloader')]
-    assert wrong.fatal and '[Disc]' in wrong.message and '[box, disc]' in wrong.message
-    assert not extra.fatal and '[disc]' in extra.message
-
-
 def test_cocos_own_names_are_taken_from_the_dataset_class(tiny):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         del tiny[loader].dataset['metainfo']
-    assert any('person' in m and '[box, disc]' in m for m in messages(tiny))
+    assert any('person' in m and "['box', 'disc']" in m for m in messages(tiny))
     assert any('num_classes: 2, but the data set has 80' in m for m in messages(tiny))
 
 
-@pytest.mark.parametrize(
-    ('change', 'part'),
-    [
-        (dict(bbox=[5, 5, -3, 4]), 'negative bbox (id 1: [5, 5, -3, 4])'),
-        (dict(bbox=[5, 5, 0, 4]), 'empty bbox (id 1: [5, 5, 0, 4])'),
-        (dict(bbox=[5, 5, 4]), 'malformed bbox'),
-        (dict(bbox=None), 'malformed bbox'),
-        (dict(bbox=[5, 5, float('nan'), 4]), 'malformed bbox'),
-        (dict(image_id=99), 'unknown image_id (id 1: 99)'),
-        (dict(category_id=99), 'unknown category_id (id 1: 99)'),
-    ],
-)
-def test_bad_annotations_are_named(tiny, tmp_path, change, part):
+@pytest.mark.parametrize('spoil', [dict(bbox=None), dict(image_id=99)])
+def test_faults_of_the_data_stop_a_run(tiny, tmp_path, spoil):
     path = tmp_path / 'data' / 'annotations.json'
     content = json.loads(path.read_text())
-    content['annotations'][0].update(change)
+    content['annotations'][0].update(spoil)
     path.write_text(json.dumps(content))
-    found = messages(tiny)
-    assert len(found) == 1 and part in found[0]
-    with pytest.raises(UserError, match=r'bbox|id'):
+    with pytest.raises(UserError, match=f'{next(iter(spoil))}'):
         raise_on(check_config(tiny))
-
-
-def test_empty_boxes_may_be_allowed(tiny, tmp_path):
-    path = tmp_path / 'data' / 'annotations.json'
-    content = json.loads(path.read_text())
-    content['annotations'][0]['bbox'] = [5, 5, 0, 4]
-    path.write_text(json.dumps(content))
-    tiny.allow_empty_boxes = True
-    assert messages(tiny) == []
-
-
-def test_missing_files_are_named(tiny, tmp_path):
-    (tmp_path / 'data' / 'images' / '3.jpg').unlink()
-    assert any('3.jpg' in m for m in messages(tiny))
-    (tmp_path / 'data' / 'annotations.json').write_text('{"images": [')
-    assert any('no valid JSON' in m for m in messages(tiny))
-    tiny.train_dataloader.dataset.data_root = 'nowhere'
-    assert any('folder nowhere does not exist' in m for m in messages(tiny))
-
-
-def test_wrapped_datasets_are_checked(tiny):
-    inner = tiny.train_dataloader.dataset
-    tiny.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[inner])
-    )
-    inner.ann_file = 'no.json'
-    tiny.train_dataloader.dataset.dataset.datasets[0].ann_file = 'no.json'
-    assert any(m.startswith('train_dataloader.dataset.dataset.datasets[0]') for m in messages(tiny))
 
 
 def test_a_shared_head_of_another_width_is_named():

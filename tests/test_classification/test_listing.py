@@ -8,7 +8,7 @@ from mmdet.registry import DATASETS
 from scipy.io import savemat
 
 from mmshuffle.classification import ImageFolder
-from mmshuffle.classification.listing import list_annotated, list_class_folders
+from mmshuffle.classification.listing import list_annotated, list_class_folders, passed_over
 from mmshuffle.errors import UserError
 
 # In the devkit classes are numbered in another order than that of their names.
@@ -37,6 +37,13 @@ def write_devkit(folder: Path, labels: tuple[int, ...], classes: dict[int, str] 
 
 def val_names(count: int) -> list[str]:
     return [f'ILSVRC2012_val_{i + 1:08d}.JPEG' for i in range(count)]
+
+
+@pytest.mark.parametrize('suffix', ['.jfif', '.JFIF', '.jpe', '.WebP', '.pgm', '.Tiff', '.jp2'])
+def test_suffixes_of_every_format_that_is_read_count(tmp_path, suffix):
+    write(tmp_path, f'n01/a{suffix}', 'n01/b.heic', 'n01/c.txt', 'n01/.d.txt')
+    assert list_class_folders(tmp_path)[1] == [(str(tmp_path / f'n01/a{suffix}'), 0)]
+    assert passed_over(tmp_path) == [str(tmp_path / 'n01/b.heic'), str(tmp_path / 'n01/c.txt')]
 
 
 def test_class_folders_are_numbered_by_name(tmp_path):
@@ -199,15 +206,15 @@ MISTAKES = {
     flat_val: "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
     packed: r'has .tar files; unpack each into a folder of its name',
     flat: 'has images and no class folders',
-    empty: 'has no class folders; mend data_root or data_prefix',
+    empty: 'has no class folders; fix data_root or data_prefix',
     too_high: 'class folder .*train has no images but folders: data_prefix is a level too high',
-    empty_class: 'class folder .*n02 has no images; mend the layout',
-    misspelt: 'folder .*train does not exist; .* has training, validation: mend',
+    empty_class: 'class folder .*n02 has no images but notes.txt.*; fix the layout',
+    misspelt: 'folder .*train does not exist; .* has training, validation: fix',
     kaggle: 'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
     absent_list: 'ann_file .*val.txt cannot be read',
     absent_images: '1 of 2 images of .*val.txt do not exist, such as .*val/val/b.jpg',
     no_label: "val.txt, line 2: 'b.jpg': give the image",
-    absent_names: 'classes names.txt cannot be read; mend the path',
+    absent_names: 'classes names.txt cannot be read; fix the path',
     too_few: 'has 3 images named ILSVRC2012_val_.* 2 labels',
     no_meta: 'meta.mat does not exist',
     other_meta: 'is not the meta.mat',

@@ -101,7 +101,7 @@ def test_one_folder_by_two_names_is_not_ambiguous(root):
         (lambda r: (r / 'val/a.jpg').unlink(), {}, r'val images \(a.jpg, ...\).*--val-images'),
         (lambda r: write(r / 'images/a.jpg', ''), {}, 'could be those in.*--train-images'),
         (lambda r: None, {'train_ann': 'none.json'}, '--train-ann: neither'),
-        (lambda r: None, {'val_images': 'annotations'}, 'a.jpg is not in.*mend --val-images'),
+        (lambda r: None, {'val_images': 'annotations'}, '--val-images: 1 of 1 images are missing'),
         (lambda r: None, {'val_ann': 'annotations/train.json'}, 'training and validation'),
         (lambda r: write(r / 'annotations/train.json', '{'), {}, 'no valid JSON'),
         (
@@ -112,25 +112,7 @@ def test_one_folder_by_two_names_is_not_ambiguous(root):
         (
             lambda r: write(r / 'annotations/val.json', changed(categories=[{'id': 3}, {'id': 5}])),
             {},
-            'a category has no name',
-        ),
-        (
-            lambda r: write(
-                r / 'annotations/val.json', changed(categories=CONTENT['categories'][::-1])
-            ),
-            {},
-            'the same list in the same order',
-        ),
-        (
-            lambda r: [
-                write(
-                    r / 'annotations' / name,
-                    changed(categories=[{'id': 3, 'name': 'cat'}, {'id': 5, 'name': 'cat'}]),
-                )
-                for name in ('train.json', 'val.json')
-            ],
-            {},
-            'names a category twice',
+            '2 of 2 categories have no name',
         ),
         (
             lambda r: write(
@@ -151,7 +133,7 @@ def test_one_folder_by_two_names_is_not_ambiguous(root):
                 ),
             ),
             {},
-            "2 annotations without 'iscrowd'",
+            '2 of 2 annotations have no iscrowd',
         ),
     ],
 )

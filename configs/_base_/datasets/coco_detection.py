@@ -20,6 +20,3 @@ test_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-# COCO's own train2017 has boxes of zero height or width; MMDetection leaves them out.
-allow_empty_boxes = True

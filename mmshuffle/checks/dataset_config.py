@@ -1,0 +1,155 @@
+"""What the data part of a detector config says: classes, wrappers, pipelines and evaluators."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.fileio import list_from_file
+
+from mmshuffle.data.annotations import Use
+from mmshuffle.data.pictures import Loading
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The classes that a data set config stands for; None where they cannot be told."""
+    kind = _class_of(dataset)
+    metainfo = dataset.get('metainfo') or {}
+    if 'classes' not in metainfo:
+        return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
+    given = metainfo['classes']
+    return tuple((read_names(given) if isinstance(given, str) else given) or ()) or None
+
+
+def is_coco(dataset: Mapping[str, Any]) -> bool:
+    """Whether a config is of MMDetection's CocoDataset or of a class that reads files as it does.
+
+    MMDetection's own other data sets have files with peculiarities of their own.
+    """
+    kind = _class_of(dataset)
+    if not isinstance(kind, type) or not issubclass(kind, CocoDataset):
+        return False
+    same = all(
+        getattr(kind, name) is getattr(CocoDataset, name)
+        for name in ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
+    )
+    return kind is CocoDataset or (same and not kind.__module__.startswith('mmdet.'))
+
+
+def unwrapped(cfg: Config, loader: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Data sets of a loader, out of RepeatDataset, ClassBalancedDataset, ConcatDataset and so on.
+
+    Yields:
+        Place in the config, and config of the data set.
+    """
+    if isinstance(cfg.get(loader), Mapping):
+        yield from _unwrapped(cfg[loader].get('dataset', {}), f'{loader}.dataset')
+
+
+def type_name(cfg: Mapping[str, Any]) -> str:
+    """Name of the class that a config builds, given as a string or as the class itself."""
+    kind = cfg.get('type')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is of this machine, and not an address such as ``s3://`` or ``https://``."""
+    return '://' not in path
+
+
+def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> Use:
+    """What a run does with an annotation file."""
+    steps = list(_steps(dataset.get('pipeline')))
+    loads = [s for s in steps if 'LoadAnnotations' in type_name(s)]
+    evaluators = [e for _, e in evaluators_of(cfg, loader) if same_file(Path(e['ann_file']), path)]
+    metrics = [m for e in evaluators for m in _as_list(e.get('metric', 'bbox'))]
+    training = loader == 'train_dataloader'
+    filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
+    empty = any('LoadEmptyAnnotations' in type_name(s) for s in steps)
+    return Use(
+        classes=class_names(dataset),
+        labelled=not empty and not any(e.get('format_only') for e in evaluators),
+        evaluated=bool(evaluators),
+        masks=('segm' in metrics) or (training and any(s.get('with_mask') for s in loads)),
+        poly2mask=all(s.get('poly2mask', True) for s in loads) or not training,
+        min_size=filters.get('min_size', 0),
+        filter_empty=bool(filters.get('filter_empty_gt', False)),
+    )
+
+
+def loading_of(dataset: Mapping[str, Any]) -> Loading | None:
+    """How a pipeline reads its images; None where it does so in a way of its own."""
+    first = (dataset.get('pipeline') or [dict(type='LoadImageFromFile')])[0]
+    if type_name(first) not in ('LoadImageFromFile', 'LoadImage'):
+        return None
+    if first.get('backend_args') or first.get('file_client_args'):
+        return None
+    return Loading(
+        first.get('color_type', 'color'),
+        first.get('imdecode_backend', 'cv2'),
+        first.get('max_unreadable', 0),
+    )
+
+
+def _steps(pipeline: Any) -> Iterator[Mapping[str, Any]]:
+    """The transforms of a pipeline, with those that are inside of others."""
+    for step in _as_list(pipeline):
+        if isinstance(step, Mapping):
+            if 'type' in step:
+                yield step
+            for value in step.values():
+                if isinstance(value, (Mapping, list, tuple)):
+                    yield from _steps(value)
+
+
+def evaluators_of(cfg: Config, loader: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Evaluators of a loader that read a COCO file on this machine."""
+    name = loader.replace('dataloader', 'evaluator')
+    return [
+        (name, e)
+        for e in _as_list(cfg.get(name))
+        if isinstance(e, Mapping)
+        and type_name(e) == 'CocoMetric'
+        and isinstance(e.get('ann_file'), str)
+        and is_local(e['ann_file'])
+        and not e.get('backend_args')
+    ]
+
+
+def _unwrapped(dataset: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(dataset, Mapping):
+        return
+    if isinstance(dataset.get('dataset'), Mapping):
+        yield from _unwrapped(dataset['dataset'], f'{where}.dataset')
+    elif isinstance(dataset.get('datasets'), (list, tuple)):
+        for index, part in enumerate(dataset['datasets']):
+            yield from _unwrapped(part, f'{where}.datasets[{index}]')
+    else:
+        yield where, dataset
+
+
+def _class_of(dataset: Mapping[str, Any]) -> Any:
+    kind = dataset.get('type')
+    return kind if isinstance(kind, type) or kind is None else DATASETS.get(str(kind))
+
+
+def read_names(path: str) -> list[str] | None:
+    """The lines of a class file as mmengine reads it, also blank ones; None if it cannot be."""
+    try:
+        return list_from_file(path)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def same_file(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,176 @@
+"""What ``tools/verify_dataset.py`` verifies: data that paths or a config name, with its images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from mmshuffle.classification.listing import passed_over
+from mmshuffle.data.annotations import read_annotations
+from mmshuffle.data.finetune import annotation_files, find_dataset
+from mmshuffle.errors import UserError
+
+from .classifier import check_image_folders
+from .dataset import read_datasets
+from .dataset_config import LOADERS, loading_of, type_name, unwrapped
+from .problem import Problem
+from .verify import Part, Picture
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data to verify.
+
+    Attributes:
+        problems: What is wrong before an image is opened.
+        parts: The images that are there.
+        summary: Numbers of each part: name, source, images, missing, boxes, kept, lost by reason.
+    """
+
+    problems: list[Problem]
+    parts: list[Part]
+    summary: list[dict[str, Any]]
+
+
+def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) -> Source:
+    """Find data by one or two paths: an annotation file and its images, or a folder.
+
+    A folder holds class folders, or the parts ``train`` and ``val`` of a set of either kind.
+
+    Args:
+        train: Paths of the training part.
+        val: Of the validation part; may be empty.
+        masks: Whether segmentations are checked.
+
+    Raises:
+        UserError: There is no such data, or its annotations cannot be read.
+    """
+    for given in (train, val):
+        if len(given) > 2:
+            raise UserError(f'{" ".join(given)}: give an annotation file and its image folder')
+    first = Path(train[0])
+    if first.is_dir() and not val and annotation_files(first, 'train'):
+        found = find_dataset(first)
+        train = [str(found.train_ann), str(found.train_images)]
+        val = [str(found.val_ann), str(found.val_images)]
+        first = found.train_ann
+    elif first.is_dir() and not val and (first / 'train').is_dir() and (first / 'val').is_dir():
+        train, val = [str(first / 'train')], [str(first / 'val')]
+    parts = {'train': train, 'val': val} if val else {'train': train}
+    if first.is_dir():
+        loaders = {
+            f'{name}_dataloader': dict(dataset=_folder(paths)) for name, paths in parts.items()
+        }
+        return _by_part(from_config(Config(dict(model=dict(head=dict()), **loaders))))
+    if not first.is_file():
+        raise UserError(f'{first} does not exist; give an annotation file or a folder')
+    names = [c.get('name') for c in read_annotations(first, True, masks=False)['categories']]
+    cfg: dict[str, Any] = {}
+    for name, paths in parts.items():
+        folder = Path(paths[1]) if len(paths) > 1 else Path(paths[0]).parent
+        if not folder.is_dir():
+            raise UserError(f'image folder {folder} does not exist; fix the path')
+        pipeline = [
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
+        ]
+        cfg[f'{name}_dataloader'] = dict(
+            dataset=dict(
+                type='CocoDataset',
+                ann_file=paths[0],
+                data_prefix=dict(img=str(folder)),
+                metainfo=dict(classes=tuple(dict.fromkeys(names))),
+                pipeline=pipeline,
+            )
+        )
+    if val:
+        metric = ['bbox', 'segm'] if masks else 'bbox'
+        cfg['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
+    return _by_part(from_config(Config(cfg)))
+
+
+def from_config(cfg: Config) -> Source:
+    """Collect the data of a config of a detector or classifier.
+
+    Raises:
+        UserError: It names no data that can be verified.
+    """
+    loaders = [name for name in LOADERS if cfg.get(name)]
+    problems, files = read_datasets(cfg, loaders, sampled=False)
+    parts, summary = [], []
+    for file in files:
+        name = file.loader.removesuffix('_dataloader')
+        lost = {reason: len(found) for reason, found in file.kept.lost.items()}
+        summary.append(
+            dict(part=name, source=str(file.path), images=file.listed, missing=file.missing)
+            | dict(boxes=file.kept.total, kept=file.kept.boxes, lost=lost)
+        )
+        if file.loading is not None:
+            pictures = [Picture(path, size) for path, size in file.pictures.items()]
+            parts.append(Part(name, f'{file.where} ({file.path})', pictures, file.loading))
+    if any(type_name(d) == 'ImageFolder' for n in loaders for _, d in unwrapped(cfg, n)):
+        problems += check_image_folders(cfg, loaders)
+        for part, found in _class_folders(cfg, loaders):
+            parts.append(part)
+            problems += found
+            classes = len({picture.label for picture in part.pictures})
+            summary.append(
+                dict(part=part.name, source=part.source, images=len(part.pictures), classes=classes)
+            )
+    if not parts and not problems:
+        raise UserError('there is no data of the types CocoDataset or ImageFolder to verify')
+    return Source(problems, parts, summary)
+
+
+def _class_folders(cfg: Config, loaders: Sequence[str]) -> list[tuple[Part, list[Problem]]]:
+    found, seen = [], []
+    for loader in loaders:
+        for where, dataset in unwrapped(cfg, loader):
+            files = {k: v for k, v in dataset.items() if k not in ('pipeline', 'test_mode')}
+            if type_name(dataset) != 'ImageFolder' or files in seen:
+                continue
+            seen.append(files)
+            try:
+                built = DATASETS.build({'_scope_': 'mmdet', **files, 'lazy_init': True})
+                listed = built.load_data_list()
+            except (UserError, TypeError, KeyError, ValueError):
+                continue  # told by check_image_folders
+            pictures = [Picture(d['img_path'], None, d['gt_label']) for d in listed]
+            source = f'{where} ({built.data_prefix["img_path"]})'
+            loading = loading_of(dataset)
+            part = Part(loader.removesuffix('_dataloader'), source, pictures, loading)
+            others = [] if built.ann_file else passed_over(Path(built.data_prefix['img_path']))
+            problems = []
+            if others:
+                problems.append(
+                    Problem(
+                        source,
+                        f'{len(others)} files have no suffix of an image and are passed over, such '
+                        f'as {others[0]}: convert or remove them',
+                        fatal=False,
+                    )
+                )
+            found.append((part, problems))
+    return found
+
+
+def _by_part(source: Source) -> Source:
+    """Call the parts by their names, and not by a config that nobody wrote."""
+
+    def short(where: str) -> str:
+        return where.replace('_dataloader.dataset', '')
+
+    return Source(
+        [replace(p, where=short(p.where), message=short(p.message)) for p in source.problems],
+        [replace(part, source=short(part.source)) for part in source.parts],
+        [{**part, 'source': short(part['source'])} for part in source.summary],
+    )
+
+
+def _folder(paths: Sequence[str]) -> dict[str, Any]:
+    if len(paths) > 1:
+        raise UserError(f'{" ".join(paths)}: give one folder of class folders a part')
+    return dict(type='ImageFolder', data_root=paths[0], pipeline=[dict(type='LoadImageFromFile')])

@@ -1,0 +1,173 @@
+"""Every image of a data set, opened in parallel and compared with annotations and other images."""
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+
+import cv2
+
+from mmshuffle.data.annotations import EXAMPLES
+from mmshuffle.data.pictures import Fault, Loading, inspect_content, summarise
+from mmshuffle.errors import UserError
+
+from .problem import Problem
+
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to open.
+
+    Attributes:
+        path: Of the file.
+        size: Width and height by its annotations, where they say it.
+        label: Class of the whole image, where it has one.
+    """
+
+    path: str
+    size: tuple[float, float] | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one data set.
+
+    Attributes:
+        name: Such as train or val.
+        source: Where they are listed, for messages.
+        pictures: Its images.
+        loading: How a run reads them.
+    """
+
+    name: str
+    source: str
+    pictures: Sequence[Picture]
+    loading: Loading = field(default_factory=Loading)
+
+
+def verify(
+    parts: Sequence[Part], workers: int = 0, advance: Callable[[int], object] = lambda count: None
+) -> tuple[list[Problem], list[tuple[str, Fault]]]:
+    """Open every image of some parts, and look for the same content in two places.
+
+    Args:
+        parts: What to open.
+        workers: Number of processes; 0 opens the images in this one.
+        advance: Called with the number of images that were opened since.
+
+    Returns:
+        The problems, a line for each kind, and all faults with the names of their parts.
+
+    Raises:
+        UserError: A process was killed.
+    """
+    jobs = [(p.path, p.size, part.loading) for part in parts for p in part.pictures]
+    digests: list[str | None] = []
+    faults: list[list[Fault]] = []
+    for digest, found in _opened(jobs, workers):
+        digests.append(digest)
+        faults.append(found)
+        advance(1)
+    problems, every = [], []
+    ends = list(itertools.accumulate((len(part.pictures) for part in parts), initial=0))
+    contents = []
+    for part, start, end in zip(parts, ends, ends[1:], strict=False):
+        of_part = [fault for found in faults[start:end] for fault in found]
+        findings = summarise(of_part, end - start, part.loading, of_sample=False)
+        problems += [Problem(part.source, f.message, f.fatal) for f in findings]
+        every += [(part.name, fault) for fault in of_part]
+        content: dict[str, list[Picture]] = {}
+        for digest, picture in zip(digests[start:end], part.pictures, strict=True):
+            if digest is not None:
+                content.setdefault(digest, []).append(picture)
+        contents.append(content)
+        problems += _twice(part, content)
+    for (a, first), (b, second) in itertools.combinations(zip(parts, contents, strict=True), 2):
+        problems += _shared(a, first, b, second)
+    return problems, every
+
+
+def _twice(part: Part, content: dict[str, list[Picture]]) -> Iterator[Problem]:
+    same = [found for found in content.values() if len(found) > 1]
+    if same:
+        shown = '; '.join(' = '.join(p.path for p in found[:2]) for found in same[:EXAMPLES])
+        yield Problem(
+            part.source,
+            f'{sum(map(len, same)) - len(same)} images are copies of another one ({shown}'
+            f'{"; ..." if len(same) > EXAMPLES else ""}): remove them',
+            fatal=False,
+        )
+    conflicts = [found for found in same if len({p.label for p in found}) > 1]
+    if conflicts:
+        shown = '; '.join(' = '.join(p.path for p in found[:2]) for found in conflicts[:EXAMPLES])
+        yield Problem(
+            part.source,
+            f'{len(conflicts)} images are in two classes ({shown}): keep each in one of them',
+        )
+
+
+def _shared(
+    a: Part, first: dict[str, list[Picture]], b: Part, second: dict[str, list[Picture]]
+) -> Iterator[Problem]:
+    """Images of which the figures say little, as they were trained on."""
+    both = [digest for digest in second if digest in first]
+    if not both:
+        return
+    pairs = [(first[digest][0].path, second[digest][0].path) for digest in both]
+    shown = '; '.join(' = '.join(pair) for pair in pairs[:EXAMPLES])
+    trained = 'train' in (a.name, b.name)
+    yield Problem(
+        b.source,
+        f'{len(both)} of {len(b.pictures)} images are also in {a.name} ({shown}'
+        f'{"; ..." if len(both) > EXAMPLES else ""}): '
+        + ('they leak into the figures, remove them from one' if trained else 'is that meant?'),
+        fatal=trained,
+    )
+
+
+Job = tuple[str, tuple[float, float] | None, Loading]
+
+
+def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, list[Fault]]]:
+    if workers == 0:
+        yield from map(_open, jobs)
+        return
+    # Forked workers start at once; where there is no fork, they import this module.
+    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
+    pool = ProcessPoolExecutor(min(workers, len(jobs) or 1), context, initializer=_start_worker)
+    try:
+        yield from pool.map(_open, jobs, chunksize=CHUNK)
+    except BrokenProcessPool:
+        raise UserError(
+            'a process that opened images was killed, perhaps for its memory: give fewer --workers'
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends them
+    cv2.setNumThreads(1)
+    # Decoders write of damaged files to the terminal, across the progress bar.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _open(job: Job) -> tuple[str | None, list[Fault]]:
+    """Hash of the content and faults of an image."""
+    path, size, loading = job
+    try:
+        with open(path, 'rb') as file:
+            content = file.read()
+    except OSError as error:
+        return None, [Fault('unreadable', path, error.strerror or str(error))]
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return digest, inspect_content(content, path, size, loading)

@@ -1,0 +1,379 @@
+"""The data sets of a config are checked against their files, their images and each other."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import mmdet
+import numpy as np
+import pytest
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from mmshuffle.checks.dataset import check_datasets
+from mmshuffle.checks.dataset_config import class_names, is_coco
+from tests.conftest import REPO, facts
+from tests.tiny import write_coco, write_config
+
+PARTS = ('train', 'val', 'test')
+LISTED = ['train_dataloader', 'val_dataloader']
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Training and validation images in folders whose names have a blank and an accent."""
+    root = tmp_path / 'my dätä'
+    for part, number in (('train', 6), ('val', 3)):
+        write_coco(tmp_path / part, images=number)
+        shutil.move(tmp_path / part / 'images', root / 'the images' / part)
+        shutil.move(tmp_path / part / 'annotations.json', root / f'{part}.json')
+    return root
+
+
+@pytest.fixture
+def cfg(tmp_path, data) -> Config:
+    cfg = Config.fromfile(write_config(tmp_path, data))
+    for part in PARTS:
+        file = 'train' if part == 'train' else 'val'
+        cfg[f'{part}_dataloader'].dataset.update(
+            ann_file=f'{file}.json', data_prefix=dict(img=f'the images/{file}')
+        )
+        if part != 'train':
+            cfg[f'{part}_evaluator'].ann_file = str(data / 'val.json')
+    return cfg
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def told(cfg: Config, *parts: str) -> list[bool]:
+    """Whether each problem that has all parts in it is fatal."""
+    problems = check_datasets(cfg)
+    assert all('\n' not in str(p) and 'not checked' not in str(p) for p in problems), problems
+    return [p.fatal for p in problems if all(part in str(p) for part in parts)]
+
+
+def set_classes(cfg: Config, *classes, parts=PARTS) -> None:
+    for part in parts:
+        cfg[f'{part}_dataloader'].dataset.metainfo = dict(classes=classes)
+
+
+def test_a_sound_set_has_no_problems(cfg):
+    assert check_datasets(cfg) == []
+
+
+@pytest.mark.parametrize(
+    ('text', 'problem'),
+    [
+        ('box\ndisc', None),
+        ('box\ndisc\n', None),
+        ('box\r\ndisc\r\n', None),
+        ('box\n\ndisc\n', "['']"),
+        ('box\ndisc\n\n', "['']"),
+        ('box \ndisc\n', "'box ' is 'box' there"),
+        ('disc\nbox\n', 'another order'),
+        ('\ufeffbox\ndisc\n', "'\\ufeffbox' is 'box' there"),
+        ('box,disc\n', "['box,disc']"),
+        ('', 'is empty'),
+    ],
+)
+def test_class_files_are_read_as_mmengine_reads_them(cfg, tmp_path, text, problem):
+    path = tmp_path / 'classes.txt'
+    path.write_bytes(text.encode())
+    for part in PARTS:
+        cfg[f'{part}_dataloader'].dataset.metainfo = dict(classes=str(path))
+    wrapped = dict(cfg.val_dataloader.dataset, lazy_init=True, pipeline=[])
+    read = DATASETS.build(wrapped).metainfo['classes']
+    assert (class_names(wrapped) or ()) == tuple(read)
+    if problem is None:
+        assert check_datasets(cfg) == []
+    else:
+        assert told(cfg, 'classes', problem) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ('metainfo', 'parts'),
+    [
+        (dict(classes='box'), ['classes is the string', "classes=('box',)"]),
+        (dict(classes='box, disc'), ['classes is the string']),
+        (dict(classes='no/such/file.txt'), ['classes is the string', 'text file']),
+        (dict(classes='.'), ['classes is the string']),
+        (dict(classes=()), ['classes is empty']),
+        (dict(CLASSES=('box', 'disc')), ['small letters']),
+        (dict(classes=('disc', 'box')), ['another order', "classes=('box', 'disc')"]),
+        (dict(classes=('box', 'disc ')), ["'disc ' is 'disc' there"]),
+        (dict(classes=('box', 'box', 'disc')), ['repeat a name']),
+        (dict(), ["'person'", "['box', 'disc']"]),
+    ],
+)
+def test_classes_that_the_file_does_not_have(cfg, metainfo, parts):
+    for part in PARTS:
+        cfg[f'{part}_dataloader'].dataset.metainfo = metainfo
+    assert told(cfg, *parts) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ('change', 'parts'),
+    [
+        (lambda c: c['categories'].reverse(), ['train.json', 'val.json', 'have another order']),
+        (lambda c: c['categories'].pop(), ['annotations', 'unknown category_id']),
+        (lambda c: c['categories'][0].update(name='Box'), ["'box' is 'Box' there"]),
+    ],
+)
+def test_train_and_validation_files_have_the_same_categories(cfg, data, change, parts):
+    edit(data / 'val.json', change)
+    assert told(cfg, *parts) == [True]
+    assert not told(cfg, 'train_dataloader.dataset.metainfo')
+
+
+def other_ids(content: dict) -> None:
+    for entry, key in [(c, 'id') for c in content['categories']] + [
+        (a, 'category_id') for a in content['annotations']
+    ]:
+        entry[key] += 40
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        other_ids,
+        lambda c: c['categories'].insert(0, dict(id=9, name='shapes', supercategory='none')),
+        lambda c: c['categories'].append(dict(id=0, name='shapes')),
+        lambda c: c.update(info=dict(year=2024), licenses=[]),
+    ],
+)
+def test_files_may_differ_in_what_becomes_no_label(cfg, data, change):
+    edit(data / 'val.json', change)
+    assert check_datasets(cfg) == []
+
+
+def test_both_files_may_be_in_an_order_that_the_config_follows(cfg, data):
+    for name in ('train.json', 'val.json'):
+        edit(data / name, lambda c: c['categories'].reverse())
+    set_classes(cfg, 'disc', 'box')
+    assert check_datasets(cfg) == []
+
+
+def test_a_category_twice_in_both_files_is_named(cfg, data):
+    for name in ('train.json', 'val.json'):
+        edit(data / name, lambda c: c['categories'].append(dict(id=7, name='disc')))
+    assert told(cfg, "the name 'disc' twice", 'id 2', 'id 7') == [True, True]
+
+
+def wrap(kind: str, dataset: dict) -> dict:
+    if kind == 'ConcatDataset':
+        return dict(type=kind, datasets=[dataset])
+    return dict(type=kind, dataset=wrap('ConcatDataset', dataset))
+
+
+@pytest.mark.parametrize('kind', ['RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset'])
+def test_wrapped_datasets_are_checked(cfg, data, kind):
+    cfg.train_dataloader.dataset = wrap(kind, cfg.train_dataloader.dataset)
+    assert check_datasets(cfg) == []
+    edit(data / 'train.json', lambda c: c['annotations'][0].pop('area'))
+    assert told(cfg, 'train_dataloader.dataset.dataset.datasets[0]', 'have no area') == [True]
+
+
+def test_parts_of_a_concatenation_have_the_same_labels(cfg, data):
+    edit(data / 'val.json', lambda c: c['categories'].reverse())
+    other = {**cfg.train_dataloader.dataset, **cfg.val_dataloader.dataset, 'test_mode': False}
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[cfg.train_dataloader.dataset, other]
+    )
+    found = [p for p in check_datasets(cfg, ['train_dataloader']) if 'another order than' in str(p)]
+    assert [p.where for p in found] == ['train_dataloader.dataset.datasets[1]']
+
+
+@pytest.mark.parametrize(
+    ('change', 'parts', 'fatal'),
+    [
+        (lambda i: (i / 'val/1.jpg').unlink(), ['1 of 3 images are missing', "'1.jpg'"], True),
+        (lambda i: (i / 'train/1.jpg').unlink(), ['1 of 6 images are missing'], False),
+        (
+            lambda i: [(i / f'train/{k}.jpg').unlink() for k in (1, 2)],
+            ['2 of 6 images are missing', "'1.jpg', '2.jpg'"],
+            True,
+        ),
+        (lambda i: (i / 'val/1.jpg').rename(i / 'val/1.JPG'), ["there is '1.JPG'"], True),
+        (lambda i: (i / 'val/1.jpg').rename(i / 'val/1.png'), ["there is '1.png'"], True),
+        (lambda i: (i / 'val').rename(i / 'valid'), ['that folder does not exist'], True),
+        (lambda i: (i / 'val/1.jpg').write_bytes(b''), ['cannot be read', 'it is empty'], True),
+        (lambda i: (i / 'val/1.jpg').write_bytes(b'no image'), ['it does not decode'], True),
+        (lambda i: (i / 'train/1.jpg').write_bytes(b'no image'), ['it does not decode'], False),
+    ],
+)
+def test_images_are_there_and_decode(cfg, data, change, parts, fatal):
+    change(data / 'the images')
+    assert told(cfg, *parts) == [fatal]
+
+
+def rename(content: dict, change) -> None:
+    for image in content['images']:
+        image['file_name'] = change(image['file_name'])
+
+
+@pytest.mark.parametrize(
+    ('change', 'part'),
+    [
+        (lambda name: f'val\\{name}', 'with / instead of \\'),
+        (lambda name: f'C:\\data\\{name}', 'with / instead of \\'),
+        (lambda name: f'/home/me/{name}', 'absolute paths are of another machine'),
+        (lambda name: f'the images/val/{name}', 'leave it out of data_prefix'),
+        (lambda name: f'photos/{name}', 'without the folders in their names'),
+        (lambda name: f' {name}', "there is '0.jpg'"),
+        (lambda name: f'x{name}', 'fix data_prefix'),
+    ],
+)
+def test_names_of_images_that_are_elsewhere_are_explained(cfg, data, change, part):
+    edit(data / 'val.json', lambda content: rename(content, change))
+    assert told(cfg, '3 of 3 images are missing', part) == [True]
+
+
+def test_absolute_paths_of_this_machine_and_subfolders_are_found(cfg, data):
+    edit(data / 'val.json', lambda c: rename(c, lambda n: f'{data}/the images/val/{n}'))
+    edit(data / 'train.json', lambda c: rename(c, lambda n: f'train/{n}'))
+    cfg.train_dataloader.dataset.data_prefix = dict(img='the images')
+    assert check_datasets(cfg) == []
+
+
+def test_images_that_mmdetection_leaves_out_need_not_be_there(cfg, data):
+    edit(data / 'train.json', lambda c: c.update(annotations=c['annotations'][4:]))
+    for name in ('0.jpg', '1.jpg'):
+        (data / 'the images/train' / name).unlink()
+    assert told(cfg, '2 of 6 images are missing') == [True]
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=32)
+    assert check_datasets(cfg) == []
+
+
+@pytest.mark.parametrize(
+    ('change', 'where', 'parts', 'fatal'),
+    [
+        (dict(data_prefix=dict(img_path='x')), 'data_prefix', ['dict(img=...)'], True),
+        (dict(data_prefix='x'), 'data_prefix', ['dict(img=...)'], True),
+        (dict(classes=('box', 'disc')), 'classes', ['metainfo=dict(classes=...)'], True),
+        (dict(img_prefix='x'), 'img_prefix', ['data_prefix=dict(img=...)'], True),
+        (dict(data_root='nowhere'), 'data_root', ['folder nowhere does not exist'], True),
+        (dict(ann_file='none.json'), 'ann_file', ['none.json does not exist'], True),
+    ],
+)
+def test_settings_that_mmdetection_fails_on(cfg, change, where, parts, fatal):
+    cfg.train_dataloader.dataset.pop('data_prefix') if 'data_prefix' in change else None
+    cfg.train_dataloader.dataset.update(change)
+    assert told(cfg, f'train_dataloader.dataset.{where}', *parts) == [fatal]
+
+
+def test_the_evaluators_file_is_that_of_its_images(cfg, data, tmp_path):
+    cfg.val_evaluator.ann_file = str(data / 'none.json')
+    assert told(cfg, 'val_evaluator.ann_file', 'does not exist') == [True]
+    shutil.copy(data / 'val.json', tmp_path / 'copy.json')
+    cfg.val_evaluator = [dict(type='CocoMetric', ann_file=str(tmp_path / 'copy.json'))]
+    assert check_datasets(cfg) == []
+    edit(tmp_path / 'copy.json', lambda c: c['categories'].reverse())
+    assert told(cfg, 'val_evaluator.ann_file', 'order differ') == [True]
+    edit(tmp_path / 'copy.json', lambda c: c['images'].pop())
+    assert told(cfg, 'val_evaluator', 'unknown image_id') == [True]
+    edit(tmp_path / 'copy.json', lambda c: c.update(annotations=[]))
+    assert told(cfg, 'val_evaluator.ann_file', 'lacks images') == [True]
+
+
+def test_iscrowd_is_needed_only_where_pycocotools_evaluates(cfg, data):
+    for name in ('train.json', 'val.json'):
+        edit(data / name, lambda c: [a.pop('iscrowd') for a in c['annotations']])
+    assert told(cfg, 'train.json', 'iscrowd') == [False]
+    assert told(cfg, 'val.json', 'iscrowd') == [True]
+
+
+def test_masks_are_checked_where_they_are_trained_or_evaluated(cfg, data):
+    for part in LISTED:
+        cfg[part].dataset.pipeline[1 if 'train' in part else 2].with_mask = True
+    assert told(cfg, 'train.json', 'no segmentation') == [True]
+    assert told(cfg, 'val.json', 'no segmentation') == []
+    cfg.val_evaluator.metric = ['bbox', 'segm']
+    assert told(cfg, 'val.json', 'no segmentation') == [True]
+
+
+def test_images_in_both_parts_are_a_warning(cfg, data):
+    edit(data / 'val.json', lambda c: rename(c, lambda name: f'../train/{name}'))
+    assert told(cfg, '3 images of', 'also in', 'train.json', 'train/0.jpg') == [False]
+    cfg.val_dataloader.dataset.ann_file = cfg.test_dataloader.dataset.ann_file = 'train.json'
+    for part in PARTS:
+        cfg[f'{part}_dataloader'].dataset.data_prefix.img = 'the images/train'
+    cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(data / 'train.json')
+    assert check_datasets(cfg) == []  # one file for both is meant
+
+
+def test_unlabelled_images_and_test_sets_need_no_boxes(cfg, data):
+    for name in ('train.json', 'val.json'):
+        edit(data / name, lambda c: c.update(annotations=[]))
+    assert told(cfg, 'no annotations of the classes') == [True, True]
+    cfg.train_dataloader.dataset.pipeline[1].type = 'LoadEmptyAnnotations'
+    assert told(cfg, 'no annotations of the classes') == [True]
+    cfg.val_dataloader = cfg.val_evaluator = None
+    assert check_datasets(cfg) == []
+
+
+class Shapes(CocoDataset):
+    """A user's set in COCO's format."""
+
+    METAINFO = dict(classes=('disc', 'box'))
+
+
+class OtherFormat(CocoDataset):
+    """A user's set that only shares a base class."""
+
+    def load_data_list(self) -> list:
+        return []
+
+
+def test_subclasses_that_read_files_alike_are_checked(cfg):
+    for part in PARTS:
+        dataset = cfg[f'{part}_dataloader'].dataset
+        dataset.type = Shapes
+        del dataset['metainfo']
+    assert told(cfg, 'another order', "('box', 'disc')") == [True, True]
+    cfg.train_dataloader.dataset.type = OtherFormat
+    assert told(cfg, 'train_dataloader') == []
+    others = ('LVISV1Dataset', 'Objects365V1Dataset', 'CocoPanopticDataset', 'VOCDataset')
+    assert not any(is_coco(dict(type=name)) for name in (*others, 'NoSuchDataset', 'iSAIDDataset'))
+
+
+def picture(path: Path, pixels: np.ndarray) -> None:
+    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+
+
+def test_a_sample_of_the_images_is_opened(cfg, data):
+    picture(data / 'the images/val/1.jpg', np.zeros((96, 64, 3), np.uint8))
+    assert told(cfg, '1 of 3 images', 'the other way round', '64x96 loaded, 96x64') == [True]
+    cfg.val_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'
+    cfg.test_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'
+    assert check_datasets(cfg) == []
+
+
+SEMI = 'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+
+
+@pytest.mark.parametrize('name', ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', SEMI])
+def test_stock_configs_are_sound_on_coco(monkeypatch, tmp_path, name):
+    root = facts('data/coco_mini')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/coco').symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(Path(mmdet.__file__).parent / '.mim' / 'configs' / name)
+    problems = [p for p in check_datasets(cfg) if 'does not exist' not in str(p)]
+    assert [str(p) for p in problems] == []
+
+
+def test_cases_of_public_bug_reports(tmp_path):
+    """``run.py`` of the cases, as it is."""
+    folder = facts('cases')
+    done = subprocess.run(
+        [sys.executable, folder / 'run.py'], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout

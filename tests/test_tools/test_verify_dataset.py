@@ -1,0 +1,162 @@
+"""Every image of a set is opened, and every fault of it ends in one line and in the report."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import REPO
+from tests.test_tools.conftest import assert_refused
+from tests.tiny import write_coco, write_config
+
+
+@pytest.fixture
+def coco(tmp_path):
+    root = tmp_path / 'a set'
+    for seed, (part, number) in enumerate((('train', 40), ('val', 4))):
+        write_coco(tmp_path / part, images=number, seed=seed)
+        shutil.move(tmp_path / part / 'images', root / part)
+        shutil.move(tmp_path / part / 'annotations.json', root / 'annotations' / f'{part}.json')
+    return root
+
+
+def noise(path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+
+
+@pytest.fixture
+def folders(tmp_path):
+    root = tmp_path / 'classes'
+    for index in range(20):
+        part = 'val' if index % 5 == 4 else 'train'
+        noise(root / part / ('cat', 'dog')[index % 2] / f'{index}.png', index)
+    return root
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_sound_sets(call, coco, folders, tmp_path, workers):
+    report = tmp_path / 'report.json'
+    pair = (coco / 'annotations/train.json', coco / 'train')
+    val = ('--val', coco / 'annotations/val.json', coco / 'val')
+    for data, images in (
+        ((coco,), 44),
+        ((*pair, *val), 44),
+        (pair, 40),
+        ((folders,), 20),
+        ((folders / 'train', '--val', folders / 'val'), 20),
+        ((folders / 'val',), 4),
+    ):
+        code, out, err = call('verify_dataset', *data, '--json', report, '--workers', workers)
+        assert code == 0 and out.endswith('sound\n'), err
+        assert 'images/s' in out and f'{images}/{images}' in err
+        written = json.loads(report.read_text())
+        assert (written['sound'], written['images'], written['problems']) == (True, images, [])
+
+
+def test_every_image_is_looked_at(call, coco, tmp_path):
+    bad = {'7': b'no image', '8': (coco / 'train/8.jpg').read_bytes()[:-200]}
+    for name, content in bad.items():
+        (coco / f'train/{name}.jpg').write_bytes(content)
+    noise(coco / 'train/9.jpg', 1)
+    (coco / 'train/10.jpg').unlink()
+    shutil.copy(coco / 'train/11.jpg', coco / 'train/12.jpg')
+    shutil.copy(coco / 'train/13.jpg', coco / 'val/2.jpg')
+    code, out, err = call('verify_dataset', coco, '--json', tmp_path / 'r.json', '--workers', 2)
+    assert code == 2 and 'train/10.jpg' not in out
+    lines = [line for line in err.splitlines() if line.startswith(('error: ', 'warning: '))]
+    for parts in (
+        ('error: train', '1 of 40 images are missing', "'10.jpg'"),
+        ('error: train', '1 of 39 images cannot be read', 'train/7.jpg: it does not decode'),
+        ('warning: train', '1 of 39 images are cut off', 'train/8.jpg'),
+        ('error: train', 'another size', 'train/9.jpg: 16x16 loaded, 96x64'),
+        ('warning: train', '1 images are copies of another one', 'train/11.jpg = '),
+        ('error: val', '1 of 4 images are also in train', 'train/13.jpg = ', 'val/2.jpg', 'leak'),
+    ):
+        assert sum(all(part in line for part in parts) for line in lines) == 1, (parts, lines)
+    assert len(lines) == 6
+    written = json.loads((tmp_path / 'r.json').read_text())
+    assert len(written['problems']) == 6 and not written['sound']
+    assert sorted(fault['kind'] for fault in written['faults']) == ['cut off', 'size', 'unreadable']
+    assert written['parts'][0]['missing'] == 1 and written['parts'][0]['boxes'] == 80
+
+
+def test_faults_of_annotations_and_of_a_config(call, coco, tmp_path):
+    path = coco / 'annotations/val.json'
+    content = json.loads(path.read_text())
+    content['categories'].reverse()
+    path.write_text(json.dumps(content))
+    code, _, err = call('verify_dataset', coco, '--workers', 0)
+    assert code == 2 and 'have another order than those of' in err
+    content['annotations'][0]['area'] = None
+    path.write_text(json.dumps(content))
+    config = write_config(tmp_path, coco)
+    options = [f'{p}_dataloader.dataset.ann_file=annotations/val.json' for p in ('train', 'val')]
+    code, _, err = call(
+        'verify_dataset', '--config', config, '--workers', 0, '--cfg-options', *options
+    )
+    assert code == 2 and 'null for area (annotations[0], id 1: None)' in err
+    assert 'Traceback' not in err
+
+
+def test_class_folders_differ_share_images_and_have_other_files(call, folders):
+    noise(folders / 'train/cat/99.png', 1)  # as dog/1.png
+    (folders / 'train/dog/notes.txt').touch()
+    code, _, err = call('verify_dataset', folders, '--workers', 0)
+    assert code == 2
+    assert '1 images are in two classes' in err and '1 files have no suffix of an image' in err
+    noise(folders / 'train/cow/1.jfif', 50)
+    code, _, err = call('verify_dataset', folders, '--workers', 0)
+    assert code == 2 and 'its classes are not those of' in err and 'cow' in err
+
+
+@pytest.mark.parametrize(
+    ('args', 'part'),
+    [
+        ((), 'give the data, or a config'),
+        (('nowhere',), 'nowhere does not exist'),
+        (('a', 'b', 'c'), 'give an annotation file and its image folder'),
+        (('{coco}', '--json', 'no/such/r.json'), 'the folder does not exist'),
+        (('{coco}', '--workers', '-1'), 'give 0 or more'),
+        (('{coco}/annotations/train.json', 'nowhere'), 'image folder nowhere does not exist'),
+        (('{coco}/train/1.jpg',), 'no valid JSON'),
+        (('--config', 'no.py'), 'config no.py does not exist'),
+        (('{coco}/train',), 'has images and no class folders'),
+    ],
+)
+def test_bad_input_is_one_line(call, coco, args, part):
+    assert_refused(call('verify_dataset', *(a.format(coco=coco) for a in args)), part)
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='signals')
+def test_ctrl_c_ends_all_processes_and_writes_nothing(coco, tmp_path):
+    os.mkfifo(coco / 'train/a.jpg')  # opening it waits
+    path = coco / 'annotations/train.json'
+    content = json.loads(path.read_text())
+    content['images'][0]['file_name'] = 'a.jpg'
+    path.write_text(json.dumps(content))
+    command = ('tools/verify_dataset.py', path, coco / 'train', '--json', tmp_path / 'r.json')
+    running = subprocess.Popen(
+        [sys.executable, *command, '--workers', '2'],
+        cwd=REPO,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while 'images:' not in running.stderr.readline(20):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and 'Traceback' not in err and 'interrupted' in err
+    assert not (tmp_path / 'r.json').exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Check a data set with all of its images: annotations, sizes, EXIF, damage, copies, leakage.
+
+The set is one of COCO's format or of a folder a class; or a config names it. Exit code 0: sound,
+or warnings only. 2: errors.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from tqdm import tqdm
+
+from mmshuffle.checks.problem import Problem
+from mmshuffle.checks.sources import Source, from_config, from_paths
+from mmshuffle.checks.verify import verify
+from mmshuffle.engine import cli
+from mmshuffle.engine.config import read_config, register_config_imports
+from mmshuffle.engine.files import write_json
+from mmshuffle.errors import UserError
+
+EXAMPLE = """examples:
+  python tools/verify_dataset.py data/my_set
+  python tools/verify_dataset.py data/my_set/train.json data/my_set/images \\
+      --val data/my_set/val.json data/my_set/images --json report.json
+  python tools/verify_dataset.py data/imagenet/train --val data/imagenet/val
+  python tools/verify_dataset.py --config configs/finetune/bccd.py
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'train',
+        nargs='*',
+        metavar='DATA',
+        help='an annotation file and its image folder (default: that of the file); or a folder of '
+        "class folders; or a whole set's folder, with the parts train and val",
+    )
+    parser.add_argument(
+        '--val', nargs='+', default=[], metavar='DATA', help='the same for the validation part'
+    )
+    parser.add_argument('--config', help='check the data of this config instead')
+    cli.add_config_options(parser)
+    parser.add_argument('--masks', action='store_true', help='check the segmentations too')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar='N',
+        help='processes that open images; 0 for none (default: %(default)s)',
+    )
+    parser.add_argument('--json', metavar='FILE', help='write all findings there')
+    return parser.parse_args()
+
+
+def read_source(args: argparse.Namespace) -> Source:
+    """Find the data that the command line names, and check its annotations."""
+    if bool(args.config) == bool(args.train):
+        raise UserError('give the data, or a config with --config')
+    if args.workers < 0:
+        raise UserError(f'--workers {args.workers}: give 0 or more')
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise UserError(f'--json {args.json}: the folder does not exist; make it first')
+    if args.config:
+        cfg: Config = read_config(args.config, args.cfg_options)
+        register_config_imports(cfg)
+        return from_config(cfg)
+    return from_paths(args.train, args.val, args.masks)
+
+
+def describe(part: dict[str, Any]) -> str:
+    """Numbers of a part, in one line."""
+    head = f'{part["part"]}: {part["source"]}, {part["images"]} images'
+    if 'classes' in part:
+        return f'{head}, {part["classes"]} classes'
+    return f'{head}, {part["missing"]} missing, {part["kept"]} of {part["boxes"]} boxes are kept'
+
+
+def main() -> int:
+    """Print one line a problem and one a part."""
+    args = parse_args()
+    source = read_source(args)
+    total = sum(len(part.pictures) for part in source.parts)
+    started = time.perf_counter()
+    with tqdm(
+        total=total,
+        desc='images',
+        unit=' images',
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    ) as bar:
+        of_images, faults = verify(source.parts, args.workers, bar.update)
+    seconds = time.perf_counter() - started
+    problems: list[Problem] = source.problems + of_images
+    for problem in problems:
+        print(f'{"error" if problem.fatal else "warning"}: {problem}', file=sys.stderr)
+    for part in source.summary:
+        print(describe(part))
+    print(f'{total} images opened in {seconds:.1f} s, {total / max(seconds, 1e-9):.0f} images/s')
+    errors = sum(problem.fatal for problem in problems)
+    if args.json:
+        report: dict[str, Any] = {
+            'sound': not errors,
+            'parts': source.summary,
+            'problems': [dict(where=p.where, message=p.message, error=p.fatal) for p in problems],
+            'faults': [
+                dict(part=part, kind=f.kind, path=f.path, detail=f.detail) for part, f in faults
+            ],
+            'images': total,
+            'seconds': seconds,
+            'images_per_second': total / max(seconds, 1e-9),
+        }
+        write_json(report, args.json)
+        print(f'report written to {args.json}')
+    print(f'{errors} errors, {len(problems) - errors} warnings' if problems else 'sound')
+    return 2 if errors else 0
+
+
+if __name__ == '__main__':
+    cli.run(main)
