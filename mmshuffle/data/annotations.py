@@ -1,7 +1,9 @@
 """COCO annotation files: read once, and judged by what MMDetection 3.3 does with them."""
 
+import contextlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from mmshuffle.errors import UserError
 EXAMPLES = 3
 LISTS = ('images', 'annotations', 'categories')
 MISSING = object()
+# Numbers and brackets: no text can be in it, nor the end of the entry.
+POLYGONS = re.compile(r'"segmentation"\s*:\s*\[[-+0-9.eE,\s\[\]]*\]')
 
 
 class Finding(NamedTuple):
@@ -64,7 +68,7 @@ def read_annotations(
         raise UserError(f'annotation file {path} does not exist; fix data_root or ann_file')
     try:
         text = _decode(path.read_bytes())
-        content = json.loads(text, object_hook=None if masks else _without_segmentation)
+        content = json.loads(text) if masks else _parse_lightly(text)
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read: {error.strerror}') from None
     except json.JSONDecodeError as error:
@@ -275,6 +279,21 @@ def _explain(error: json.JSONDecodeError) -> str:
             f'it ends in the middle, at line {error.lineno} column {error.colno}: was it cut off?'
         )
     return str(error)
+
+
+def _parse_lightly(text: str) -> Any:
+    """Parse without the polygons, in half of the time and a third of the memory."""
+    light = POLYGONS.sub('"segmentation":[]', text)
+    # Whether what was left out had as many opening as closing brackets.
+    if _surplus(text) == _surplus(light):
+        with contextlib.suppress(ValueError):
+            return json.loads(light, object_hook=_without_segmentation)
+    # Faults are told by their places in the file.
+    return json.loads(text, object_hook=_without_segmentation)
+
+
+def _surplus(text: str) -> int:
+    return text.count('[') - text.count(']')
 
 
 def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:

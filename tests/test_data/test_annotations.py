@@ -203,6 +203,27 @@ def test_segmentations_are_left_out_where_they_are_not_needed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('old', 'new', 'part'),
+    [
+        ('[[1, 1', '[[[1, 1', 'line 2 column'),
+        ('9, 9]]', '9, 9]', 'line 2 column'),
+        ('9, 9]]', '9, 9]]]', 'line 2 column'),
+        ('"segmentation": [[', '"segmentation" [[', 'line 2 column'),
+    ],
+)
+def test_what_is_left_out_is_still_json(tmp_path, old, new, part):
+    text = '\n' + json.dumps(coco())
+    whole, without = [tmp_path / name for name in ('a.json', 'b.json')]
+    whole.write_text(text.replace('0.jpg', '\\"segmentation\\": [[1]]'))
+    content = read_annotations(whole, masks=False)
+    assert content['images'] == read_annotations(whole)['images']
+    without.write_text(text.replace(old, new, 1))
+    for masks in (True, False):
+        with pytest.raises(UserError, match=part):
+            read_annotations(without, masks=masks)
+
+
+@pytest.mark.parametrize(
     ('classes', 'parts'),
     [
         (('dog', 'cat'), ['another order', "classes=('cat', 'dog')"]),
