@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmshuffle.checks.dataset import type_name
+from mmshuffle.checks.dataset_config import type_name
 from mmshuffle.errors import UserError, one_line
 
 from .checkpoint import read_tensors_only

@@ -21,8 +21,6 @@ from tests.tiny import write_coco, write_config
 def coco(tmp_path):
     root = tmp_path / 'a set'
     (root / 'annotations').mkdir(parents=True)
-    root = tmp_path / 'a set'
-    (root / 'annotations').mkdir(parents=True)
     for seed, (part, number) in enumerate((('train', 40), ('val', 4))):
         write_coco(tmp_path / part, images=number, seed=seed)
         shutil.move(tmp_path / part / 'images', root / part)
