@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmshuffle.engine import shipped
-from mmshuffle.engine.config import read_config
+from mmshuffle.engine.network import load_model_config
 
 from .comparison import Compared
 from .measured import Run
@@ -100,7 +100,7 @@ class Planner:
 
 
 def _read(config: str) -> Config:
-    return read_config(str(shipped.locate(config)))
+    return load_model_config(str(shipped.locate(config)))
 
 
 def _batch_options(cfg: Config, processes: int) -> list[str]:

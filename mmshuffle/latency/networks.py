@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmshuffle.deploy.export import AsTuple
 from mmshuffle.engine import shipped
 from mmshuffle.engine.network import (
     extract_part,
@@ -112,8 +113,8 @@ def expected_outputs(
     # Mirrored and halved: under global pooling, another order of the same noise hardly matters.
     other_image = image.flip((2, 3)) / 2
     with running(name, shape), torch.inference_mode():
-        outputs = as_tuple(module(image))
-        others = as_tuple(module(other_image))
+        network = AsTuple(module)
+        outputs, others = network(image), network(other_image)
     least = math.inf
     for mine, other in zip(outputs, others):
         if not mine.isfinite().all():
@@ -126,8 +127,3 @@ def expected_outputs(
             )
         least = min(least, change)
     return list(outputs), least
-
-
-def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Outputs of a network that has one or several."""
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)

@@ -118,32 +118,6 @@ def test_a_rewrite_that_changes_the_function_is_found_out(classifier, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_random_weights_are_the_same_each_time_and_alive(classifier, detector):
-    again = build(CLASSIFIER).state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in classifier.state_dict().items())
-    image = torch.randn(1, 3, 128, 128)
-    for output in run(detector.backbone, image):
-        assert 0.1 < output.std() < 10
-    part = cut(detector, 'detector', (128, 128), copy.deepcopy)
-    assert (part.options['reference'](part.options['images'])[1] > 0).sum() > 20
-
-
-def test_weights_come_from_the_checkpoint_for_the_part_that_is_asked_for(detector, tmp_path):
-    whole = tmp_path / 'whole.pth'
-    torch.save(dict(state_dict=detector.state_dict()), whole)
-    backbone = tmp_path / 'backbone.pth'
-    torch.save(dict(state_dict=detector.backbone.state_dict()), backbone)
-    image = torch.randn(1, 3, *SHAPE)
-    # A config's own initial weights are elsewhere and must not be fetched.
-    filled = build(DETECTOR, str(whole)).state_dict()
-    assert all(torch.equal(value, filled[name]) for name, value in detector.state_dict().items())
-    for path in (whole, backbone):
-        found = run(build(DETECTOR, str(path), 'backbone').backbone, image)
-        assert torch.equal(found[-1], run(detector.backbone, image)[-1])
-    with pytest.raises(UserError, match='weights do not fit'):
-        build(DETECTOR, str(backbone))
-
-
 def test_a_detector_that_detects_nothing_is_pointed_out(detector, tmp_path):
     blind = copy.deepcopy(detector)
     blind.roi_head.bbox_head.fc_cls.weight.data.zero_()

@@ -174,7 +174,7 @@ def test_runner_that_is_killed_is_reported(plan, device_folder, tmp_path):
     target = LocalTarget(parent=str(device_folder))
     target.environment = lambda: {**os.environ, 'PYTHONPATH': str(tmp_path)}
     recording = measure(plan, target, Job(protocol=QUICK))
-    assert recording.problem == 'local: the command there ended with signal 9 and no message'
+    assert recording.problem == 'local: the command there ended with signal 9: no message'
     assert_clean(device_folder)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmshuffle.errors import last_line
 from mmshuffle.latency.device.bootstrap import TAKEN
 from mmshuffle.latency.device.main import PATIENCE, STOP
 
@@ -70,12 +71,10 @@ class PythonTarget(Target):
             code: Exit code of the local command; negative for a signal.
             message: Its standard error.
         """
-        lines = [line.strip() for line in message.splitlines() if line.strip()]
         if code == 127:
             return f'{self.name}: no {self.python[0]} there: install Python or give --python'
         died = f'signal {-code}' if code < 0 else f'exit code {code}'
-        last = f': {lines[-1]}' if lines else ' and no message'
-        return f'{self.name}: the command there ended with {died}{last}'
+        return f'{self.name}: the command there ended with {died}: {last_line(message)}'
 
     def make_folder(self) -> Place:
         """Make the folder, see :meth:`Target.make_folder`."""

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, last_line
 
 from .python_target import PythonTarget
 
@@ -82,5 +82,4 @@ class SSHTarget(PythonTarget):
             for line in message.splitlines():
                 if words in line:
                     return f'{self.name}: {line.strip()}; {advice}'
-        lines = [line.strip() for line in message.splitlines() if line.strip()]
-        return f'{self.name}: the connection was lost' + (f': {lines[-1]}' if lines else '')
+        return f'{self.name}: the connection was lost: {last_line(message)}'
