@@ -100,7 +100,7 @@ class Planner:
 
 
 def _read(config: str) -> Config:
-    return load_model_config(str(shipped.locate(config)))
+    return load_model_config(str(shipped.locate(config)), arguments={})
 
 
 def _batch_options(cfg: Config, processes: int) -> list[str]:
