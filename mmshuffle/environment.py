@@ -116,7 +116,7 @@ def collect(
     python: str = sys.executable,
     imports: tuple[str, ...] = IMPORTS,
     requirements: tuple[str, ...] = (),
-    timeout: float = 120,
+    timeout: float = 600,
 ) -> Facts:
     """Examine an interpreter in another process, and the machine.
 
