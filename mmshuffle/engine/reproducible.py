@@ -2,13 +2,14 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -23,11 +24,9 @@ class ReproducibleResumeHook(Hook):
     often nor whether one validates changes the training. Workers of the data loader get the random
     numbers of their epoch, see :class:`EpochSeeds`.
 
-    Exact on the CPU for checkpoints at the end of an epoch, with the same number of processes and
-    workers. A checkpoint within an epoch holds no states, and none holds gradients: where they are
-    accumulated and an epoch ends between two steps, the resumed run lacks those of its last
-    batches. In a run that counts iterations, mmengine reads again all data before the checkpoint,
-    so that the workers' random numbers go on too, and those of the model start anew.
+    Exact on the CPU, with the same number of processes and workers. In a run that counts epochs, a
+    checkpoint within one holds no states. None holds gradients: where they are accumulated and a
+    checkpoint is between two steps, the resumed run lacks those of the batches before it.
     """
 
     # Before CheckpointHook, which has VERY_LOW.
@@ -51,7 +50,19 @@ class ReproducibleResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Collect the states of all ranks; only the first rank saves."""
-        self._to_save = all_gather_object(get_rng_state())
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._to_save = all_gather_object(get_rng_state())
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """In a run that counts iterations, collect them before a checkpoint."""
+        if any(_saves_now(hook, runner) for hook in runner.hooks):
+            self._to_save = all_gather_object(get_rng_state())
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -83,7 +94,14 @@ class ReproducibleResumeHook(Hook):
         if self._seeds is not None:
             self._seeds.start(runner.epoch)
         if self._to_restore is not None:
-            set_rng_state(self._to_restore)
+            loop = runner.train_loop
+            if isinstance(loop, EpochBasedTrainLoop):
+                set_rng_state(self._to_restore)
+            elif hasattr(loop, 'dataloader_iterator'):
+                # mmengine reads what the checkpoint has behind it once more, and throws it away.
+                loop.dataloader_iterator = _restored_after(
+                    loop.iter, self._to_restore, loop.dataloader_iterator
+                )
             self._to_restore = None
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -95,6 +113,22 @@ class ReproducibleResumeHook(Hook):
         if self._before_val is not None:
             set_rng_state(self._before_val)
             self._before_val = None
+
+
+def _saves_now(hook: Hook, runner: Runner) -> bool:
+    """Whether a hook writes a checkpoint after this iteration."""
+    if not isinstance(hook, CheckpointHook) or hook.by_epoch:
+        return False
+    if hook.every_n_train_iters(runner, hook.interval, hook.save_begin):
+        return True
+    return hook.save_last and hook.is_last_train_iter(runner)
+
+
+def _restored_after(count: int, state: dict, batches: Iterator) -> Iterator:
+    """Batches, with the random state set after a number of them."""
+    yield from islice(batches, count)
+    set_rng_state(state)
+    yield from batches
 
 
 class EpochSeeds:

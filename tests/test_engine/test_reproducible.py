@@ -48,35 +48,43 @@ class Dropping(BaseModel):
 
 
 class Seen(Hook):
-    """Keeps the samples of every epoch."""
+    """Keeps the samples of every epoch or iteration."""
 
-    def __init__(self) -> None:
-        self.epochs: dict[int, list] = {}
+    def __init__(self, epochs: bool) -> None:
+        self.unit = 'epoch' if epochs else 'iter'
+        self.seen: dict[int, list] = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        found = self.epochs.setdefault(runner.epoch, [])
+        found = self.seen.setdefault(getattr(runner, self.unit), [])
         found += [sample.tolist() for sample in data_batch['inputs']]
 
 
 def train(
-    work: Path, dataset: Dataset, workers: int, persistent: bool, resumed: Path | None = None
+    work: Path,
+    dataset: Dataset,
+    workers: int,
+    persistent: bool,
+    resumed: Path | None = None,
+    epochs: bool = True,
 ) -> tuple[dict[int, list], dict[str, torch.Tensor]]:
-    """Samples of each epoch and the last weights."""
-    seen = Seen()
+    """Samples of each epoch, or each iteration, and the last weights."""
+    seen = Seen(epochs)
     torch.manual_seed(0)
     runner = Runner(
         Dropping(),
         str(work),
         train_dataloader=dict(
             dataset=dataset,
-            sampler=dict(type='DefaultSampler', shuffle=True),
+            sampler=dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=True),
             batch_size=2,
             num_workers=workers,
             persistent_workers=persistent,
         ),
-        train_cfg=dict(by_epoch=True, max_epochs=3),
+        train_cfg=dict(by_epoch=epochs, **(dict(max_epochs=3) if epochs else dict(max_iters=9))),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001, momentum=0.9)),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1 if epochs else 4, by_epoch=epochs)
+        ),
         custom_hooks=[seen, dict(type='PlainCheckpointHook'), dict(type='ReproducibleResumeHook')],
         randomness=dict(seed=5),
         load_from=resumed and str(resumed),
@@ -85,7 +93,7 @@ def train(
         cfg=Config(),
     )
     runner.train()
-    return seen.epochs, runner.model.state_dict()
+    return seen.seen, runner.model.state_dict()
 
 
 @pytest.mark.parametrize('dataset', [Drawn, Fetched])
@@ -99,6 +107,17 @@ def test_a_resumed_run_sees_the_same_samples(tmp_path, dataset, workers, persist
     # No epoch repeats the numbers of another, and no worker those of another.
     drawn = [tuple(sample[1:]) for samples in whole.values() for sample in samples]
     assert len(set(drawn)) == len(drawn) == 36
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_run_that_counts_iterations_goes_on_too(tmp_path, workers):
+    """Its checkpoint is within a pass over the data."""
+    arguments = (Drawn(), workers, workers > 0)
+    whole, weights = train(tmp_path / 'whole', *arguments, epochs=False)
+    checkpoint = tmp_path / 'whole' / 'iter_4.pth'
+    rest, resumed = train(tmp_path / 'rest', *arguments, checkpoint, epochs=False)
+    assert rest == {iteration: whole[iteration] for iteration in range(4, 9)}
+    assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
 
 
 def test_random_states_restore_every_generator():
