@@ -24,7 +24,7 @@ def check_class_counts(
         dataset: Config of a data set of it.
         where: The model's place in the config.
     """
-    if isinstance(model.get('detector'), Mapping):
+    if isinstance(model.get('detector'), Mapping) and 'semi_train_cfg' in model:
         yield from check_class_counts(model['detector'], dataset, f'{where}.detector')
     wanted = _wanted(dataset)
     if wanted is None or 'language_model' in model:  # whose heads compare with words
@@ -45,7 +45,7 @@ def check_class_counts(
                     yield Problem(
                         f'{at}.{key}',
                         f'{given}{"" if key in head else " by default"}, but the data set has '
-                        f'{number} classes: set it to that',
+                        f'{number} classes: set it to {number}',
                     )
 
 
@@ -56,6 +56,9 @@ def _wanted(dataset: Mapping[str, Any]) -> dict[str, int] | None:
         return None
     kind = dataset.get('type')
     kind = kind if isinstance(kind, type) else DATASETS.get(type_name(dataset))
+    bases = {base.__name__ for base in getattr(kind, '__mro__', ())}
+    if not bases & {'CocoDataset', 'XMLDataset'}:  # of trackers, which count otherwise
+        return None
     info = {**(getattr(kind, 'METAINFO', None) or {}), **(dataset.get('metainfo') or {})}
     things = len(info.get('thing_classes') or names)
     return dict(

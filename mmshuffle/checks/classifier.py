@@ -46,8 +46,8 @@ def check_classifier_model(
     if trial.fix:
         yield Problem(
             'model.head.in_channels',
-            f"{model['head'].get('in_channels')}, but the backbone's last output has {width}: set "
-            'it to that',
+            f"{model['head'].get('in_channels')}, but the backbone's last output has {width} "
+            f'channels: set it to {width}',
         )
     elif trial.error:
         yield unbuildable('model.head', model['head'], trial)

@@ -20,7 +20,7 @@ from .weights import check_untrained_norm
 
 # Large enough for seven levels.
 IMAGE_SIZE = 256
-SSD_SIZES = (320, 300, 512, 256, 384, 416, 448, 608, 640)
+SSD_SIZES = (320, 300, 512, 640)
 
 
 def check_model(
@@ -148,28 +148,28 @@ def _check_transformer(
     model: Mapping[str, Any], where: str, features: Features
 ) -> Iterator[Problem]:
     """Check what DETR and its relatives, and MaskFormer and its, say about feature maps."""
-    levels = model.get('num_feature_levels')
-    if isinstance(levels, int) and levels != len(features.maps):
+    levels, neck = model.get('num_feature_levels'), model.get('neck')
+    if isinstance(levels, int) and levels != len(features.maps) and isinstance(neck, Mapping):
         yield Problem(
-            f'{where}.num_feature_levels',
-            f'{levels}, but its inputs are {len(features.maps)} feature maps: change one of them '
-            '(num_outs of the neck)',
+            f'{where}.neck.num_outs',
+            f'{neck.get("num_outs")}, which gives {len(features.maps)} feature maps, but '
+            f'num_feature_levels is {levels}: set it to {levels}',
         )
     node: Any = model
     for key in ('encoder', 'layer_cfg', 'self_attn_cfg', 'embed_dims'):
         node = node.get(key) if isinstance(node, Mapping) else None
-    if isinstance(node, int) and model.get('neck') and set(features.channels) != {node}:
+    if isinstance(node, int) and neck and set(features.channels) != {node}:
         yield Problem(
             f'{where}.neck.out_channels',
-            f'{sorted(set(features.channels))}, but the encoder has embed_dims={node}: set it to '
-            'that',
+            f'{_widths(features)}, but the encoder has embed_dims={node}: set it to {node}',
         )
     head = model.get('panoptic_head')
     wanted = head.get('in_channels') if isinstance(head, Mapping) else None
     if isinstance(wanted, (list, tuple)) and list(wanted) != features.channels:
         yield Problem(
             f'{where}.panoptic_head.in_channels',
-            f'{list(wanted)}, but its inputs have {features.channels} channels: set it to that',
+            f'{list(wanted)}, but its inputs have {features.channels} channels: set it to '
+            f'{features.channels}',
         )
 
 
@@ -179,8 +179,8 @@ def _width_fixes(part: Mapping[str, Any], features: Features) -> list[dict[str, 
     kind = tuple if isinstance(given, tuple) else list
     fixes = []
     out = part.get('out_channels')
-    if isinstance(given, (list, tuple)) and isinstance(out, (list, tuple)):
-        # SSDNeck's outputs begin with its inputs.
+    both = isinstance(given, (list, tuple)) and isinstance(out, (list, tuple))
+    if both and len(out) > len(given):  # SSDNeck's outputs begin with its inputs
         added = kind(out[len(given) :])
         fixes.append(dict(in_channels=kind(channels), out_channels=kind(channels) + added))
     several = [dict(in_channels=kind(channels)), dict(in_channels=kind(channels[::-1]))]
@@ -207,7 +207,8 @@ def _misfit(
         )
     key = next(iter(trial.fix))
     given = part.get(key, 'not given')
-    advice = ', '.join(f'{name}={value}' for name, value in trial.fix.items())
+    values = ', '.join(f'{name}={value}' for name, value in trial.fix.items())
+    advice = values if len(trial.fix) > 1 else f'it to {trial.fix[key]}'
     return Problem(
         f'{where}.{key}',
         f'{given}, but {source} gives {_widths(features)} channels: set {advice}{other}',

@@ -39,13 +39,14 @@ def check_levels(
     if isinstance(widths, (list, tuple)) and len(widths) != len(features.maps):
         yield Problem(
             f'{where}.in_channels',
-            f'{list(widths)}, but its inputs have {features.channels} channels: set it to that',
+            f'{list(widths)}, but its inputs have {features.channels} channels: set it to '
+            f'{type(widths)(features.channels)}',
         )
     for key, steps, beside in _strides(head, module):
         if not _agree(steps, features, exact='SSD' not in type_name(beside)):
             yield Problem(
                 f'{where}.{key}',
-                f'{steps}, but its inputs have strides {features.strides}: set it to that'
+                f'{steps}, but its inputs have other strides: set it to {features.strides}'
                 f'{_lists_beside(beside, len(steps), len(features.maps))}',
             )
     ranges = getattr(module, 'regress_ranges', None)

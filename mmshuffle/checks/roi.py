@@ -49,13 +49,14 @@ def _check_extractor(
     if list(steps) != features.strides[: len(steps)]:
         yield Problem(
             f'{where}.featmap_strides',
-            f'{list(steps)}, but its inputs have strides {features.strides}: give the first of '
-            'these',
+            f'{list(steps)}, but its inputs have strides {features.strides}: set it to '
+            f'{features.strides[: len(steps)]}',
         )
     if isinstance(width, int) and width != features.channels[0]:
         yield Problem(
             f'{where}.out_channels',
-            f'{width}, but its inputs have {features.channels[0]} channels: set it to that',
+            f'{width}, but its inputs have {features.channels[0]} channels: set it to '
+            f'{features.channels[0]}',
         )
 
 

@@ -51,7 +51,7 @@ def test_a_sound_config_has_no_problems(tiny):
             'model.roi_head.bbox_roi_extractor.featmap_strides',
             ['[8, 16, 32]', '[4, 8, 16, 32, 64]'],
         ),
-        ({'model.rpn_head.in_channels': 8}, 'model.rpn_head.in_channels', ['8', '=16']),
+        ({'model.rpn_head.in_channels': 8}, 'model.rpn_head.in_channels', ['8', 'to 16']),
         (
             {'model.roi_head.bbox_roi_extractor.out_channels': 8},
             'model.roi_head.bbox_roi_extractor.out_channels',

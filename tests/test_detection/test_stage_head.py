@@ -3,17 +3,18 @@
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
 
+from mmshuffle.checks import check_model
 from mmshuffle.errors import UserError
-from tests.variants import KINDS, build
+from tests.conftest import REPO
+from tests.variants import KINDS, VARIANTS, build
 
 every_kind = pytest.mark.parametrize('name', KINDS)
 
 
 @every_kind
 def test_trunk_and_head_together_are_the_backbone(name, tmp_path):
-    from tests.variants import VARIANTS
-
     whole = build(name).eval()
     whole.init_weights()
     path = tmp_path / 'backbone.pth'
@@ -59,3 +60,43 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 def test_foreign_backbones_are_refused():
     with pytest.raises(ValueError, match='backbone of mmshuffle'):
         MODELS.build(dict(type='BackboneStageHead', backbone=dict(type='MobileNetV2'), stage=3))
+
+
+def pretrained(checkpoint: str) -> dict:
+    return dict(type='Pretrained', checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize('place', ['head', 'backbone', 'both'])
+def test_the_weights_of_the_backbone_are_those_of_its_stage(place, tmp_path):
+    whole = build('shufflenetv1-50-g3')
+    whole.init_weights()
+    path = str(tmp_path / 'backbone.pth')
+    torch.save(whole.state_dict(), path)
+    config = dict(
+        type='BackboneStageHead', backbone=dict(VARIANTS['shufflenetv1-50-g3'], norm_eval=True)
+    )
+    if place != 'head':
+        config['backbone']['init_cfg'] = pretrained(path)
+    if place != 'backbone':
+        config['init_cfg'] = pretrained(path)
+    head = MODELS.build(config)
+    head.init_weights()
+    expected = whole.stages[3].state_dict()
+    assert all(torch.equal(expected[key], value) for key, value in head.stage.state_dict().items())
+
+
+def test_two_different_checkpoints_are_refused():
+    backbone = dict(type='ShuffleNetV1', init_cfg=pretrained('a.pth'))
+    with pytest.raises(ValueError, match='init_cfg'):
+        MODELS.build(
+            dict(type='BackboneStageHead', backbone=backbone, init_cfg=pretrained('b.pth'))
+        )
+
+
+def test_frozen_statistics_without_weights_are_warned_of():
+    cfg = Config.fromfile(
+        REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-600_1x_coco.py'
+    )
+    cfg.model.roi_head.shared_head.init_cfg = None
+    places = [p.where for p in check_model(cfg.model) if 'AP 0' in p.message]
+    assert places == ['model.roi_head.shared_head']

@@ -1,0 +1,252 @@
+"""Detectors that people build on these backbones: right ones pass, wrong ones are told the fix.
+
+Each is a config of MMDetection with its backbone replaced. What the check advises is applied until
+it finds nothing more; then the detector must take a training step.
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import mmdet
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from mmshuffle.checks import check_model
+
+MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+
+# ShuffleNetV2 0.5x has 24, 48, 96 and 192 channels at strides 4, 8, 16 and 32.
+WIDTHS = [24, 48, 96, 192]
+SSD_WIDTHS = (96, 192, 64, 32, 32, 16)
+# Config of MMDetection, outputs of the backbone, other settings of the model.
+RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    'retinanet': (
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
+        (0, 1, 2, 3),
+        {'neck.in_channels': WIDTHS},
+    ),
+    'atss-dyhead': (
+        'dyhead/atss_r50_fpn_dyhead_1x_coco.py',
+        (0, 1, 2, 3),
+        {'neck.0.in_channels': WIDTHS},
+    ),
+    'gfl-pafpn': (
+        'gfl/gfl_r50_fpn_1x_coco.py',
+        (1, 2, 3),
+        {
+            'neck': dict(type='PAFPN', in_channels=WIDTHS[1:], out_channels=64, num_outs=4),
+            'bbox_head.in_channels': 64,
+            'bbox_head.anchor_generator.strides': [8, 16, 32, 64],
+        },
+    ),
+    'fcos': (
+        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+        (0, 1, 2, 3),
+        {'neck.in_channels': WIDTHS},
+    ),
+    'yolox': ('yolox/yolox_tiny_8xb8-300e_coco.py', (1, 2, 3), {'neck.in_channels': WIDTHS[1:]}),
+    'rtmdet': (
+        'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+        (1, 2, 3),
+        {'neck.in_channels': WIDTHS[1:]},
+    ),
+    'yolov3': (
+        'yolo/yolov3_d53_8xb8-320-273e_coco.py',
+        (1, 2, 3),
+        {'neck.in_channels': [192, 96, 48]},
+    ),
+    'ssdlite': (
+        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        (2, 3),
+        {
+            'neck.in_channels': (96, 192),
+            'neck.out_channels': SSD_WIDTHS,
+            'bbox_head.in_channels': SSD_WIDTHS,
+        },
+    ),
+    'centernet': (
+        'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
+        (3,),
+        {'neck.in_channels': 192},
+    ),
+    'mask-rcnn': (
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+        (0, 1, 2, 3),
+        {'neck.in_channels': WIDTHS},
+    ),
+    'cascade-mask-rcnn': (
+        'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+        (0, 1, 2, 3),
+        {'neck.in_channels': WIDTHS},
+    ),
+    'deformable-detr': (
+        'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+        (1, 2, 3),
+        {'neck.in_channels': WIDTHS[1:], 'encoder.num_layers': 1, 'decoder.num_layers': 1},
+    ),
+}
+# A detector, a mistake in it, and the setting that is to blame.
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ('retinanet', {'neck.in_channels': [24, 116, 232, 464]}, 'neck.in_channels'),
+    ('retinanet', {'neck.start_level': 0}, 'bbox_head.anchor_generator.strides'),
+    ('retinanet', {'neck.num_outs': 4}, 'bbox_head.anchor_generator.strides'),
+    ('retinanet', {'neck.out_channels': 64}, 'bbox_head.in_channels'),
+    ('retinanet', {'backbone.out_indices': (1, 2, 3)}, 'neck.in_channels'),
+    ('atss-dyhead', {'neck.0.in_channels': [256, 512, 1024, 2048]}, 'neck[0].in_channels'),
+    ('atss-dyhead', {'neck.1.in_channels': 128}, 'neck[1].in_channels'),
+    ('gfl-pafpn', {'neck.in_channels': [256, 512, 1024]}, 'neck.in_channels'),
+    ('gfl-pafpn', {'neck.num_outs': 3}, 'bbox_head.anchor_generator.strides'),
+    ('fcos', {'neck.start_level': 0}, 'bbox_head.strides'),
+    ('fcos', {'neck.num_outs': 4}, 'bbox_head.regress_ranges'),
+    ('yolox', {'neck.in_channels': [96, 192, 384]}, 'neck.in_channels'),
+    ('yolox', {'backbone.out_indices': (0, 1, 2, 3)}, 'neck.in_channels'),
+    (
+        'yolox',
+        {'backbone.out_indices': (0, 1, 2, 3), 'neck.in_channels': WIDTHS},
+        'bbox_head.strides',
+    ),
+    ('yolox', {'bbox_head.in_channels': 128}, 'bbox_head.in_channels'),
+    ('rtmdet', {'neck.in_channels': [96, 192, 384]}, 'neck.in_channels'),
+    (
+        'rtmdet',
+        {'backbone.out_indices': (0, 1, 2, 3), 'neck.in_channels': WIDTHS},
+        'bbox_head.anchor_generator.strides',
+    ),
+    ('rtmdet', {'bbox_head.in_channels': 256}, 'bbox_head.in_channels'),
+    ('yolov3', {'neck.in_channels': [48, 96, 192]}, 'neck.in_channels'),
+    ('yolov3', {'bbox_head.anchor_generator.strides': [8, 16, 32]}, 'bbox_head.anchor_generator'),
+    (
+        'ssdlite',
+        {'neck.in_channels': (96, 1280), 'neck.out_channels': (96, 1280, 64, 32, 32, 16)},
+        'neck.in_channels',
+    ),
+    ('ssdlite', {'bbox_head.in_channels': (96, 1280, 512, 256, 256, 128)}, 'bbox_head.in_channels'),
+    ('ssdlite', {'bbox_head.in_channels': SSD_WIDTHS[:5]}, 'bbox_head.in_channels'),
+    (
+        'ssdlite',
+        {'bbox_head.anchor_generator.strides': [8, 16, 32, 64, 107, 160]},
+        'bbox_head.anchor_generator.strides',
+    ),
+    ('centernet', {'neck.in_channels': 512}, 'neck.in_channels'),
+    ('centernet', {'bbox_head.in_channels': 256}, 'bbox_head.in_channels'),
+    ('mask-rcnn', {'roi_head.mask_head.in_channels': 128}, 'roi_head.mask_head.in_channels'),
+    ('mask-rcnn', {'roi_head.bbox_head.roi_feat_size': 14}, 'roi_head.bbox_head.roi_feat_size'),
+    (
+        'mask-rcnn',
+        {'roi_head.mask_roi_extractor.featmap_strides': [8, 16, 32, 64]},
+        'roi_head.mask_roi_extractor.featmap_strides',
+    ),
+    (
+        'cascade-mask-rcnn',
+        {'roi_head.bbox_head.1.in_channels': 128},
+        'roi_head.bbox_head[1].in_channels',
+    ),
+    (
+        'cascade-mask-rcnn',
+        {'roi_head.bbox_roi_extractor.out_channels': 128},
+        'roi_head.bbox_roi_extractor.out_channels',
+    ),
+    ('deformable-detr', {'neck.in_channels': [512, 1024, 2048]}, 'neck.in_channels'),
+    ('deformable-detr', {'neck.num_outs': 3}, 'neck.num_outs'),
+    (
+        'deformable-detr',
+        {'neck.out_channels': 128},
+        'neck.out_channels',
+    ),
+]
+
+
+def put(cfg: Config, key: str, value: Any) -> None:
+    """Set ``model.`` + key, where ``[1]`` or ``.1`` is an entry of a list."""
+    *path, last = re.sub(r'\[(\d+)\]', r'.\1', key).split('.')
+    node = cfg.model
+    for name in path:
+        node = node[int(name)] if name.isdecimal() else node[name]
+    node[last] = value
+
+
+def detector(name: str, changes: dict[str, Any]) -> Config:
+    path, outputs, settings = RIGHT[name]
+    cfg = Config.fromfile(MMDET_CONFIGS / path)
+    cfg.model.backbone = dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=outputs)
+    for key, value in {**settings, **changes}.items():
+        put(cfg, key, value)
+    return cfg
+
+
+def errors(cfg: Config) -> list:
+    return [problem for problem in check_model(cfg.model) if problem.fatal]
+
+
+def apply_advice(cfg: Config, problem: Any) -> None:
+    """Do what a message says."""
+    key = problem.where.removeprefix('model.')
+    advice = re.search(r': set (it to )?(.+?)(, or .*|, with .*)?$', problem.message)
+    if advice[1]:
+        put(cfg, key, ast.literal_eval(advice[2]))
+        return
+    call = ast.parse(f'dict({advice[2]})', mode='eval').body
+    for keyword in call.keywords:
+        put(cfg, f'{key.rpartition(".")[0]}.{keyword.arg}', ast.literal_eval(keyword.value))
+
+
+def take_a_step(cfg: Config, side: int = 128) -> None:
+    truth = InstanceData(
+        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 90.0, 90.0]]),
+        labels=torch.tensor([0, 3]),
+    )
+    if 'mask_head' in cfg.model.get('roi_head', {}):
+        masks = np.ones((2, side, side), np.uint8)
+        truth.masks = BitmapMasks(masks, side, side)
+    shape = (side, side)
+    meta = dict(img_shape=shape, ori_shape=shape, batch_input_shape=shape, pad_shape=shape)
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    samples = [
+        DetDataSample(
+            metainfo=dict(meta, img_id=i, scale_factor=(1.0, 1.0)),
+            gt_instances=truth,
+            ignored_instances=empty,
+        )
+        for i in range(2)
+    ]
+    cfg.model.data_preprocessor.batch_augments = None
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model.train()
+    images = [torch.randint(0, 255, (3, *shape), dtype=torch.uint8) for _ in samples]
+    data = model.data_preprocessor(dict(inputs=images, data_samples=samples), training=True)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    loss.backward()
+    assert torch.isfinite(loss)
+    trained = [p.grad is not None for p in model.backbone.parameters()]
+    assert any(trained)
+
+
+@pytest.mark.parametrize('name', RIGHT)
+def test_right_ones_pass_and_train(name):
+    cfg = detector(name, {})
+    assert [str(problem) for problem in errors(cfg)] == []
+    take_a_step(cfg)
+
+
+@pytest.mark.parametrize(('name', 'changes', 'blamed'), WRONG)
+def test_mistakes_are_found_and_the_advice_makes_them_train(name, changes, blamed):
+    cfg = detector(name, changes)
+    found = errors(cfg)
+    assert any(problem.where.startswith(f'model.{blamed}') for problem in found), found
+    for _ in range(3):
+        assert all('\n' not in problem.message for problem in found)
+        for problem in found:
+            apply_advice(cfg, problem)
+        found = errors(cfg)
+    assert [str(problem) for problem in found] == []
+    if cfg.model.to_dict() != detector(name, {}).model.to_dict():  # which is trained above
+        take_a_step(cfg)
