@@ -228,6 +228,6 @@ def _other_outputs(wanted: Any, features: Features, network: nn.Module) -> str:
     if len(indices) != len(features.channels):
         return ''
     chosen = [i for i, width in zip(indices, features.channels) if width in wanted]
-    if len(chosen) != len(wanted):
+    if len(chosen) != len(wanted) or len(chosen) == len(indices):
         return ''
     return f', or out_indices={tuple(chosen)} of the backbone'
