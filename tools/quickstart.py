@@ -186,7 +186,7 @@ def predictions_of(cfg: Any) -> Path:
 
 def coco_metric(cfg: Any) -> Any:
     """Return the settings of the validation's metric that gives the figures."""
-    from mmshuffle.checks.dataset import type_name
+    from mmshuffle.checks.dataset_config import type_name
     from mmshuffle.errors import UserError
 
     given = cfg.val_evaluator
