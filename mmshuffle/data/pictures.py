@@ -162,10 +162,11 @@ def inspect_content(
         pixels = mmcv.imfrombytes(content, flag=loading.color_type, backend=loading.backend)
     except (cv2.error, OSError, ValueError, UnidentifiedImageError) as error:
         return [Fault('unreadable', path, str(error).splitlines()[0])]
-    if pixels is None:
-        return [Fault('unreadable', path, 'it does not decode')]
-    faults = []
     orientation, cut_off = _look_into(content)
+    if pixels is None:
+        why = f': {cut_off}' if cut_off else ''
+        return [Fault('unreadable', path, f'it does not decode{why}')]
+    faults = []
     if cut_off:
         faults.append(Fault('cut off', path, cut_off))
     if size is not None:

@@ -87,11 +87,17 @@ def test_sizes_are_those_of_the_annotations(tmp_path, suffix, size, expected):
         (b'no image', ['unreadable']),
         (b'<html></html>', ['unreadable']),
         (encode('.jpg', noise())[:40], ['unreadable']),
-        (encode('.jpg', noise())[:-300], ['cut off']),
     ],
 )
 def test_damaged_images_are_told(tmp_path, content, expected):
     assert kinds(tmp_path, content) == expected
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_images_that_are_cut_off_are_told_whether_opencv_decodes_them_or_not(tmp_path, suffix):
+    (tmp_path / 'image').write_bytes(encode(suffix, noise())[:-300])
+    (fault,) = inspect_image(tmp_path / 'image', WIDE)
+    assert fault.kind in ('cut off', 'unreadable') and 'truncated' in fault.detail
 
 
 def test_an_image_that_is_not_there_is_told(tmp_path):
