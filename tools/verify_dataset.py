@@ -15,7 +15,7 @@ from typing import Any
 from mmengine.config import Config
 from tqdm import tqdm
 
-from mmshuffle.checks.problem import Problem
+from mmshuffle.checks.problem import Problem, raise_on
 from mmshuffle.checks.sources import Source, from_config, from_paths
 from mmshuffle.checks.verify import verify
 from mmshuffle.engine import cli
@@ -88,6 +88,8 @@ def main() -> int:
     """Print one line a problem and one a part."""
     args = parse_args()
     source = read_source(args)
+    if not source.parts and not args.json:
+        raise_on(source.problems)
     total = sum(len(part.pictures) for part in source.parts)
     started = time.perf_counter()
     with tqdm(

@@ -143,6 +143,7 @@ def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, lis
         return
     # Forked workers start at once; where there is no fork, they import this module.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(workers, len(jobs) or 1), context, initializer=_start_worker)
     try:
         yield from pool.map(_open, jobs, chunksize=CHUNK)
@@ -150,6 +151,10 @@ def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, lis
         raise UserError(
             'a process that opened images was killed, perhaps for its memory: give fewer --workers'
         ) from None
+    except BaseException:  # at the exit Python would wait for what they are reading
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -213,8 +213,8 @@ def _look_into(content: bytes) -> tuple[int, str | None]:
             except (OSError, SyntaxError, EOFError) as error:
                 return orientation, str(error)
             return orientation, None
-    except Exception:  # Pillow knows fewer formats than cv2, and that is no fault of the image
-        return 1, None
+    except Exception as error:  # Pillow knows fewer formats than cv2, which is no fault of an image
+        return 1, str(error) if 'truncated' in str(error) else None
 
 
 def _is_turned(content: bytes, pixels: np.ndarray, loading: Loading) -> bool:

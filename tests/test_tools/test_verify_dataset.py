@@ -31,7 +31,7 @@ def coco(tmp_path):
 def noise(path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+    path.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
 
 
 @pytest.fixture
