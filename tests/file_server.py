@@ -18,28 +18,18 @@ class FileServer:
 
     Attributes:
         content: Bytes of every file.
-        etag: Sent as ``ETag`` where not None.
-        modified: Sent as ``Last-Modified`` where not None.
-        ranges: Whether ``Range`` is obeyed.
-        checks: Whether ``If-Range`` is obeyed.
         cuts: For the next requests, after how many bytes the connection is dropped.
         status: Sent in the place of 200.
-        kind: Sent as ``Content-Type``.
         delay: Seconds before each part of the content.
-        asked: Value of ``Range`` of each request, None where it had none.
+        asked: Requests so far.
         sent: Bytes of content sent in all.
     """
 
     content: bytes
-    etag: str | None = '"one"'
-    modified: str | None = None
-    ranges: bool = True
-    checks: bool = True
     cuts: list[int] = field(default_factory=list)
     status: int = 200
-    kind: str = 'application/octet-stream'
     delay: float = 0.0
-    asked: list[str | None] = field(default_factory=list)
+    asked: int = 0
     sent: int = 0
     port: int = 0
 
@@ -55,39 +45,16 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the screen clean."""
 
     def do_GET(self) -> None:
-        """Send the content, or the part that was asked for."""
+        """Send the content."""
         state: FileServer = self.server.state
-        wanted = self.headers.get('Range')
-        state.asked.append(wanted)
+        state.asked += 1
         if state.status != 200:
             self.send_error(state.status)
             return
-        start = self._start(state, wanted)
-        if start is not None and start >= len(state.content):
-            self.send_error(416)
-            return
-        body = state.content[start or 0 :]
-        self.send_response(200 if start is None else 206)
-        self.send_header('Content-Length', str(len(body)))
-        self.send_header('Content-Type', state.kind)
-        for name, value in (('ETag', state.etag), ('Last-Modified', state.modified)):
-            if value is not None:
-                self.send_header(name, value)
-        if start is not None:
-            last, total = len(state.content) - 1, len(state.content)
-            self.send_header('Content-Range', f'bytes {start}-{last}/{total}')
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(state.content)))
         self.end_headers()
-        self._send(state, body)
-
-    def _start(self, state: FileServer, wanted: str | None) -> int | None:
-        if wanted is None or not state.ranges:
-            return None
-        given = self.headers.get('If-Range', '')
-        # A weak ETag matches nothing, not even itself (RFC 9110, section 13.1.5).
-        same = given in (state.etag, state.modified) and not given.startswith('W/')
-        if state.checks and not same:
-            return None
-        return int(wanted.removeprefix('bytes=').removesuffix('-'))
+        self._send(state, state.content)
 
     def _send(self, state: FileServer, body: bytes) -> None:
         if state.cuts:

@@ -401,6 +401,17 @@ def timm_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
     return mobilenet_v1(tensors, x, width, ('conv_stem', 'bn1'), layer)
 
 
+def retinaface_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
+    """MobileNet V1 of RetinaFace, whose stages end before the strides change."""
+    places = [(1, i) for i in range(1, 6)] + [(2, i) for i in range(6)] + [(3, i) for i in range(2)]
+
+    def layer(number: int) -> tuple[tuple[str, str], tuple[str, str]]:
+        block = 'stage{}.{}'.format(*places[number - 1])
+        return (f'{block}.0', f'{block}.1'), (f'{block}.3', f'{block}.4')
+
+    return mobilenet_v1(tensors, x, width, ('stage1.0.0', 'stage1.0.1'), layer)
+
+
 def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) -> list[Tensor]:
     """MobileNet V2: the outputs of every group of blocks, and of the last 1x1 convolution."""
     outputs, number = [], 0

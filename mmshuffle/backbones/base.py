@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmshuffle.pretrained import load, split_init_cfg
+
 from .arguments import check_choice, refuse
 from .layers import set_norm_eval
 
@@ -167,8 +169,6 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         Raises:
             UserError: A pretrained checkpoint does not fit this network.
         """
-        from mmshuffle.weights import load_pretrained, split_init_cfg
-
         pretrained, others = split_init_cfg(self.init_cfg)
         if others:
             given, self.init_cfg = self.init_cfg, others
@@ -178,4 +178,4 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             self.reset_parameters()
             self._is_init = True
         for cfg in pretrained:
-            load_pretrained(self, **cfg)
+            load(self, cfg)

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmshuffle.errors import UserError
-from mmshuffle.weights.convert import family_of
-from mmshuffle.weights.families import FAMILIES, Normalisation
+from mmshuffle.pretrained import is_pretrained
+from mmshuffle.weights import Normalisation
+from mmshuffle.weights.families import FAMILIES, find_family
 from mmshuffle.weights.reader import path_if_here, read_tensors
 from mmshuffle.weights.zoo import find_entry
 
 from .problem import Problem, as_list
-from .weights import is_pretrained
 
 # In grey values: publishers round, and a difference below this changes nothing.
 MEAN_TOLERANCE = 0.5
@@ -68,7 +68,7 @@ def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation |
         return next(f.normalisation for f in FAMILIES if f.name == entry.family)
     try:
         path = path_if_here(checkpoint)
-        family = None if path is None else family_of(read_tensors(path), prefix)
+        family = None if path is None else find_family(read_tensors(path), prefix)
     except UserError:
         return None  # what cannot be read is told, and ends the run, where it is loaded
     return None if family is None else family.normalisation

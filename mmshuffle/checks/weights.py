@@ -6,15 +6,9 @@ from typing import Any
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 
-from mmshuffle.weights.loader import PRETRAINED_TYPES
+from mmshuffle.pretrained import is_pretrained
 
-from .dataset_config import type_name
 from .problem import Problem, as_list
-
-
-def is_pretrained(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of an ``init_cfg`` loads weights."""
-    return type_name(entry) in (*PRETRAINED_TYPES, 'PretrainedInit')
 
 
 def check_untrained_norm(

@@ -6,6 +6,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmshuffle.pretrained import load, split_init_cfg
+
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
@@ -74,11 +76,9 @@ class ImageClassifier(BaseModel):
         Raises:
             UserError: They do not fit.
         """
-        from mmshuffle.weights import load_pretrained, split_init_cfg
-
         pretrained, others = split_init_cfg(self.init_cfg)
         given, self.init_cfg = self.init_cfg, others or None
         super().init_weights()
         self.init_cfg = given
         for cfg in pretrained:
-            load_pretrained(self, **cfg)
+            load(self, cfg)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from mmshuffle.weights import read_checkpoint, read_tensors
+from mmshuffle.weights import read_checkpoint
+from mmshuffle.weights.unpickler import Unread
 
 HISTORY = '__history__'
 
@@ -43,7 +43,7 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {HISTORY: [to_plain(log, path), to_plain(count, path), value.max_length]}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not isinstance(value, Unread):
         if isinstance(value, OrderedDict) and all(isinstance(v, Tensor) for v in value.values()):
             return value  # a state dict, whose version numbers a copy would lose
         plain = {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
@@ -61,27 +61,19 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """Undo :func:`to_plain` for histories; everything else is returned as it is."""
-    if isinstance(value, Mapping) and HISTORY in value:
+    """Undo :func:`to_plain` for histories, also for those of mmengine's own checkpoints.
+
+    Everything else is returned as it is.
+    """
+    if isinstance(value, Unread) and value.name.endswith('.HistoryBuffer'):
+        state = value.state if isinstance(value.state, Mapping) else {}
+        log, count = state.get('_log_history'), state.get('_count_history')
+        if isinstance(log, np.ndarray) and isinstance(count, np.ndarray) and len(log) == len(count):
+            return HistoryBuffer(log, count, int(state.get('max_length', 1_000_000)))
+    elif isinstance(value, Mapping) and HISTORY in value:
         log, count, max_length = value[HISTORY]
         return HistoryBuffer(log.cpu().numpy(), count.cpu().numpy(), max_length)
     return value
-
-
-def read_tensors_only() -> None:
-    """Make mmengine read every checkpoint, local or from the web, as tensors and plain data.
-
-    Its own reader leaves that to PyTorch's default, and the one of the onedl line falls back to
-    running what it finds.
-    """
-    for prefix in ('', 'http://', 'https://', 'torchvision://'):
-        CheckpointLoader.register_scheme(prefix, _read, force=True)
-
-
-def _read(source: str, map_location: Any = 'cpu') -> Any:
-    if str(source).endswith(('.safetensors', '.npz')):
-        return dict(state_dict=read_tensors(source))
-    return read_checkpoint(source, map_location)
 
 
 class AtomicBackend(LocalBackend):

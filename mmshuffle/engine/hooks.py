@@ -13,7 +13,9 @@ from torch import nn
 
 from mmshuffle.errors import UserError
 from mmshuffle.weights.families import hints, recognise
+from mmshuffle.weights.loader import check_finite
 from mmshuffle.weights.settings import NOTE, check_settings, noted_settings, settings_of
+from mmshuffle.weights.unpickler import Unread
 
 from .checkpoint import from_plain, to_plain
 from .resume import progress
@@ -72,6 +74,8 @@ class PlainCheckpointHook(Hook):
         if isinstance(hub, dict):
             scalars = hub.get('log_scalars', {})
             hub['log_scalars'] = {key: from_plain(value) for key, value in scalars.items()}
+            infos = hub.get('runtime_info', {})
+            hub['runtime_info'] = {k: v for k, v in infos.items() if not isinstance(v, Unread)}
         self._convert(runner, checkpoint)
         training = isinstance(runner._train_loop, BaseLoop)
         self._check(runner, checkpoint, fine_tuning=training and not runner._resume)
@@ -84,8 +88,11 @@ class PlainCheckpointHook(Hook):
 
     @staticmethod
     def _convert(runner: Runner, checkpoint: dict) -> None:
-        family, state = recognise(unwrapped_model(runner), checkpoint.get('state_dict', checkpoint))
+        given = checkpoint.get('state_dict', checkpoint)
+        family, state = recognise(unwrapped_model(runner), given)
         if family is None:
+            if 'state_dict' in checkpoint and state.keys() != given.keys():
+                checkpoint['state_dict'] = state  # without what stood in front of the names
             return
         checkpoint.clear()
         checkpoint['state_dict'] = state
@@ -107,6 +114,7 @@ class PlainCheckpointHook(Hook):
         missing = [name for name in own if name not in state]
         misshapen = [n for n in own if n in state and state[n].shape != own[n].shape]
         matched = len(own) - len(missing) - len(misshapen)
+        check_finite({name: state[name] for name in own if name in state}, 'the checkpoint')
         if not missing and not misshapen:
             return
         examples = ', '.join((missing + misshapen)[:3])

@@ -13,8 +13,6 @@ from mmengine.runner import Runner
 from mmshuffle.checks.dataset_config import type_name
 from mmshuffle.errors import UserError, one_line
 
-from .checkpoint import read_tensors_only
-
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
@@ -29,7 +27,6 @@ def build_runner(cfg: Config) -> Runner:
         UserError: The model's arguments are wrong; the message names the argument.
     """
     setup_cache_size_limit_of_dynamo()
-    read_tensors_only()
     if cfg.launcher == 'pytorch':
         if 'RANK' not in os.environ:
             raise UserError('--launcher pytorch needs torchrun (see tools/dist_train.sh)')

@@ -1,8 +1,8 @@
 """Weight files: read as tensors only, recognised, converted and loaded strictly."""
 
-from .families import Family, Normalisation
+from .family import Family, Normalisation
 from .initializer import PretrainedStrict
-from .loader import LoadReport, load_pretrained, split_init_cfg
+from .loader import LoadReport, load_pretrained
 from .reader import read_checkpoint, read_tensors
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     'load_pretrained',
     'read_checkpoint',
     'read_tensors',
-    'split_init_cfg',
 ]

@@ -1,64 +1,19 @@
 """From a published file to this package's names, for a network that is given or found."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
 from mmshuffle.errors import UserError, one_line
 
-from .families import Family, recognise
-from .loader import LoadReport, describe, load_tensors
+from .families import find_family
+from .family import Network
+from .loader import LoadReport, describe, load_weights
 from .reader import read_weights
-from .settings import noted_settings
-from .zoo import RELU6, find_entry
-
-Network = dict[str, Any]
-
-
-def _shufflenet_v2(layout: str, **kwargs: Any) -> list[Network]:
-    return [
-        dict(type='ShuffleNetV2', widen_factor=width, layout=layout, **kwargs)
-        for width in (0.5, 1.0, 1.5, 2.0)
-    ]
-
-
-def _shufflenet_v1(**kwargs: Any) -> list[Network]:
-    return [
-        dict(type='ShuffleNetV1', groups=groups, widen_factor=width, **kwargs)
-        for width in (1.0, 0.25, 0.5, 1.5, 2.0)
-        for groups in (3, 1, 2, 4, 8)
-    ]
-
-
-def _mobilenet_v1(*widths: float, **kwargs: Any) -> list[Network]:
-    return [
-        dict(type='MobileNetV1', widen_factor=width, act_cfg=RELU6, **kwargs) for width in widths
-    ]
-
-
-MOBILENET_V2 = [dict(type='MobileNetV2', widen_factor=width) for width in (1.0, 0.5, 0.75, 1.4)]
-# The networks that files of a family can be of. Their shapes differ, so one at most fits a file.
-NETWORKS: dict[str, list[Network]] = {
-    'NanoDet ShuffleNetV2': _shufflenet_v2('torchvision', act_cfg=dict(type='LeakyReLU')),
-    'torchvision ShuffleNetV2': _shufflenet_v2('torchvision'),
-    'MMPretrain ShuffleNetV2': _shufflenet_v2('torchvision'),
-    'MMPretrain ShuffleNetV1': _shufflenet_v1(),
-    'megvii ShuffleNetV1': _shufflenet_v1(shuffle='inverse'),
-    'megvii ShuffleNetV2': _shufflenet_v2('megvii'),
-    'Yolo-FastestV2 ShuffleNetV2': _shufflenet_v2('megvii'),
-    'TF-slim MobileNetV1': _mobilenet_v1(
-        1.0, 0.25, 0.5, 0.75, padding='same', norm_cfg=dict(type='BN', eps=1e-3)
-    ),
-    'timm MobileNetV1': _mobilenet_v1(1.0, 1.25, 0.25, 0.5, 0.75),
-    'torchvision MobileNetV2': MOBILENET_V2,
-    'torchvision MobileNetV2 with flat names': MOBILENET_V2,
-    'torchvision SqueezeNet 1.0': [dict(type='SqueezeNet', version='1.0')],
-    'torchvision SqueezeNet 1.1': [dict(type='SqueezeNet', version='1.1')],
-    'torchvision AlexNet': [dict(type='AlexNet', version='torchvision')],
-}
+from .zoo import find_entry
 
 
 def convert_file(
@@ -80,17 +35,16 @@ def convert_file(
     Raises:
         UserError: The file cannot be read, its network cannot be told, or they do not fit.
     """
-    tensors, meta = read_weights(source)
-    note = noted_settings(meta)
+    weights = read_weights(source)
     if network is not None:
         candidates = [dict(network)]
     else:
-        candidates = _candidates(str(source), tensors, prefix)
+        candidates = _candidates(str(source), weights.tensors, prefix)
     nearest: tuple[nn.Module, LoadReport] | None = None
     for candidate in candidates:
         for config in _with_conv5(candidate):
             module = _build(config)
-            report = load_tensors(module, tensors, str(source), prefix, note)
+            report = load_weights(module, weights, str(source), prefix)
             if report.fits:
                 return module, config, report
             if nearest is None or len(report.matched) > len(nearest[1].matched):
@@ -107,25 +61,14 @@ def convert_file(
     )
 
 
-def family_of(tensors: Mapping[str, Tensor], prefix: str | None = None) -> Family | None:
-    """The family that the names of a file's tensors tell, None where it is none of the known.
-
-    Args:
-        tensors: Tensors by published names.
-        prefix: Name below which the backbone's are.
-    """
-    # Converters take what a module does not say about itself for what they need.
-    return recognise(nn.Identity(), dict(tensors), prefix)[0]
-
-
-def _candidates(source: str, tensors: Mapping[str, Tensor], prefix: str | None) -> list[Network]:
+def _candidates(source: str, names: Collection[str], prefix: str | None) -> Sequence[Network]:
     entry = find_entry(source)
     if entry is not None:
         return [entry.network]
-    family = family_of(tensors, prefix)
+    family = find_family(names, prefix)
     if family is None:
         raise UserError(f'{source} is of no known family: name the network that it is for')
-    return NETWORKS[family.name]
+    return family.networks
 
 
 def _with_conv5(config: Network) -> Iterator[Network]:

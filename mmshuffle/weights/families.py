@@ -1,197 +1,29 @@
-"""Naming schemes of published weight files: which is it, and how it maps onto our names."""
+"""Which published naming scheme the tensors of a file have, and where in it they are."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
 
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
-from torch import Tensor, nn
+from torch import nn
 
-from . import (
-    megvii_shufflenet_v1,
-    megvii_shufflenet_v2,
-    mmpretrain_shufflenet_v1,
-    mmpretrain_shufflenet_v2,
-    tf_slim_mobilenet_v1,
-    timm_mobilenet_v1,
-    torchvision_alexnet,
-    torchvision_mobilenet_v2,
-    torchvision_shufflenet_v2,
-    torchvision_squeezenet,
-)
+from mmshuffle.errors import UserError
+
+from . import alexnet, mobilenet_v1, mobilenet_v2, shufflenet_v1, shufflenet_v2, squeezenet
 from .classifier_head import is_classifier, place_in_classifier
+from .family import Family, Tensors
 
-Tensors = dict[str, Tensor]
-Triple = tuple[float, float, float]
-NANODET_PREFIX = 'model.backbone.'
-# Where a whole detector or classifier keeps its backbone.
-PREFIXES = ('', 'backbone.', NANODET_PREFIX)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The input that weights were trained with: ``(pixel - mean) / std``, pixels from 0 to 255.
-
-    Attributes:
-        channel_order: ``'RGB'`` or ``'BGR'``; ``mean`` and ``std`` are in this order.
-        mean: Subtracted from the pixels.
-        std: Divides the difference.
-        source: Who says so.
-        exception: Input of other files of the same names, which no tensor tells apart.
-    """
-
-    channel_order: str
-    mean: Triple
-    std: Triple
-    source: str
-    exception: str = ''
-
-    def __str__(self) -> str:
-        exception = f' ({self.exception})' if self.exception else ''
-        return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}{exception}'
-
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-MEGVII_INPUT = Normalisation('BGR', (0.0,) * 3, (1.0,) * 3, 'train.py of the release')
-
-
-@dataclass(frozen=True)
-class Family:
-    """A naming scheme, and how the networks published under it were trained.
-
-    Attributes:
-        name: What the report calls it.
-        markers: Tensor names that together tell the scheme.
-        convert: Renames tensors; raises :class:`~mmshuffle.errors.UserError` where the network was
-            built in a way that the weights cannot fit.
-        normalisation: The input of the training.
-        eps: The BatchNorm's epsilon.
-        activation: Class name of the activation.
-        head: The published classifier, after ``convert``: name of a layer to its name in the head
-            of :class:`~mmshuffle.classification.ImageClassifier`.
-        background: Whether class 0 of the published classifier is the background.
-        prefix: The only prefix under which the scheme is looked for; any of :data:`PREFIXES` where
-            None.
-    """
-
-    name: str
-    markers: frozenset[str]
-    convert: Callable[[nn.Module, Tensors], Tensors]
-    normalisation: Normalisation
-    eps: float = 1e-5
-    activation: str = 'ReLU'
-    head: Mapping[str, str] = field(default_factory=lambda: {'fc': 'fc'})
-    background: bool = False
-    prefix: str | None = None
-
-
-FAMILIES = (
-    Family(
-        'NanoDet ShuffleNetV2',
-        torchvision_shufflenet_v2.MARKERS,
-        torchvision_shufflenet_v2.convert,
-        Normalisation('BGR', IMAGENET_MEAN[::-1], IMAGENET_STD[::-1], 'config/*.yml'),
-        activation='LeakyReLU',
-        prefix=NANODET_PREFIX,
-    ),
-    Family(
-        'torchvision ShuffleNetV2',
-        torchvision_shufflenet_v2.MARKERS,
-        torchvision_shufflenet_v2.convert,
-        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of ShuffleNet_V2_*_Weights'),
-    ),
-    Family(
-        'MMPretrain ShuffleNetV2',
-        mmpretrain_shufflenet_v2.MARKERS,
-        mmpretrain_shufflenet_v2.convert,
-        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
-        head={'head.fc': 'fc'},
-    ),
-    Family(
-        'MMPretrain ShuffleNetV1',
-        mmpretrain_shufflenet_v1.MARKERS,
-        mmpretrain_shufflenet_v1.convert,
-        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'imagenet_bs64_pil_resize.py'),
-        head={'head.fc': 'fc'},
-    ),
-    Family(
-        'megvii ShuffleNetV1',
-        megvii_shufflenet_v1.MARKERS,
-        megvii_shufflenet_v1.convert,
-        MEGVII_INPUT,
-        head={'classifier.0': 'fc'},
-    ),
-    Family(
-        'megvii ShuffleNetV2',
-        megvii_shufflenet_v2.MARKERS,
-        megvii_shufflenet_v2.convert,
-        MEGVII_INPUT,
-        head={'classifier.0': 'fc'},
-    ),
-    Family(
-        'Yolo-FastestV2 ShuffleNetV2',
-        megvii_shufflenet_v2.MARKERS_BY_STAGE,
-        megvii_shufflenet_v2.convert,
-        Normalisation('BGR', (0.0,) * 3, (255.0,) * 3, "the detector's train.py"),
-    ),
-    Family(
-        'TF-slim MobileNetV1',
-        tf_slim_mobilenet_v1.MARKERS,
-        tf_slim_mobilenet_v1.convert,
-        Normalisation('RGB', (127.5,) * 3, (127.5,) * 3, 'inception_preprocessing.py'),
-        eps=1e-3,
-        activation='ReLU6',
-        head={'logits': 'fc'},
-        background=True,
-    ),
-    Family(
-        'timm MobileNetV1',
-        timm_mobilenet_v1.MARKERS,
-        timm_mobilenet_v1.convert,
-        Normalisation(
-            'RGB', (127.5,) * 3, (127.5,) * 3, 'cfg of mobilenetv1_*.ra4_e3600_r224_in1k'
-        ),
-        activation='ReLU6',
-        head={'classifier': 'fc'},
-    ),
-    *(
-        Family(
-            f'torchvision MobileNetV2{note}',
-            markers,
-            torchvision_mobilenet_v2.convert,
-            Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of MobileNet_V2_Weights'),
-            activation='ReLU6',
-            head={'classifier.1': 'fc'},
-        )
-        for note, markers in (
-            ('', torchvision_mobilenet_v2.MARKERS),
-            (' with flat names', torchvision_mobilenet_v2.MARKERS_FLAT),
-        )
-    ),
-    *(
-        Family(
-            f'torchvision SqueezeNet {version}',
-            markers,
-            torchvision_squeezenet.convert,
-            Normalisation(
-                'RGB',
-                IMAGENET_MEAN,
-                IMAGENET_STD,
-                'transforms of SqueezeNet1_*_Weights',
-                'if the file was converted from Caffe: BGR, mean (104, 117, 123), std 1',
-            ),
-            head={'classifier.1': 'fc'},
-        )
-        for version, markers in torchvision_squeezenet.MARKERS.items()
-    ),
-    Family(
-        'torchvision AlexNet',
-        torchvision_alexnet.MARKERS,
-        torchvision_alexnet.convert,
-        Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, 'transforms of AlexNet_Weights'),
-        head={'classifier.1': 'hidden.0', 'classifier.4': 'hidden.1', 'classifier.6': 'fc'},
-    ),
+FAMILIES: tuple[Family, ...] = (
+    *shufflenet_v2.FAMILIES,
+    *shufflenet_v1.FAMILIES,
+    *mobilenet_v1.FAMILIES,
+    *mobilenet_v2.FAMILIES,
+    *squeezenet.FAMILIES,
+    *alexnet.FAMILIES,
 )
+# What frameworks put in front of a network's names, such as MMDetection and Lightning.
+PART = r'(?:module|model|_orig_mod|backbone|net|network|encoder|body|shadow)\.'
+USUAL = re.compile(f'(?:{PART})*')
 
 
 def recognise(
@@ -203,35 +35,60 @@ def recognise(
         module: The network that they are for, or an image classifier around it.
         tensors: Tensors by published names.
         prefix: Name below which the network's tensors are; the others are then dropped. Where None,
-            a leading ``backbone.`` or ``model.backbone.`` is found and removed.
+            it is found, such as ``backbone.`` or ``module.model.``, and removed.
 
     Returns:
         The family, None where no published scheme matches or the names are those of ``module``
         already, and the tensors by its names; names without a counterpart are kept.
+
+    Raises:
+        UserError: The file has several such networks, or ``module`` other settings than the
+            published one.
     """
-    if prefix is None:
-        views = [(start, *_split(tensors, start)) for start in PREFIXES]
-    else:
-        start = prefix.rstrip('.') + '.'
-        views = [(start, _split(tensors, start)[0], {})]
+    below = _below(prefix)
+    tensors, _ = _split(tensors, below)
     network = module.backbone if is_classifier(module) else module
     own = module.state_dict().keys()
     needed = {name for name in own if not name.endswith('num_batches_tracked')}
-    for _, inner, others in views:
-        # Also names that a family has: MMPretrain's networks run in MMDetection as they are.
-        if needed and needed <= inner.keys():
-            return None, {**others, **inner}
-    for start, inner, others in views:
-        for family in FAMILIES:
-            if family.markers <= inner.keys() and family.prefix in (None, start):
-                state = family.convert(network, {**others, **inner})
-                if network is not module:
-                    state = place_in_classifier(module, state, family.head, family.background)
-                return family, state
-    for _, inner, others in views:
-        if not own.isdisjoint(inner):
-            return None, {**others, **inner}
-    return None, views[0][1]
+    inner, others = _split(tensors, _own_start(tensors, own))
+    # Also names that a family has: MMPretrain's networks run in MMDetection as they are.
+    if needed and needed <= inner.keys():
+        return None, {**others, **inner}
+    family, start = _find(tensors, below)
+    if family is None:
+        return None, {**others, **inner}
+    inner, others = _split(tensors, start)
+    state = family.convert(network, {**others, **inner})
+    if network is not module:
+        state = place_in_classifier(module, state, family.head, family.background)
+    return family, state
+
+
+def find_family(names: Collection[str], prefix: str | None = None) -> Family | None:
+    """The family of a file's tensors, None where it is none of the known.
+
+    Args:
+        names: Names of the tensors.
+        prefix: Name below which the network's are; it is found where None.
+
+    Raises:
+        UserError: The file has several such networks.
+    """
+    below = _below(prefix)
+    return _find({n.removeprefix(below) for n in names if n.startswith(below)}, below)[0]
+
+
+def _find(names: Collection[str], below: str) -> tuple[Family | None, str]:
+    """The family, and what stands in front of its names, all of which had ``below`` there."""
+    for family in FAMILIES:
+        for start in _starts(names, family.markers):
+            if not family.below or f'.{below}{start}'.endswith(f'.{family.below}'):
+                return family, start
+    return None, ''
+
+
+def _below(prefix: str | None) -> str:
+    return '' if not prefix else prefix.rstrip('.') + '.'
 
 
 def hints(module: nn.Module, family: Family) -> Iterator[str]:
@@ -242,7 +99,7 @@ def hints(module: nn.Module, family: Family) -> Iterator[str]:
         family: Where its weights come from.
 
     Yields:
-        One phrase a setting, with the argument that mends it.
+        One phrase a setting, with the argument that corrects it.
     """
     for layer in module.modules():
         if isinstance(layer, _BatchNorm) and layer.eps != family.eps:
@@ -251,22 +108,50 @@ def hints(module: nn.Module, family: Family) -> Iterator[str]:
                 f"give norm_cfg=dict(type='BN', eps={family.eps:g})"
             )
             break
+    wanted = dict(family.act_cfg)
     for layer in module.modules():
-        found = type(getattr(layer, 'activate', None)).__name__
-        if found not in ('NoneType', family.activation):
+        activate = getattr(layer, 'activate', None)
+        if activate is None:
+            continue
+        given = {name: getattr(activate, name, None) for name in wanted}
+        given['type'] = type(activate).__name__
+        if given != wanted:
+            arguments = ', '.join(f'{name}={value!r}' for name, value in wanted.items())
+            alike = given['type'] == wanted['type']
             yield (
-                f'trained with {family.activation}, not {found}: '
-                f'give act_cfg=dict(type={family.activation!r})'
+                f'trained with {wanted if alike else wanted["type"]}, not '
+                f'{given if alike else given["type"]}: give act_cfg=dict({arguments})'
             )
             break
+
+
+def _starts(names: Collection[str], markers: Collection[str]) -> list[str]:
+    """What stands in front of markers that are all there; the usual alone, if there is any."""
+    marker = min(markers)
+    ends = {name.removesuffix(marker) for name in names if name.endswith(marker)}
+    starts = [
+        start
+        for start in sorted(ends, key=lambda start: (len(start), start))
+        if (not start or start[-1] in './') and all(start + other in names for other in markers)
+    ]
+    usual = [start for start in starts if USUAL.fullmatch(start)]
+    if not usual and len(starts) > 1:
+        raise UserError(
+            f'the file has these weights below {" and ".join(starts)}: give one of them as prefix'
+        )
+    return usual or starts
+
+
+def _own_start(names: Collection[str], own: Collection[str]) -> str:
+    """What usual prefix stands in front of most of a network's own names."""
+    counts = Counter({'': 0})
+    for name in names:
+        ends = [0, *(found.end() for found in re.finditer(PART, USUAL.match(name)[0]))]
+        counts.update(name[:end] for end in ends if name[end:] in own)
+    return max(counts, key=lambda start: (counts[start], -len(start)))
 
 
 def _split(tensors: Tensors, prefix: str) -> tuple[Tensors, Tensors]:
     """Part tensors into those below ``prefix``, without it, and the others."""
     inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     return inner, {n: t for n, t in tensors.items() if not n.startswith(prefix)}
-
-
-def _show(values: Triple) -> str:
-    shown = [f'{value:g}' for value in values]
-    return shown[0] if len(set(shown)) == 1 else f'({", ".join(shown)})'

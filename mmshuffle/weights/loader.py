@@ -1,22 +1,23 @@
-"""Loading pretrained weights into a backbone: strictly, and with a report."""
+"""Loading pretrained weights into a network: strictly, and with a report."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .families import Normalisation, hints, recognise
+from .families import hints, recognise
+from .family import Normalisation
 from .reader import read_weights
 from .settings import check_settings, noted_settings
+from .state import Weights
 
 # BatchNorm counts its batches, which matters only without momentum, and converters lack the count.
 COUNTER = 'num_batches_tracked'
-# To this package's backbones both mean the same.
-PRETRAINED_TYPES = ('Pretrained', 'PretrainedStrict')
 
 
 @dataclass
@@ -33,6 +34,7 @@ class LoadReport:
         excused: Names missing or misshapen that were allowed to be: they keep their values.
         normalisation: The input that the weights were trained with, where the family tells.
         hints: Settings in which the network differs from the one that was trained.
+        notes: What was chosen where the file left a choice, such as moving averages.
     """
 
     source: str
@@ -44,6 +46,7 @@ class LoadReport:
     excused: list[str] = field(default_factory=list)
     normalisation: Normalisation | None = None
     hints: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
     @property
     def fits(self) -> bool:
@@ -60,7 +63,7 @@ class LoadReport:
         )
         excused = [_count(self.excused, 'left as they were')] if self.excused else []
         trained = [] if self.normalisation is None else [f'trained on {self.normalisation}']
-        return '; '.join([', '.join([counts, *excused]), *trained, *self.hints])
+        return '; '.join([', '.join([counts, *excused]), *self.notes, *trained, *self.hints])
 
 
 def load_state(
@@ -81,13 +84,18 @@ def load_state(
 
     Returns:
         The report, also when nothing was loaded: then ``matched`` is what would have fitted.
+
+    Raises:
+        UserError: A number that would be loaded is NaN or infinite.
     """
     if isinstance(allow_missing, str):  # its letters would begin the names of everything
         allow_missing = (allow_missing,)
     report = LoadReport(source, family)
     own = module.state_dict()
     for name, value in own.items():
-        if name in state and state[name].shape == value.shape:
+        # A count of more than 65504 is infinite in half precision.
+        lost = name.endswith(COUNTER) and name in state and not state[name].isfinite().all()
+        if name in state and state[name].shape == value.shape and not lost:
             report.matched.append(name)
         elif name.endswith(COUNTER):
             continue
@@ -99,41 +107,62 @@ def load_state(
             report.missing.append(name)
     report.unexpected = sorted(state.keys() - own.keys())
     if report.fits:
+        check_finite({name: state[name] for name in report.matched}, source)
         module.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     return report
 
 
-def load_tensors(
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights with which a network computes nothing.
+
+    Raises:
+        UserError: A number is NaN or infinite; the message names the first tensor.
+    """
+    for name, value in tensors.items():
+        # Types of 8 bits have no test of their own.
+        if value.is_floating_point() and value.element_size() == 1:
+            value = value.float()
+        if not torch.isfinite(value).all():
+            count = int((~torch.isfinite(value)).sum())
+            raise UserError(
+                f'{source}: {name} has {count} of {value.numel()} numbers that are NaN or '
+                'infinite; give a checkpoint from before the training failed'
+            )
+
+
+def load_weights(
     module: nn.Module,
-    tensors: dict[str, Tensor],
+    weights: Weights,
     source: str,
     prefix: str | None = None,
-    note: Mapping[str, str] | None = None,
     allow_missing: Sequence[str] = (),
 ) -> LoadReport:
-    """Recognise the family of tensors, convert them, and load them as :func:`load_state` does.
+    """Recognise the family of weights, convert them, and load them as :func:`load_state` does.
 
     Args:
         module: Network to fill.
-        tensors: Tensors by published names, or by those of ``module``.
+        weights: By published names, or by those of ``module``.
         source: Where they come from, for the report.
         prefix: See :func:`load_pretrained`.
-        note: Settings that a checkpoint of this project's training notes.
         allow_missing: See :func:`load_pretrained`.
 
     Raises:
         UserError: There is nothing below the prefix, or the network was built in a way that the
-            weights cannot fit.
+            weights cannot fit, or a number is NaN or infinite.
     """
-    family, state = recognise(module, tensors, prefix)
+    family, state = recognise(module, weights.tensors, prefix)
     if not state:
-        raise UserError(f'{source} has no tensors below prefix={prefix!r}; mend the prefix')
+        raise UserError(f'{source} has no tensors below prefix={prefix!r}; correct the prefix')
     if family is None:
-        check_settings(module, note or {})
-        return load_state(module, state, source, 'own names', allow_missing)
-    report = load_state(module, state, source, family.name, allow_missing)
-    report.normalisation = family.normalisation
-    report.hints = list(hints(module, family))
+        # What is noted is of the model's own backbone, and not of another part.
+        if prefix in (None, 'backbone', 'backbone.'):
+            check_settings(module, noted_settings(weights.meta))
+        report = load_state(module, state, source, 'own names', allow_missing)
+    else:
+        report = load_state(module, state, source, family.name, allow_missing)
+        report.normalisation = family.normalisation
+        report.hints = list(hints(module, family))
+    report.notes = weights.notes
     return report
 
 
@@ -150,7 +179,7 @@ def load_pretrained(
             names the checkpoint has.
         checkpoint: Path, http(s) address or zoo name, see :func:`mmshuffle.weights.read_tensors`.
         prefix: Only tensors below this name, such as ``'backbone'`` of a detector's checkpoint.
-            Where None, a leading ``backbone.`` or ``model.backbone.`` is found and removed.
+            Where None, it is found.
         allow_missing: Name prefixes that may be missing or of another shape.
 
     Returns:
@@ -159,12 +188,11 @@ def load_pretrained(
 
     Raises:
         UserError: The file cannot be read, something that ``module`` needs is missing or of another
-            shape, or nothing of it is there; ``module`` is then unchanged.
+            shape, a number is NaN or infinite, or nothing of it is there; ``module`` is then
+            unchanged.
     """
-    tensors, meta = read_weights(checkpoint)
-    # What is noted is of the model's own backbone, and not of another part.
-    note = noted_settings(meta) if prefix in (None, 'backbone', 'backbone.') else {}
-    report = load_tensors(module, tensors, checkpoint, prefix, note, allow_missing)
+    weights = read_weights(checkpoint)
+    report = load_weights(module, weights, str(checkpoint), prefix, allow_missing)
     if not report.fits:
         raise UserError(f'weights do not fit {describe(module)}: {report}; {_advice(report)}')
     level = logging.WARNING if report.hints else logging.INFO
@@ -190,29 +218,6 @@ def _advice(report: LoadReport) -> str:
                 f'{needed[1]}: allow_missing={[name]} starts that layer from random weights'
             )
     return 'give a checkpoint of this network and width, or name the exceptions in allow_missing'
-
-
-def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list[dict]]:
-    """Part mmengine's ``init_cfg`` into arguments of :func:`load_pretrained` and the rest.
-
-    Raises:
-        UserError: An entry of a pretrained type has no checkpoint, or an unknown key.
-    """
-    cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-    allowed = {'type', 'checkpoint', 'prefix', 'map_location', 'allow_missing'}
-    for cfg in cfgs:
-        unknown = cfg.keys() - allowed
-        if cfg['type'] in PRETRAINED_TYPES and (unknown or 'checkpoint' not in cfg):
-            raise UserError(
-                f'init_cfg of type {cfg["type"]} has {sorted(cfg)}: give checkpoint, and prefix '
-                'and allow_missing as you need them'
-            )
-    pretrained = [
-        {key: value for key, value in cfg.items() if key not in ('type', 'map_location')}
-        for cfg in cfgs
-        if cfg['type'] in PRETRAINED_TYPES
-    ]
-    return pretrained, [cfg for cfg in cfgs if cfg['type'] not in PRETRAINED_TYPES]
 
 
 def _count(names: list[str], what: str) -> str:

@@ -1,121 +1,85 @@
-"""Reading weight files without executing anything that they contain."""
+"""Reading weight files, of any format and origin, without running anything that they contain."""
 
-import pickle
+import io
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import mmengine.fileio
 import numpy as np
+import safetensors.torch
 import torch
+from mmengine.logging import print_log
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mmshuffle.errors import UserError, way_to_train
 
 from .download import cache_path, fetch
+from .state import Weights, find_weights
+from .torch_file import read_archive, read_stream
 from .zoo import SCHEME, TORCHVISION, find_entry, find_remote
 
-FORMATS = ('.pth', '.pt', '.safetensors', '.npz')
+# How other files begin, what they are, and what to do.
+OTHERS = {
+    b'\x93NUMPY': 'is one array without a name; save it with numpy.savez, by its name',
+    b'\x89HDF': 'is an HDF5 file, of Keras perhaps; save its arrays by name with numpy.savez',
+    b'\x1f\x8b': 'is compressed; unpack it with gunzip',
+    b'BZh': 'is compressed; unpack it with bunzip2',
+    b'\xfd7zXZ': 'is compressed; unpack it with unxz',
+    b'version https://git-lfs': 'is a pointer of Git LFS and not the file; run git lfs pull',
+    b'<': 'is a web page and no weight file; get the file itself',
+}
 
 
-def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
-    """Read a ``torch.save`` file with PyTorch's weights-only unpickler.
+def read_checkpoint(source: str | Path) -> Any:
+    """Read what a weight file holds.
+
+    The format is told by the content: both of ``torch.save``, other pickles, safetensors and npz.
+    Objects other than tensors, arrays and plain data are not rebuilt, see
+    :class:`~mmshuffle.weights.unpickler.Unread`. Tensors are on the CPU.
 
     Args:
-        source: Path, http(s) address or zoo name of the file.
-        map_location: Where to put the tensors, as in ``torch.load``.
-
-    Returns:
-        What was saved: tensors and plain containers.
+        source: Path, http(s) address, zoo name, or an address that mmengine has a backend for.
 
     Raises:
-        UserError: The file is missing, truncated, or holds more than tensors and plain data.
+        UserError: The file is missing, damaged or of another format.
     """
-    path = local_path(source)
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r'GLOBAL ([\w.]+)', str(error))
-        if found is None:
-            raise UserError(f'{path} is damaged, or not written by torch.save') from None
-        raise UserError(
-            f'{path} holds more than tensors and plain data ({found[1]}) and is not read, because '
-            'that could run code; save its state_dict alone with torch.save'
-        ) from None
-    except Exception as error:  # from damaged bytes an unpickler raises anything
-        reason = f'{type(error).__name__}: {_first_line(error)}'
-        raise UserError(f'{path} is damaged, or not written by torch.save ({reason})') from None
+    with open_source(source) as stream:
+        return _read(stream, str(source))
 
 
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
     """Read every tensor of a weight file by name; see :func:`read_weights`."""
-    return read_weights(source)[0]
+    return read_weights(source).tensors
 
 
-def read_weights(source: str | Path) -> tuple[dict[str, Tensor], Any]:
-    """Read every tensor of a weight file by name, and what a training checkpoint notes beside them.
-
-    A state dict inside ``state_dict`` or ``model`` is unwrapped, and the prefix ``module.`` of
-    data-parallel training is dropped.
-
-    Args:
-        source: Path, http(s) address or zoo name of a ``.pth``, ``.pt``, ``.safetensors`` or
-            ``.npz`` file.
-
-    Returns:
-        Tensors on the CPU by name, and the ``meta`` of a training checkpoint; None where there is
-        none.
+def read_weights(source: str | Path) -> Weights:
+    """Find the weights in a file that :func:`read_checkpoint` reads.
 
     Raises:
-        UserError: The file is missing, damaged, of another format, or has no tensors.
+        UserError: See there; or the file has no tensors.
     """
-    path = local_path(source)
-    if path.suffix == '.safetensors':
-        try:
-            return load_file(path), None
-        except SafetensorError as error:
-            raise UserError(f'{path} is damaged and cannot be read: {error}') from None
-    if path.suffix == '.npz':
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, None
-        except Exception as error:  # from damaged bytes zipfile and zlib raise many kinds
-            reason = _first_line(error)
-            raise UserError(f'{path} is damaged or holds more than arrays: {reason}') from None
-    if path.suffix not in FORMATS:
-        raise UserError(f'{path}: unknown weight format; give one of {", ".join(FORMATS)}')
-    content = read_checkpoint(path)
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    for key in ('state_dict', 'model'):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = {}
-    if isinstance(content, Mapping):
-        tensors = {
-            str(name).removeprefix('module.'): value
-            for name, value in content.items()
-            if isinstance(value, Tensor)
-        }
-    if not tensors:
-        raise UserError(f'{path} has no tensors in it; give a file with a state_dict')
-    return tensors, meta
+    weights = find_weights(read_checkpoint(source))
+    if not weights.tensors:
+        raise UserError(f'{source} has no tensors in it; give a file with a state_dict')
+    return weights
 
 
-def local_path(source: str | Path) -> Path:
-    """Path of a weight file on this machine; what is elsewhere is downloaded first.
-
-    Args:
-        source: Path, http(s) address, or a name of :mod:`mmshuffle.weights.zoo`.
+def open_source(source: str | Path) -> BinaryIO:
+    """Open a weight file; what is elsewhere is downloaded first.
 
     Raises:
-        UserError: There is no such file, or it cannot be downloaded.
+        UserError: There is no such file, or it cannot be fetched.
     """
     remote = find_remote(str(source))
     if remote is not None:
-        return fetch(*remote)
+        return open(fetch(*remote, check=_check), 'rb')
+    if '://' in str(source):
+        return io.BytesIO(_from_backend(str(source)))
     path = Path(source).expanduser()
     if path.is_dir():
         raise UserError(f'weight file {path} is a folder; give the path of a file')
@@ -124,14 +88,17 @@ def local_path(source: str | Path) -> Path:
         raise UserError(
             f'weight file {path} does not exist; give the path of an existing file{way}'
         )
-    return path
+    try:
+        return open(path, 'rb')
+    except OSError as error:
+        raise UserError(f'weight file {path} cannot be read: {error.strerror}') from None
 
 
 def path_if_here(source: str | Path) -> Path | None:
     """Path of a weight file if nothing has to be downloaded for it, else None.
 
     Raises:
-        UserError: ``source`` is no path, and no address or name that :func:`local_path` takes.
+        UserError: A zoo name that does not exist.
     """
     source = str(source)
     if source.startswith(TORCHVISION) and find_entry(source) is None:
@@ -141,13 +108,95 @@ def path_if_here(source: str | Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read_from_zoo(source: str, map_location: Any = None) -> dict[str, Tensor]:
-    return read_tensors(source)
+def _read(stream: BinaryIO, name: str) -> Any:
+    head = stream.read(512)
+    stream.seek(0)
+    if not head:
+        raise UserError(f'{name} is damaged: it is empty; get it anew')
+    for begin, problem in OTHERS.items():
+        if head.lstrip().startswith(begin):
+            raise UserError(f'{name} {problem}')
+    if head[257:262] == b'ustar':
+        raise UserError(f'{name} is an archive; unpack it with tar')
+    try:
+        if head.startswith(b'PK'):
+            return _read_zip(stream, name)
+        if head[8:9] == b'{':
+            return safetensors.torch.load(stream.read())
+        return read_stream(stream)
+    except UserError:
+        raise
+    except Exception as error:  # from damaged bytes readers raise anything
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(f'{name} is damaged, or no weight file ({reason})') from None
 
 
-# For what mmengine itself reads, such as `load_from` or the weights of other networks.
-CheckpointLoader.register_scheme(SCHEME, _read_from_zoo, force=True)
+def _read_zip(stream: BinaryIO, name: str) -> Any:
+    with zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+        if names and all(n.endswith('.npy') for n in names):
+            with np.load(stream, allow_pickle=False) as arrays:
+                return {n: torch.from_numpy(arrays[n]) for n in arrays.files}
+        if any(re.search(r'(^|/)constants\.pkl$', n) for n in names):
+            raise UserError(f'{name} is a TorchScript program; save its state_dict with torch.save')
+        pickled = [n for n in names if re.fullmatch(r'([^/]+/)?data\.pkl', n)]
+        if len(pickled) != 1:
+            raise UserError(f'{name} is an archive without tensors; unpack it')
+        return read_archive(archive, pickled[0])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _check(path: Path, url: str) -> None:
+    """Refuse a download that cannot be read, as when it was cut short."""
+    with open(path, 'rb') as stream:
+        _read(stream, url)
+
+
+def _from_backend(source: str) -> bytes:
+    try:
+        if source.startswith('pavi://'):
+            return _from_pavi(source.removeprefix('pavi://'))
+        return mmengine.fileio.get(source)
+    except Exception as error:  # of whichever client
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f'{source} cannot be fetched ({reason}); fetch the file and give its path'
+        ) from None
+
+
+def _from_pavi(name: str) -> bytes:
+    import tempfile
+
+    from pavi import modelcloud
+
+    model = modelcloud.get(name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / model.name
+        model.download(str(path))
+        return path.read_bytes()
+
+
+def load_from_mmshuffle(source: str, map_location: Any = None) -> Any:
+    """Read a file for mmengine, whose own readers leave it to PyTorch's default what is run."""
+    content = read_checkpoint(source)
+    training = isinstance(content, Mapping) and {'meta', 'state_dict'} <= content.keys()
+    if training and not source.startswith('mmcls://'):
+        return content
+    weights = find_weights(content)
+    if not weights.tensors:
+        return content
+    for note in weights.notes:
+        print_log(f'{source}: {note}', logger='current')
+    below = 'backbone.' if source.startswith('mmcls://') else ''  # as mmengine does
+    tensors = {
+        name.removeprefix(below): value
+        for name, value in weights.tensors.items()
+        if name.startswith(below)
+    }
+    return dict(state_dict=tensors)
+
+
+# mmengine logs the function's name without its first ten letters.
+for _scheme, _loader in list(CheckpointLoader._schemes.items()):
+    if _loader.__module__ == mmengine_checkpoint.__name__:
+        CheckpointLoader.register_scheme(_scheme, load_from_mmshuffle, force=True)
+CheckpointLoader.register_scheme(SCHEME, load_from_mmshuffle, force=True)

@@ -12,15 +12,15 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
-from mmengine.runner.checkpoint import get_torchvision_models
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmshuffle.errors import UserError
 
 from .download import digest_in
+from .family import RELU6
 
 SCHEME = 'mmshuffle://'
 TORCHVISION = 'torchvision://'
-RELU6 = dict(type='ReLU6')
 
 
 class Remote(NamedTuple):
@@ -242,38 +242,51 @@ def find_entry(source: str) -> Entry | None:
 
 
 def find_remote(source: str) -> Remote | None:
-    """Where on the web a checkpoint is, None where ``source`` is a path.
+    """Where on the web a checkpoint is, None where ``source`` is something else.
+
+    Names of mmengine's own lists, such as ``torchvision://resnet50``, are looked up there.
 
     Raises:
-        UserError: A name that does not exist, or an address of another kind.
+        UserError: A name that does not exist.
     """
     entry = find_entry(source)
     if entry is not None:
         return entry.remote
-    if source.startswith(TORCHVISION):
-        return Remote(_torchvision_url(source))
-    if urlparse(source).scheme in ('http', 'https'):
+    scheme, _, name = source.partition('://')
+    if scheme in ('http', 'https'):
         return Remote(source)
-    if '://' in source:
-        raise UserError(
-            f'{source}: weights are read from a path, an http(s) address, {SCHEME}NAME or '
-            f'{TORCHVISION}NAME; fetch the file and give its path'
-        )
-    return None
-
-
-def _torchvision_url(source: str) -> str:
-    """Ask torchvision, as mmengine does, for networks that are none of this project's."""
-    name = source.removeprefix(TORCHVISION)
+    if scheme not in LISTS:
+        return None
     try:
-        urls = get_torchvision_models()
+        urls = LISTS[scheme]()
     except (ImportError, RuntimeError, OSError) as error:
-        # An installation beside another PyTorch than its own fails with one of the latter two.
+        # torchvision beside another PyTorch than its own fails with one of the latter two.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f'{source} needs torchvision, which cannot be imported here ({reason}); give the '
             "file's path or address instead"
         ) from None
-    if not urls.get(name):
-        raise UserError(f"torchvision has no weights {name}; give the file's path or address")
-    return urls[name]
+    url = urls.get(name) or ''
+    if urlparse(url).scheme not in ('http', 'https'):
+        raise UserError(f"{scheme} has no weights {name}; give the file's path or address")
+    return Remote(url)
+
+
+def _openmmlab_urls() -> dict[str, str]:
+    urls = mmengine_checkpoint.get_external_models()
+    renamed = mmengine_checkpoint.get_deprecated_model_names()
+    return {**urls, **{old: urls[new] for old, new in renamed.items() if new in urls}}
+
+
+def _torchvision_urls() -> dict[str, str]:
+    return mmengine_checkpoint.get_torchvision_models()
+
+
+# Schemes of mmengine, and the addresses of their names.
+LISTS = {
+    'torchvision': _torchvision_urls,
+    'modelzoo': _torchvision_urls,
+    'open-mmlab': _openmmlab_urls,
+    'openmmlab': _openmmlab_urls,
+    'mmcls': lambda: mmengine_checkpoint.get_mmcls_models(),
+}

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
 from mmshuffle.backbones.layers import channel_shuffle
-from mmshuffle.weights.torchvision_shufflenet_v2 import convert
+from mmshuffle.weights.families import recognise
 from tests import references
 
 
@@ -33,7 +33,7 @@ def test_channel_shuffle_deals_groups_out_in_turn():
 def test_shufflenet_v2_equals_the_textbook(width):
     textbook = randomise(TextbookShuffleNetV2(width)).double()
     net = ShuffleNetV2(width, 'torchvision', out_indices=(0, 1, 2, 3, 4)).double().eval()
-    net.load_state_dict(convert(net, textbook.state_dict()))
+    net.load_state_dict(recognise(net, textbook.state_dict())[1])
     x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         for a, b in zip(net(x), textbook(x), strict=True):

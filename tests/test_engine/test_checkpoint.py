@@ -5,15 +5,14 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmshuffle.engine.checkpoint import (
     AtomicBackend,
     from_plain,
-    read_tensors_only,
     to_plain,
 )
 from mmshuffle.errors import UserError
+from mmshuffle.weights import read_checkpoint
 
 
 def test_plain_form_survives_the_weights_only_unpickler(tmp_path):
@@ -60,22 +59,20 @@ def test_state_dicts_keep_their_version_numbers():
     assert to_plain(state, 'state')._metadata == state._metadata
 
 
-class Payload:
-    def __reduce__(self):
-        return (exec, ('raise SystemExit("executed")',))
-
-
-def test_mmengine_reads_no_code_once_the_runner_is_built(tmp_path, monkeypatch):
-    """Also where PyTorch's own default would read everything."""
-    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-    torch.save({'state_dict': {}, 'x': Payload()}, tmp_path / 'a.pth')
-    schemes = dict(CheckpointLoader._schemes)
-    try:
-        read_tensors_only()
-        with pytest.raises(UserError, match='exec'):
-            CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
-    finally:
-        CheckpointLoader._schemes = schemes
+@pytest.mark.parametrize('legacy', [False, True])
+def test_histories_of_mmengines_own_checkpoints_are_rebuilt(legacy, tmp_path):
+    history = HistoryBuffer([1.0, 2.5, 4.0], [1, 2, 3], max_length=7)
+    content = {'whole': history, 'other': HistoryBuffer}
+    torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=not legacy)
+    found = read_checkpoint(tmp_path / 'a.pth')
+    back = from_plain(found['whole'])
+    assert isinstance(back, HistoryBuffer) and back.max_length == 7
+    assert [x.tolist() for x in back.data] == [x.tolist() for x in history.data]
+    assert back.statistics('mean') == history.mean()
+    # What has no plain form does not come back as an empty mapping when it is saved again.
+    dropped = []
+    assert to_plain(found, 'hub', dropped) == {'whole': None, 'other': None}
+    assert dropped == ['hub.whole', 'hub.other']
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

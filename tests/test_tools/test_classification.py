@@ -235,6 +235,7 @@ def test_accumulation_is_checked(call, trained, tmp_path, arguments, part):
     assert_refused(done, part)
 
 
+RETINAFACE = ('mobilenet_v1/mobilenetv1-x0.25_retinaface', 'mobilenetV1X0.25_pretrain.tar')
 SLIM = ('mobilenet_v1/mobilenetv1-x1.0-tf-slim', 'mobilenet_v1_1.0_224_tf-slim.npz')
 SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.pth')
 
@@ -245,6 +246,7 @@ SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.
         (*SLIM, 'symmetric', 66.2, 88.4),
         (*SLIM, 'same', 65.8, 89.4),
         (*SQUEEZE, 'published', 58.0, 81.6),
+        (*RETINAFACE, 'symmetric', 45.0, 75.8),
     ],
 )
 @pytest.mark.slow

@@ -60,6 +60,7 @@ FOUND = {
         )
     ],
     'timm MobileNetV1': [((1.25,), dict(type='MobileNetV1', widen_factor=1.25, act_cfg=RELU6))],
+    'RetinaFace MobileNetV1': [((0.25,), dict(type='MobileNetV1', widen_factor=0.25))],
     'torchvision MobileNetV2': [((), dict(type='MobileNetV2', widen_factor=1.0))],
     'torchvision SqueezeNet 1.0': [(('1.0',), dict(type='SqueezeNet', version='1.0'))],
     'torchvision SqueezeNet 1.1': [(('1.1',), dict(type='SqueezeNet', version='1.1'))],

@@ -20,6 +20,7 @@ LAYERS = {
     'megvii ShuffleNetV2': ('classifier.0', (0.5,)),
     'TF-slim MobileNetV1': ('MobilenetV1/Logits/Conv2d_1c_1x1', (0.25,)),
     'timm MobileNetV1': ('classifier', (1.0,)),
+    'RetinaFace MobileNetV1': ('fc', (0.25,)),
     'torchvision MobileNetV2': ('classifier.1', ()),
 }
 

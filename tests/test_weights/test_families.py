@@ -9,13 +9,14 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from torch import nn
 from torch.nn import functional as F
 
 from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
+from mmshuffle.classification import ImageClassifier
 from mmshuffle.errors import UserError
-from mmshuffle.weights import load_pretrained, read_tensors
+from mmshuffle.weights import PretrainedStrict, load_pretrained, read_tensors
 from tests import references
 from tests.conftest import facts
 from tests.references import TensorFlowTensors, Tensors
@@ -102,6 +103,14 @@ FAMILIES = {
         [(1.0,), (1.25,)],
         ('classifier.weight', 'classifier.bias'),
         'RGB, mean 127.5, std 127.5',
+    ),
+    'RetinaFace MobileNetV1': (
+        references.retinaface_v1,
+        relu_tensors,
+        lambda width: MobileNetV1(width),
+        [(0.25,), (0.5,)],
+        ('fc.weight', 'fc.bias'),
+        RGB,
     ),
     'torchvision MobileNetV2': (
         references.torchvision_mobilenet_v2,
@@ -328,23 +337,6 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(case, tmp_path):
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize('name', ['MMPretrain ShuffleNetV1', 'megvii ShuffleNetV1'])
-def test_without_the_reordering_of_the_depthwise_layers_outputs_differ(name, tmp_path, monkeypatch):
-    reference, tensors, build, _, _, _ = FAMILIES[name]
-    path = publish(name, (0.5, 3), tmp_path)
-    x = torch.rand(1, 3, 64, 64, dtype=torch.float64)
-    expected = reference(tensors(read_tensors(path)), x, 0.5, 3)
-    net = build(0.5, 3).double().eval()
-    module = 'mmpretrain' if name.startswith('MMPretrain') else 'megvii'
-    monkeypatch.setattr(
-        f'mmshuffle.weights.{module}_shufflenet_v1.depthwise_behind_shuffle',
-        lambda tensors, inverse: tensors,
-    )
-    load_pretrained(net, str(path))
-    with torch.no_grad():
-        assert relative_difference(net(x)[1:], expected[1:]) > 1e-2
-
-
 @pytest.mark.parametrize('name', FAMILIES)
 def test_a_leading_backbone_is_found(name, tmp_path):
     variant = FAMILIES[name][3][0]
@@ -368,16 +360,38 @@ def test_own_names_below_a_leading_backbone_are_found(tmp_path):
     assert torch.equal(net.stages[0][0].conv.weight, donor.stages[0][0].conv.weight)
 
 
-def test_a_nanodet_detector_tells_its_own_input_and_activation(tmp_path):
-    path = publish('torchvision ShuffleNetV2', (0.5,), tmp_path, prefix='model.backbone.')
-    for prefix in (None, 'model.backbone'):
-        net = ShuffleNetV2(0.5, 'torchvision', act_cfg=dict(type='LeakyReLU'))
-        report = load_pretrained(net, str(path), prefix=prefix)
-        assert report.family == 'NanoDet ShuffleNetV2' and not report.hints
-        assert 'BGR, mean (103.53, 116.28, 123.675)' in str(report)
-    assert load_pretrained(ShuffleNetV2(0.5, 'torchvision'), str(path)).hints == [
-        "trained with LeakyReLU, not ReLU: give act_cfg=dict(type='LeakyReLU')"
-    ]
+@pytest.mark.parametrize(
+    ('classifier', 'prefix', 'name', 'build', 'trained'),
+    [
+        (
+            'torchvision ShuffleNetV2',
+            'model.backbone.',
+            'NanoDet ShuffleNetV2',
+            partial(ShuffleNetV2, 0.5, 'torchvision'),
+            'BGR, mean (103.53, 116.28, 123.675)',
+        ),
+        (
+            'RetinaFace MobileNetV1',
+            'module.body.',
+            'RetinaFace MobileNetV1, of a detector',
+            partial(MobileNetV1, 0.5),
+            'BGR, mean (104, 117, 123), std 1',
+        ),
+    ],
+)
+def test_a_detector_tells_its_own_input_and_activation(
+    classifier, prefix, name, build, trained, tmp_path
+):
+    path = publish(classifier, (0.5,), tmp_path, prefix=prefix)
+    leaky = "give act_cfg=dict(type='LeakyReLU', negative_slope=0.1)"
+    for given in (None, prefix.removeprefix('module.').rstrip('.')):
+        act_cfg = dict(type='LeakyReLU', negative_slope=0.1)
+        report = load_pretrained(build(act_cfg=act_cfg), str(path), prefix=given)
+        assert report.family == name and not report.hints and trained in str(report)
+    (hint,) = load_pretrained(build(), str(path)).hints
+    assert hint == f'trained with LeakyReLU, not ReLU: {leaky}'
+    (hint,) = load_pretrained(build(act_cfg=dict(type='LeakyReLU')), str(path)).hints
+    assert "not {'type': 'LeakyReLU', 'negative_slope': 0.01}" in hint and leaky in hint
 
 
 def test_other_settings_than_the_published_are_hinted_at_and_logged(tmp_path):
@@ -448,15 +462,44 @@ def test_strict_initializer_refuses_another_file(tmp_path):
         mmdet_backbone(path).init_weights()
 
 
-def test_to_a_backbone_of_this_package_both_types_are_the_same(tmp_path):
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'Pretrained',
+        'PretrainedStrict',
+        'PretrainedInit',
+        'mmengine.Pretrained',
+        PretrainedInit,
+        PretrainedStrict,
+    ],
+)
+@pytest.mark.parametrize('listed', [False, True])
+def test_every_name_of_the_initialiser_loads_strictly(kind, listed, tmp_path):
     path = publish('torchvision ShuffleNetV2', (0.5,), tmp_path)
-    cfg = dict(type='PretrainedStrict', checkpoint=str(path), allow_missing=['stages.0.0.bn.'])
-    net = ShuffleNetV2(0.5, 'torchvision', init_cfg=cfg)
-    net.init_weights()
     expected = read_tensors(path)['stage4.2.branch2.4.bias'].float()
-    assert torch.equal(net.stages[3].branches[2][1].bn.bias, expected)
-    with pytest.raises(UserError, match='init_cfg of type PretrainedStrict'):
-        ShuffleNetV2(0.5, init_cfg=dict(type='PretrainedStrict', path='x')).init_weights()
+    backbone = dict(type='ShuffleNetV2', widen_factor=0.5, layout='torchvision')
+    head = dict(type='LinearHead', in_channels=192, num_classes=3)
+    for bad in (False, True):
+        cfg = dict(type=kind, checkpoint=str(path))
+        if bad:
+            cfg['checkpoint'] = str(publish('megvii ShuffleNetV2', (0.5,), tmp_path))
+        cfg = [dict(type='Kaiming', layer='Conv2d'), cfg] if listed else cfg
+        networks = (
+            ShuffleNetV2(0.5, 'torchvision', init_cfg=cfg),
+            ImageClassifier({**backbone, 'init_cfg': cfg}, head),
+            MODELS.build(dict(type='BackboneStageHead', backbone=backbone, init_cfg=cfg)),
+        )
+        for net in networks:
+            if bad:
+                with pytest.raises(UserError, match="layout='megvii'"):
+                    net.init_weights()
+                continue
+            net.init_weights()
+            stage = getattr(getattr(net, 'backbone', net), 'stages', [getattr(net, 'stage', None)])
+            assert torch.equal(stage[-1].branches[2][1].bn.bias, expected)
+    for wrong in (dict(type=kind, path='x'), dict(type=kind), dict(type=kind, checkpoint=None)):
+        with pytest.raises(UserError, match=r'init_cfg of type .*: give checkpoint'):
+            ShuffleNetV2(0.5, init_cfg=wrong).init_weights()
 
 
 def test_real_weights_of_both_layouts_give_the_same_up_to_the_order_of_channels():

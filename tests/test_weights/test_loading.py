@@ -1,24 +1,17 @@
-"""Weight files are read as tensors only, recognised, and loaded whole or not at all."""
+"""Weights are recognised, and loaded whole or not at all."""
 
-import pickle
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from textbook import TextbookShuffleNetV2
 
-from mmshuffle.backbones import ShuffleNetV2
+from mmshuffle.backbones import MobileNetV1, ShuffleNetV2
 from mmshuffle.errors import UserError
 from mmshuffle.weights import load_pretrained, read_tensors
 from tests.conftest import facts
-
-
-class Malicious:
-    """Runs code when it is unpickled in the ordinary way."""
-
-    def __reduce__(self):
-        return (exec, ('raise SystemExit("executed")',))
+from tests.test_weights.test_families import publish
 
 
 def torchvision_state(width: float) -> dict[str, torch.Tensor]:
@@ -37,21 +30,6 @@ def test_torchvision_weights_load_and_the_classifier_is_reported(width, tmp_path
     assert report.unexpected == ['fc.bias', 'fc.weight']
     assert not report.missing and not report.misshapen
     assert torch.equal(net.stages[3].branches[2][1].bn.bias, state['stage4.2.branch2.4.bias'])
-
-
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.npz'])
-def test_every_format_gives_the_same_tensors(suffix, tmp_path):
-    state = torchvision_state(0.5)
-    path = tmp_path / f'weights{suffix}'
-    if suffix == '.pth':
-        torch.save({'state_dict': {f'module.{k}': v for k, v in state.items()}}, path)
-    elif suffix == '.safetensors':
-        save_file(state, path)
-    else:
-        np.savez(path, **{k: v.numpy() for k, v in state.items()})
-    found = read_tensors(path)
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[k], state[k]) for k in state)
 
 
 def test_a_wrong_width_changes_nothing_and_is_reported(tmp_path):
@@ -109,45 +87,6 @@ def test_a_network_with_a_familys_own_names_is_filled_as_it_is(tmp_path):
     assert torch.equal(net.state_dict()['stage4.2.branch2.4.bias'], wanted)
 
 
-def test_nothing_in_a_file_is_executed(tmp_path):
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'x': Malicious()}, tmp_path / 'a.pth')
-    with open(tmp_path / 'b.pth', 'wb') as file:
-        pickle.dump(Malicious(), file)
-    np.savez(tmp_path / 'c.npz', a=np.array([Malicious()], dtype=object))
-    for name in ('a.pth', 'b.pth', 'c.npz'):
-        with pytest.raises(UserError) as caught:
-            read_tensors(tmp_path / name)
-        assert name in str(caught.value) and '\n' not in str(caught.value)
-
-
-def test_files_that_cannot_be_used_are_named(tmp_path):
-    whole = tmp_path / 'whole.pth'
-    torch.save(torchvision_state(0.5), whole)
-    truncated = tmp_path / 'truncated.pth'
-    truncated.write_bytes(whole.read_bytes()[:-5000])
-    (tmp_path / 'empty.safetensors').write_bytes(b'')
-    (tmp_path / 'text.pth').write_text('not weights')
-    (tmp_path / 'weights.h5').write_text('')
-    torch.save({'epoch': 3}, tmp_path / 'none.pth')
-    arrays = tmp_path / 'arrays.npz'
-    np.savez_compressed(arrays, a=np.random.default_rng(0).integers(0, 9, 10000))
-    arrays.write_bytes(arrays.read_bytes().replace(arrays.read_bytes()[500:520], bytes(20)))
-    (tmp_path / 'old.pth').write_bytes(b'\x80\x02.')  # a pickle that ends before it begins
-    for name, part in (
-        ('truncated.pth', 'damaged'),
-        ('arrays.npz', 'damaged'),
-        ('old.pth', 'damaged'),
-        ('empty.safetensors', 'damaged'),
-        ('text.pth', 'damaged'),
-        ('weights.h5', 'unknown weight format'),
-        ('none.pth', 'no tensors'),
-        ('absent.pth', 'does not exist'),
-    ):
-        with pytest.raises(UserError, match=part) as caught:
-            read_tensors(tmp_path / name)
-        assert name in str(caught.value) and '\n' not in str(caught.value)
-
-
 def test_a_prefix_without_tensors_is_an_error(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(torchvision_state(0.5), path)
@@ -166,3 +105,152 @@ def test_real_torchvision_weights_fit():
         for a, b in zip(net(x), textbook(x), strict=True):
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
     assert not report.unexpected
+
+
+# What wraps a state dict, and how it is told in the report where there was a choice.
+TAKEN = 'the moving averages below {} are taken'
+WRAPPERS = {
+    'state_dict': (lambda s, o: {'state_dict': s, 'epoch': 3}, None),
+    'module': (lambda s, o: {'state_dict': {f'module.{k}': v for k, v in s.items()}}, None),
+    'model': (lambda s, o: {'model': s, 'args': Namespace(lr=0.1)}, None),
+    'net': (lambda s, o: {'net': s, 'epoch': 3, 'best_prec1': torch.tensor(61.0)}, None),
+    'model_state_dict': (
+        lambda s, o: {'model_state_dict': s, 'optimizer_state_dict': {'state': {'a': o}}},
+        None,
+    ),
+    'params': (lambda s, o: {'params': s}, None),
+    'nested': (lambda s, o: {'model': {'state_dict': s}}, None),
+    'other-key': (lambda s, o: {'student': s}, None),
+    'parts': (
+        lambda s, o: {
+            'stem': {k: v for k, v in s.items() if k.startswith('conv1.')},
+            'network': {k: v for k, v in s.items()},
+        },
+        None,
+    ),
+    'lightning': (lambda s, o: {'state_dict': {f'model.{k}': v for k, v in s.items()}}, None),
+    'compiled': (lambda s, o: {f'_orig_mod.{k}': v for k, v in s.items()}, None),
+    'chain': (lambda s, o: {f'module.net._orig_mod.backbone.{k}': v for k, v in s.items()}, None),
+    'unusual-prefix': (lambda s, o: {f'my_encoder.trunk.{k}': v for k, v in s.items()}, None),
+    'ema': (lambda s, o: {'model': o, 'ema': s}, TAKEN.format('ema')),
+    'state_dict_ema': (
+        lambda s, o: {'state_dict': o, 'state_dict_ema': {f'module.{k}': v for k, v in s.items()}},
+        TAKEN.format('state_dict_ema'),
+    ),
+    'ema-within': (
+        lambda s, o: {'state_dict': o, 'ema': {'decay': 0.9, 'shadow': s}},
+        TAKEN.format('ema'),
+    ),
+    'params_ema': (lambda s, o: {'params': o, 'params_ema': s}, TAKEN.format('params_ema')),
+    'ema-of-parameters': (
+        lambda s, o: {'model': s, 'ema': {k: v for k, v in o.items() if 'running' not in k}},
+        'the moving averages below ema are not of all tensors, and not taken',
+    ),
+    # mmengine swaps them when it saves.
+    'ema_state_dict': (lambda s, o: {'state_dict': s, 'ema_state_dict': o}, None),
+    'numpy': (lambda s, o: {k: v.numpy() for k, v in s.items()}, None),
+    'half': (lambda s, o: {k: v.half() for k, v in s.items()}, None),
+    'half-counters': (
+        lambda s, o: {k: 1e6 * v.half() if v.ndim == 0 else v for k, v in s.items()},
+        None,
+    ),
+    'bfloat16': (lambda s, o: {k: v.bfloat16() for k, v in s.items()}, None),
+}
+
+
+@pytest.mark.parametrize('case', WRAPPERS)
+def test_weights_are_found_below_whatever_wraps_them(case, tmp_path):
+    wrap, note = WRAPPERS[case]
+    state = torchvision_state(0.5)
+    state |= {k: v + 1 for k, v in state.items() if v.ndim == 0}
+    others = {name: value + 1 for name, value in state.items()}
+    torch.save(wrap(state, others), tmp_path / 'a.ckpt')
+    net = ShuffleNetV2(0.5, 'torchvision', out_indices=(0, 1, 2, 3, 4))
+    report = load_pretrained(net, str(tmp_path / 'a.ckpt'))
+    assert report.family == 'torchvision ShuffleNetV2'
+    counters = sum(name.endswith('num_batches_tracked') for name in net.state_dict())
+    lost = counters if case == 'half-counters' else 0
+    assert len(report.matched) == len(net.state_dict()) - lost
+    assert {'fc.weight', 'fc.bias'} <= {
+        name.rpartition('my_encoder.trunk.')[2] for name in report.unexpected
+    }
+    loaded, wanted = net.stages[3].branches[2][1].bn.bias, state['stage4.2.branch2.4.bias']
+    assert torch.allclose(loaded, wanted, atol=1e-2)
+    assert list(report.notes) == ([note] if note else []) and (note or '') in str(report)
+
+
+def test_two_networks_in_a_file_are_told_apart_by_the_prefix(tmp_path):
+    one, two = torchvision_state(0.5), torchvision_state(0.5)
+    torch.save({'teacher': one, 'student': two}, tmp_path / 'a.pth')
+    net = ShuffleNetV2(0.5, 'torchvision')
+    with pytest.raises(
+        UserError, match=r'below student\. and teacher\.: give one of them as prefix'
+    ):
+        load_pretrained(net, str(tmp_path / 'a.pth'))
+    load_pretrained(net, str(tmp_path / 'a.pth'), prefix='student')
+    wanted = two['stage4.2.branch2.4.bias']
+    assert torch.equal(net.stages[3].branches[2][1].bn.bias, wanted)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_no_number_is_refused_by_name_and_changes_nothing(value, dtype, tmp_path):
+    state = {name: v.to(dtype) for name, v in torchvision_state(0.5).items()}
+    state['fc.weight'][0, 0] = value  # which the backbone does not load
+    torch.save(state, tmp_path / 'a.pth')
+    net = ShuffleNetV2(0.5, 'torchvision')
+    load_pretrained(net, str(tmp_path / 'a.pth'))
+    state['stage3.2.branch2.4.running_var'][5] = value
+    torch.save(state, tmp_path / 'a.pth')
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    name = r'stages\.2\.branches\.2\.1\.bn\.running_var has 1 of 48 numbers'
+    with pytest.raises(UserError, match=rf'a\.pth: {name} that are NaN or infinite'):
+        load_pretrained(net, str(tmp_path / 'a.pth'))
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+VARIABLES = {
+    'colon': (lambda v, o: {f'{k}:0': x for k, x in v.items()}, False),
+    'scope': (lambda v, o: {f'FeatureExtractor/{k}': x for k, x in v.items()}, False),
+    'averages': (lambda v, o: averaged(v), True),
+    'both': (lambda v, o: {**o, **averaged(v)}, True),
+    'both-colon': (lambda v, o: {f'{k}:0': x for k, x in {**o, **averaged(v)}.items()}, True),
+    'slots': (
+        lambda v, o: {**v, **{f'{k}/RMSProp{n}': x for k, x in o.items() for n in ('', '_1')}},
+        False,
+    ),
+    'all': (
+        lambda v, o: {
+            **o,
+            **averaged(v),
+            **{f'{k}/Momentum': x for k, x in o.items()},
+            'global_step': np.array(3),
+        },
+        True,
+    ),
+}
+
+
+def averaged(variables: dict) -> dict:
+    """Moving averages of what is trained, as TensorFlow names them."""
+    return {
+        name if '/moving_' in name else f'{name}/ExponentialMovingAverage': value
+        for name, value in variables.items()
+    }
+
+
+@pytest.mark.parametrize('case', VARIABLES)
+def test_variables_of_tensorflow_are_read_with_their_averages(case, tmp_path):
+    wrap, averages = VARIABLES[case]
+    variables = read_tensors(publish('TF-slim MobileNetV1', (0.25,), tmp_path))
+    variables = {name: value.numpy() for name, value in variables.items() if 'Logits' not in name}
+    np.savez(tmp_path / 'a.npz', **wrap(variables, {k: v + 1 for k, v in variables.items()}))
+    net = MobileNetV1(0.25, norm_cfg=dict(type='BN', eps=1e-3), act_cfg=dict(type='ReLU6'))
+    report = load_pretrained(net, str(tmp_path / 'a.npz'))
+    assert report.family == 'TF-slim MobileNetV1' and not report.missing
+    assert report.unexpected in ([], ['global_step'])
+    assert ('averages are taken for' in str(report)) == averages
+    wanted = variables['MobilenetV1/Conv2d_13_pointwise/BatchNorm/beta']
+    assert torch.equal(net.stages[3][1].pointwise.bn.bias, torch.from_numpy(wanted).float())
+    wanted = variables['MobilenetV1/Conv2d_13_pointwise/weights'].transpose(3, 2, 0, 1)
+    assert np.array_equal(net.stages[3][1].pointwise.conv.weight.detach(), wanted.astype('float32'))

@@ -30,7 +30,7 @@ from mmshuffle.engine.files import write_json
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
-from mmshuffle.weights.torchvision_shufflenet_v2 import convert
+from mmshuffle.weights.families import recognise
 
 EXAMPLE = """example:
   python tools/benchmarks/export.py --json export.json
@@ -125,7 +125,7 @@ def build_network(widen_factor: float, layout: str) -> dict[str, nn.Module]:
 
 def torchvision_names(native: nn.Module, textbook: nn.Module) -> dict[str, Tensor]:
     """The tensors of our network by the names of the textbook's, which are torchvision's."""
-    theirs = convert(native, {name: name for name in textbook.state_dict()})
+    theirs = recognise(native, {name: name for name in textbook.state_dict()})[1]
     return {theirs[name]: value for name, value in native.state_dict().items()}
 
 

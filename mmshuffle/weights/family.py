@@ -1,0 +1,103 @@
+"""What is known of a published naming scheme and of the networks that have it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from .settings import check_settings
+
+Tensors = dict[str, Tensor]
+Network = dict[str, Any]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The input that weights were trained with: ``(pixel - mean) / std``, pixels from 0 to 255.
+
+    Attributes:
+        channel_order: ``'RGB'`` or ``'BGR'``; ``mean`` and ``std`` are in this order.
+        mean: Subtracted from the pixels.
+        std: Divides the difference.
+        source: Who says so.
+        exception: Input of other files of the same names, which no tensor tells apart.
+    """
+
+    channel_order: str
+    mean: Triple
+    std: Triple
+    source: str
+    exception: str = ''
+
+    def __str__(self) -> str:
+        exception = f' ({self.exception})' if self.exception else ''
+        return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}{exception}'
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+RELU6 = dict(type='ReLU6')
+LEAKY_RELU = dict(type='LeakyReLU', negative_slope=0.1)
+
+
+def imagenet(source: str, exception: str = '') -> Normalisation:
+    """RGB and torchvision's mean and standard deviation."""
+    return Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, source, exception)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A naming scheme, and how the networks published under it were trained.
+
+    Attributes:
+        name: What the report calls it.
+        markers: Tensor names that together tell the scheme.
+        table: Published name of a module, or of a tensor, to ours.
+        normalisation: The input of the training.
+        networks: Configs of the networks that files can be of. Their shapes differ, so one at most
+            fits a file.
+        requires: Arguments of the network without which the weights mean something else.
+        finish: Applied to the renamed tensors, such as to reorder them.
+        eps: The BatchNorm's epsilon.
+        act_cfg: The activation.
+        head: The published classifier, after renaming: name of a layer to its name in the head of
+            :class:`~mmshuffle.classification.ImageClassifier`.
+        background: Whether class 0 of the published classifier is the background.
+        below: What the name in front of the markers must end with, where another part of that name
+            is of another family.
+    """
+
+    name: str
+    markers: frozenset[str]
+    table: Mapping[str, str]
+    normalisation: Normalisation
+    networks: Sequence[Network]
+    requires: Mapping[str, Any] = field(default_factory=dict)
+    finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    eps: float = 1e-5
+    act_cfg: Mapping[str, Any] = field(default_factory=lambda: dict(type='ReLU'))
+    head: Mapping[str, str] = field(default_factory=lambda: {'fc': 'fc'})
+    background: bool = False
+    below: str = ''
+
+    def convert(self, network: nn.Module, tensors: Tensors) -> Tensors:
+        """Rename tensors for a network; names without a counterpart are kept.
+
+        Raises:
+            UserError: The network has other settings than :attr:`requires`.
+        """
+        if self.networks[0]['type'] in {cls.__name__ for cls in type(network).__mro__}:
+            check_settings(network, self.requires)
+        renamed = {}
+        for name, value in tensors.items():
+            module, _, leaf = name.rpartition('.')
+            ours = f'{self.table[module]}.{leaf}' if module in self.table else name
+            renamed[self.table.get(name, ours)] = value
+        return self.finish(renamed)
+
+
+def _show(values: Triple) -> str:
+    shown = [f'{value:g}' for value in values]
+    return shown[0] if len(set(shown)) == 1 else f'({", ".join(shown)})'

@@ -1,0 +1,132 @@
+"""Files of ``torch.save``, of either format, and other pickles, read by :class:`Unpickler`."""
+
+import io
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import torch
+
+from .unpickler import Name, Storage, Unpickler
+
+MAGIC = 0x1950A86A20F9469CFC6C
+STORAGE_TYPES = {
+    'Double': torch.float64,
+    'Float': torch.float32,
+    'Half': torch.float16,
+    'BFloat16': torch.bfloat16,
+    'Long': torch.int64,
+    'Int': torch.int32,
+    'Short': torch.int16,
+    'Char': torch.int8,
+    'Byte': torch.uint8,
+    'Bool': torch.bool,
+    'ComplexDouble': torch.complex128,
+    'ComplexFloat': torch.complex64,
+    'QInt8': torch.int8,
+    'QUInt8': torch.uint8,
+    'QInt32': torch.int32,
+    'Untyped': None,
+}
+
+
+def read_archive(archive: zipfile.ZipFile, pickled: str) -> Any:
+    """Read the zip format, PyTorch's since 1.6.
+
+    Args:
+        archive: The file.
+        pickled: Name of its ``data.pkl``.
+    """
+    size = sum(info.compress_size for info in archive.infolist())
+    root = pickled.removesuffix('data.pkl')
+    left = size
+    cache: dict[str, bytearray] = {}
+
+    def read(name: str) -> bytearray:
+        nonlocal left
+        info = archive.getinfo(name)
+        left -= info.file_size
+        if left < 0:
+            raise pickle.UnpicklingError('more data than the file has')
+        buffer = bytearray(info.file_size)
+        with archive.open(info) as stream:
+            if stream.readinto(buffer) != len(buffer):
+                raise pickle.UnpicklingError('a storage that is cut short')
+        return buffer
+
+    def storage(pid: tuple) -> Storage:
+        dtype, key, length = _describe(pid)
+        if key not in cache:
+            cache[key] = read(f'{root}data/{key}')
+        if length > len(cache[key]):
+            raise pickle.UnpicklingError('a storage that is cut short')
+        return Storage(cache[key], dtype)
+
+    order = f'{root}byteorder'
+    if order in archive.namelist() and read(order).decode() != sys.byteorder:
+        raise pickle.UnpicklingError('numbers in the byte order of another machine')
+    content = read(pickled)
+    return Unpickler(io.BytesIO(content), len(content), storage).load()
+
+
+def read_stream(stream: BinaryIO, nested: bool = False) -> Any:
+    """Read PyTorch's older format, or a pickle of another origin.
+
+    Args:
+        stream: The file.
+        nested: Whether it is a storage within such a pickle.
+    """
+    begin = stream.tell()
+    size = stream.seek(0, io.SEEK_END) - begin
+    stream.seek(begin)
+    found: dict[str, Storage] = {}
+    left = size
+
+    def storage(pid: tuple) -> Storage:
+        nonlocal left
+        dtype, key, length = _describe(pid)
+        if len(pid) > 5 and pid[5] is not None:
+            raise pickle.UnpicklingError('a storage within a storage, of PyTorch before 0.4')
+        if key not in found:
+            left -= length
+            if left < 0:
+                raise pickle.UnpicklingError('more data than the file has')
+            found[key] = Storage(bytearray(length), dtype)
+        return found[key]
+
+    def load(storage: Callable[[tuple], Storage] | None = None) -> Any:
+        return Unpickler(stream, size, storage, None if nested else read_nested).load()
+
+    content = load()
+    if content != MAGIC:
+        return content
+    load(), load()  # version of the format, and the machine
+    content = load(storage)
+    keys = load()
+    if sorted(keys) != sorted(found):
+        raise pickle.UnpicklingError('storages that are missing')
+    for key in keys:
+        buffer = found[key].buffer
+        (count,) = struct.unpack('<q', stream.read(8))
+        itemsize = 1 if found[key].dtype is None else found[key].dtype.itemsize
+        if count * itemsize != len(buffer) or stream.readinto(buffer) != len(buffer):
+            raise pickle.UnpicklingError('a storage that is cut short')
+    return content
+
+
+def read_nested(content: bytes) -> Any:
+    """Read a storage that a pickle of another origin holds, a file of PyTorch's older format."""
+    return read_stream(io.BytesIO(content), nested=True)
+
+
+def _describe(pid: tuple) -> tuple[torch.dtype | None, str, int]:
+    """Type, key and length in bytes of the storage that a persistent id stands for."""
+    _, kind, key, _, count = pid[:5]
+    name = kind.name.rpartition('.')[2].removesuffix('Storage') if isinstance(kind, Name) else ''
+    if name not in STORAGE_TYPES or type(key) is not str or type(count) is not int or count < 0:
+        raise pickle.UnpicklingError('a storage of unknown type')
+    dtype = STORAGE_TYPES[name]
+    return dtype, key, count * (1 if dtype is None else dtype.itemsize)

@@ -1,0 +1,318 @@
+"""An unpickler that rebuilds tensors, arrays and plain containers, and nothing else.
+
+A pickle is a program: it names functions of any module and calls them. Here a name stands for one
+of :data:`BUILDERS`, which are this module's own, or for nothing: then what it would have made is an
+:class:`Unread`. No name is imported, and nothing that a file can reach is called, indexed or
+written to but what is made here. What a file declares, such as shapes and the lengths of storages,
+is held against the bytes that it has.
+"""
+
+import collections
+import math
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Elements of a tensor that repeats its storage, as an expanded one does.
+MAX_REPEATED = 1 << 24
+DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+# Modules that had other names in other versions.
+MODULES = {
+    '__builtin__': 'builtins',
+    'copy_reg': 'copyreg',
+    'numpy._core.multiarray': 'numpy.core.multiarray',
+    'numpy._core.numeric': 'numpy.core.numeric',
+}
+# Where a pickle that torch.save did not write keeps a storage: a file of torch.save within it.
+NESTED = 'torch.storage._load_from_bytes'
+
+
+class Unread(dict):
+    """Stands for an object that is no plain data: keeps what came with it and does nothing.
+
+    Attributes:
+        name: Module and name of what the file asked for.
+        state: What the object's attributes would have been made of.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.state: Any = None
+
+    # Other than dictionaries, objects may be keys and members of sets.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return f'<{self.name}, not read>'
+
+
+class Name:
+    """Stands for a function or class that a file names."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Storage:
+    """Bytes of tensors.
+
+    Args:
+        buffer: The bytes; those of the legacy format come after the tensors.
+        dtype: Type of the elements, None where the tensors tell it.
+    """
+
+    def __init__(self, buffer: bytearray, dtype: torch.dtype | None) -> None:
+        self.buffer = buffer
+        self.dtype = dtype
+
+
+class ArrayType:
+    """Stands for a numpy dtype, whose byte order comes after it."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.order = '='
+
+    def numpy(self) -> np.dtype:
+        """The type, if it is one of numbers, text or objects."""
+        if not re.fullmatch(r'[biufcSUO]\d{1,9}', self.code) or self.order not in '<>=|':
+            raise pickle.UnpicklingError(f'an array of {self.code[:20]!r}')
+        return np.dtype(self.order + self.code)
+
+
+def build_tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Make a tensor of a storage, if all of it lies inside.
+
+    Args:
+        storage: The :class:`Storage`.
+        offset: Index of the first element.
+        size: Elements along each dimension.
+        stride: Elements from one to the next along each dimension.
+        dtype: Type of the elements; the storage's where None.
+    """
+    dtype = dtype or getattr(storage, 'dtype', None)
+    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
+        raise pickle.UnpicklingError('a tensor without a storage')
+    numbers = (offset, *size, *stride)
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers) or len(size) != len(stride):
+        raise pickle.UnpicklingError('a tensor of impossible shape')
+    count = math.prod(size)
+    if not count:
+        return torch.empty(size, dtype=dtype)
+    held = len(storage.buffer) // dtype.itemsize
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if last >= held or count > max(held, MAX_REPEATED):
+        raise pickle.UnpicklingError('a tensor larger than its storage')
+    flat = torch.frombuffer(storage.buffer, dtype=dtype, count=held)
+    # Not a view of `flat`, which autograd would tie to it.
+    return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), offset, size, stride)
+
+
+def _tensor_v3(storage, offset, size, stride, grad, hooks, dtype, metadata=None) -> Tensor:
+    return build_tensor(storage, offset, size, stride, dtype)
+
+
+def _with_attributes(builder: Name, kind: Any, args: tuple, state: Any) -> Any:
+    return call(builder, args)
+
+
+def _array(raw: bytes, kind: ArrayType, shape: tuple, order: str) -> np.ndarray:
+    return np.frombuffer(raw, kind.numpy()).reshape(shape, order=order).copy(order)
+
+
+def _scalar(kind: ArrayType, content: bytes | str) -> complex | str | bytes:
+    return np.frombuffer(_bytes(content), kind.numpy(), 1)[0].item()
+
+
+def _items(given: Any = ()) -> list | tuple:
+    if type(given) not in (list, tuple):
+        raise pickle.UnpicklingError('a container of no list')
+    return given
+
+
+def _bytes(content: bytes | str) -> bytes:
+    # Python 2 wrote bytes as text.
+    return content.encode('latin1') if isinstance(content, str) else content
+
+
+BUILDERS: dict[str, Callable] = {
+    '_codecs.encode': lambda text, encoding='latin1': text.encode('latin1'),
+    'builtins.bytearray': lambda content=b'', *_: _bytes(content),
+    'builtins.bytes': lambda: b'',  # others of the protocols without bytes are encoded text
+    'builtins.complex': lambda real, imag: complex(float(real), float(imag)),
+    'builtins.frozenset': lambda given=(): frozenset(_items(given)),
+    'builtins.set': lambda given=(): set(_items(given)),
+    'collections.Counter': lambda given=(): dict(given if type(given) is dict else _items(given)),
+    'collections.OrderedDict': lambda given=(): collections.OrderedDict(_items(given)),
+    'collections.defaultdict': lambda *_: {},
+    'collections.deque': lambda given=(), *_: list(_items(given)),
+    'copyreg._reconstructor': lambda cls, *_: Unread(cls.name),
+    'numpy.core.multiarray._reconstruct': lambda *_: np.empty(0),
+    'numpy.core.multiarray.scalar': _scalar,
+    'numpy.core.numeric._frombuffer': _array,
+    'numpy.dtype': lambda code, *_: ArrayType(code),
+    'torch.Size': lambda given=(): torch.Size(_items(given)),
+    'torch._tensor._rebuild_from_type_v2': _with_attributes,
+    'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
+    'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
+    'torch._utils._rebuild_tensor': lambda *args: build_tensor(*args[:4]),
+    'torch._utils._rebuild_tensor_v2': lambda *args: build_tensor(*args[:4]),
+    'torch._utils._rebuild_tensor_v3': _tensor_v3,
+    'torch.device': lambda *args: ':'.join(map(str, args)),
+}
+
+
+def call(name: Any, args: Any) -> Any:
+    """What calling a name of a file gives: what its builder makes, or an :class:`Unread`."""
+    if type(args) is not tuple or not isinstance(name, (Name, Unread)):
+        raise pickle.UnpicklingError('a call of no function')
+    if isinstance(name, Name) and name.name in BUILDERS:
+        return BUILDERS[name.name](*args)
+    return Unread(name.name)
+
+
+class Unpickler(pickle._Unpickler):
+    """Reads one pickle of a stream; see this module.
+
+    It is Python's own that is written in Python, because that of C calls whatever it is given.
+
+    Args:
+        stream: Where to read; it is left behind the pickle.
+        limit: About how many bytes the stream has. The containers and arrays that are copied may
+            not have more in all.
+        storage: Gives the storage of a persistent id, which is a tuple.
+        nested: Gives that of a file within the pickle.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        limit: int,
+        storage: Callable[[tuple], Any] | None = None,
+        nested: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        # Text of Python 2 may be of any bytes, and latin1 reads all of them.
+        super().__init__(stream, encoding='latin1')
+        self.left = 4 * limit + (1 << 20)
+        self.storage = storage
+        self.nested = nested
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Stand in for what a file wants to have imported."""
+        full = f'{MODULES.get(module, module)}.{name}'
+        return DTYPES.get(full) or Name(full)
+
+    def get_extension(self, code: int) -> None:
+        """Stand in for a number of copyreg's registry, which other code of the process fills."""
+        self.append(Name(f'copyreg.extension_{code}'))
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Find a storage."""
+        if self.storage is None or type(pid) is not tuple or len(pid) < 2:
+            raise pickle.UnpicklingError('a reference to nothing')
+        return pid[1] if pid[0] == 'module' else self.storage(pid)
+
+    def _call(self, name: Any, args: Any) -> Any:
+        if type(args) is tuple:
+            self._spend(args)
+        if self.nested is not None and isinstance(name, Name) and name.name == NESTED:
+            return self.nested(*args)
+        return call(name, args)
+
+    def _spend(self, values: tuple) -> None:
+        # Many copies of one large object are a way to fill the memory from a small file.
+        sized = (str, bytes, bytearray, list, tuple, dict)
+        self.left -= sum(len(value) for value in values if isinstance(value, sized))
+        if self.left < 0:
+            raise pickle.UnpicklingError('more data than the file has')
+
+    def _instantiate(self, name: Any, args: list) -> None:
+        self.append(self._call(name, tuple(args)))
+
+    def _reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], args)
+
+    def _newobj_ex(self) -> None:
+        self.stack.pop()
+        self._reduce()
+
+    def _build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Unread):
+            target.state = state
+        elif isinstance(target, ArrayType):
+            target.order = state[1]
+        elif isinstance(target, np.ndarray):
+            self._fill(target, *state)
+        elif type(target) is collections.OrderedDict and type(state) is dict:
+            # The versions of a state dict's modules; no other attribute is anything's.
+            if '_metadata' in state:
+                target._metadata = state['_metadata']
+        elif not isinstance(target, Tensor):
+            raise pickle.UnpicklingError('attributes of what has none')
+
+    def _fill(self, array: np.ndarray, _: Any, shape: Any, kind: Any, fortran: Any, raw: Any):
+        raw, dtype = _bytes(raw), kind.numpy()
+        if array.size or not all(type(n) is int and n >= 0 for n in shape):
+            raise pickle.UnpicklingError('an array of impossible shape')
+        objects = dtype.kind == 'O'
+        if type(raw) is not (list if objects else bytes):
+            raise pickle.UnpicklingError('an array without its data')
+        if len(raw) != math.prod(shape) * (1 if objects else dtype.itemsize):
+            raise pickle.UnpicklingError('an array of another size than its data')
+        self._spend((raw,))
+        # In its place, because others may refer to it already.
+        array.__setstate__((1, tuple(shape), dtype, bool(fortran), raw))
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise pickle.UnpicklingError('keys of what has none')
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        if not isinstance(self.stack[-1], dict):
+            raise pickle.UnpicklingError('keys of what has none')
+        self.stack[-1][key] = value
+
+    def _append_items(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _append_item(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _extend(self, items: list) -> None:
+        target = self.stack[-1]
+        if type(target) is list:
+            target.extend(items)
+        elif type(target) is set:
+            target.update(items)
+        elif not isinstance(target, Unread):
+            raise pickle.UnpicklingError('items of what has none')
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _reduce,
+        pickle.NEWOBJ_EX[0]: _newobj_ex,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.APPEND[0]: _append_item,
+        pickle.APPENDS[0]: _append_items,
+        pickle.ADDITEMS[0]: _append_items,
+    }

@@ -1,0 +1,157 @@
+"""Weights and checkpoints that other programs wrote are taken by every tool."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+
+from mmshuffle.engine.checkpoint import from_plain
+from mmshuffle.weights import read_checkpoint, read_tensors
+from tests.conftest import REPO, facts
+from tests.test_tools.conftest import assert_refused
+from tests.tiny import write_coco, write_config
+
+# Neither this project's hooks nor its way of saving; and averages, as many train with.
+STOCK = """
+default_hooks = dict(checkpoint=dict(backend_args=None))
+custom_hooks = [dict(type='EMAHook')]
+"""
+
+
+def run(script: str | Path, *args: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-W', 'ignore', str(script), *map(str, args)]
+    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope='module')
+def stock(tmp_path_factory) -> tuple[Path, Path]:
+    """A config, and the checkpoint that MMDetection's own train.py made of it."""
+    folder = tmp_path_factory.mktemp('stock')
+    config = write_config(folder, write_coco(folder / 'data', images=2), STOCK, epochs=1)
+    train = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
+    run(train, config, '--work-dir', folder / 'work')
+    return config, folder / 'work' / 'epoch_1.pth'
+
+
+def test_mmdetections_own_checkpoint_is_tested(stock, tmp_path):
+    config, checkpoint = stock
+    run('tools/test.py', config, checkpoint, '--work-dir', tmp_path)
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    (log,) = checkpoint.parent.glob('*/*.log')
+    (validated,) = re.findall(r'coco/bbox_mAP: ([\d.]+)', log.read_text())
+    assert metrics['coco/bbox_mAP'] == float(validated)
+
+
+def test_mmdetections_own_run_is_resumed(stock, tmp_path):
+    config, checkpoint = stock
+    more = ('--cfg-options', 'train_cfg.max_epochs=2', '--work-dir', tmp_path)
+    run('tools/train.py', config, '--resume', checkpoint, *more)
+    before, after = read_checkpoint(checkpoint), read_checkpoint(tmp_path / 'epoch_2.pth')
+    assert (after['meta']['epoch'], after['meta']['iter']) == (2, 2)
+    assert after['meta']['seed'] == before['meta']['seed']
+    # The log goes on, and so do the optimiser and the averages.
+    history = [
+        from_plain(content['message_hub']['log_scalars']['train/loss']).data[0].tolist()
+        for content in (before, after)
+    ]
+    assert len(history[1]) == 2 and history[1][:1] == history[0]
+    buffers = [c['optimizer']['state'][0]['momentum_buffer'] for c in (before, after)]
+    assert not torch.equal(*buffers)
+    assert after['ema_state_dict']['steps'] == 2
+    torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+
+
+def test_mmdetections_own_checkpoint_starts_another_run(stock, tmp_path):
+    config, checkpoint = stock
+    options = ('--cfg-options', f'load_from={checkpoint}', 'optim_wrapper.optimizer.lr=1e-30')
+    run('tools/train.py', config, *options, '--work-dir', tmp_path)
+    name = 'backbone.stages.3.branches.2.1.conv.weight'
+    start, end = (read_tensors(p)[name] for p in (checkpoint, tmp_path / 'epoch_1.pth'))
+    assert torch.equal(start, end)
+
+
+def test_mmdetections_own_checkpoint_is_exported_converted_and_published(stock, tmp_path, call):
+    config, checkpoint = stock
+    form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 96)
+    code, _, err = call('export', config, checkpoint, *form, '--out', tmp_path / 'a.pt')
+    assert code == 0, err
+    code, _, err = call('convert_weights', checkpoint, tmp_path / 'b.pth', '--config', config)
+    assert code == 0, err
+    code, _, err = call('publish_weights', checkpoint, tmp_path / 'c')
+    assert code == 0, err
+    whole = read_checkpoint(checkpoint)['state_dict']
+    backbone, (published,) = read_tensors(tmp_path / 'b.pth'), tmp_path.glob('c-*')
+    assert all(torch.equal(whole[f'backbone.{name}'], v) for name, v in backbone.items())
+    assert read_tensors(published).keys() == whole.keys()
+
+
+FILES = {
+    'mobilenetV1X0.25_pretrain.tar': ('RetinaFace MobileNetV1', "type='MobileNetV1'"),
+    **{
+        name: ('Yolo-FastestV2 ShuffleNetV2', "layout='megvii'")
+        for name in ('ShuffleNetV2.0.5x.pth.tar', 'ShuffleNetV2.0.5x.pth')
+    },
+    **{
+        name: ('torchvision ShuffleNetV2', "layout='torchvision'")
+        for name in (
+            *('pytorch_model.bin', 'shufflenet.PTH', 'shufflenet.pkl', 'lightning.ckpt'),
+            *('lightning.pth', 'net-key.pth', 'model_state_dict.pth', 'half.pth'),
+        )
+    },
+    **{
+        name: ('TF-slim MobileNetV1', "padding='same'")
+        for name in ('tf-colon0.npz', 'tf-ema-only.npz', 'tf-raw-and-ema.npz')
+    },
+}
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory) -> Path:
+    """Real weights in the forms that people have them."""
+    folder = tmp_path_factory.mktemp('made')
+    script, weights = facts('cases/weights/make_weights.py'), facts('weights')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('sys.argv', [str(script), str(weights), str(folder)])
+        runpy.run_path(str(script), run_name='__main__')
+    name = 'mobilenetV1X0.25_pretrain.tar'
+    (folder / name).symlink_to(weights / name)
+    return folder
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_real_files_are_converted_and_exported(name, made, tmp_path, call):
+    family, network = FILES[name]
+    code, out, err = call('convert_weights', made / name, tmp_path / 'a.pth')
+    assert code == 0, err
+    assert f'({family})' in out and ' 0 missing' in out and network in out
+    assert ('averages are taken for 83 of 137' in out) == ('ema' in name)
+    if name.startswith('tf-'):
+        wanted = read_tensors(made.parent / facts('weights/mobilenet_v1_1.0_224_tf-slim.npz'))
+        beta = wanted['MobilenetV1/Conv2d_13_pointwise/BatchNorm/beta']
+        found = read_tensors(tmp_path / 'a.pth')['stages.3.1.pointwise.bn.bias']
+        assert torch.equal(found, beta)
+    width, kind = (0.25, 'mobilenetv1') if 'X0.25' in name else (0.5, 'shufflenetv2')
+    config = REPO / f'configs/faster_rcnn/faster-rcnn_{kind}-x{width}_fpn_1x_coco.py'
+    if name.startswith('tf-'):
+        config = REPO / 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_fpn_1x_coco.py'
+    layout = ('--cfg-options', "model.backbone.layout='megvii'") if 'V2.0.5x' in name else ()
+    form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 64)
+    target = ('--out', tmp_path / 'a.pt')
+    code, _, err = call('export', config, made / name, *form, *target, *layout)
+    assert code == 0, err
+
+
+def test_a_real_file_with_nan_is_refused_by_the_tensors_name(made, tmp_path, call):
+    done = call('convert_weights', made / 'nan.pth', tmp_path / 'a.pth')
+    assert_refused(done, 'nan.pth', 'running_var has 1 of', 'NaN')
+    assert not list(tmp_path.iterdir())
