@@ -134,7 +134,11 @@ def _read(stream: BinaryIO, name: str) -> Any:
 def _read_zip(stream: BinaryIO, name: str) -> Any:
     with zipfile.ZipFile(stream) as archive:
         names = archive.namelist()
+        expanded = sum(info.file_size for info in archive.infolist())
+        if expanded > 100 * stream.seek(0, io.SEEK_END) + (1 << 28):
+            raise UserError(f'{name} would expand to {expanded / 1e9:.1f} GB: it is no weight file')
         if names and all(n.endswith('.npy') for n in names):
+            stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 return {n: torch.from_numpy(arrays[n]) for n in arrays.files}
         if any(re.search(r'(^|/)constants\.pkl$', n) for n in names):

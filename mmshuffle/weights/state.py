@@ -25,8 +25,8 @@ AVERAGE_KEYS = ('state_dict_ema', 'model_ema', 'ema_model', 'ema', 'params_ema')
 OTHER_KEYS = re.compile(r'optim|sched|scaler|message_hub|meta|ema_state_dict|loops|callbacks')
 # What wrappers of a whole model put in front of its names: data parallel, torch.compile.
 WRAPPER = re.compile(r'^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.')
-MAX_DEPTH = 100
-MAX_OBJECTS = 1_000_000
+MAX_DEPTH = 32
+MAX_OBJECTS = 200_000
 
 AVERAGE = '/ExponentialMovingAverage'
 SLOT = re.compile(r'/(RMSProp|Momentum|Adam|Adagrad|Adadelta|Ftrl|LARS|LAMB)(_\d+)?$')
@@ -78,8 +78,7 @@ def _unwrapped(content: Mapping) -> dict[str, Tensor]:
 
 
 def _walk(content: Mapping, left: Iterator[int], depth: int) -> Iterator[tuple[str, Tensor]]:
-    # Objects that contain each other, or one another many times, would never end.
-    if depth > MAX_DEPTH or next(left, None) is None:
+    if depth > MAX_DEPTH:
         return
     state = content.state if isinstance(content, Unread) else None
     if isinstance(state, Mapping):
@@ -96,6 +95,9 @@ def _walk(content: Mapping, left: Iterator[int], depth: int) -> Iterator[tuple[s
                     yield from found
                     return
     for key, value in content.items():
+        # Mappings that contain each other, or one another many times, would never end.
+        if next(left, None) is None:
+            return
         if not isinstance(key, str):
             continue
         if isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':

@@ -11,6 +11,7 @@ import collections
 import math
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 # Elements of a tensor that repeats its storage, as an expanded one does.
 MAX_REPEATED = 1 << 24
+MAX_DIMENSIONS = 64
 DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 # Modules that had other names in other versions.
 MODULES = {
@@ -30,6 +32,8 @@ MODULES = {
 }
 # Where a pickle that torch.save did not write keeps a storage: a file of torch.save within it.
 NESTED = 'torch.storage._load_from_bytes'
+# Calls another function, whose tensor had attributes.
+WITH_ATTRIBUTES = 'torch._tensor._rebuild_from_type_v2'
 
 
 class Unread(dict):
@@ -84,7 +88,7 @@ class ArrayType:
 
     def numpy(self) -> np.dtype:
         """The type, if it is one of numbers, text or objects."""
-        if not re.fullmatch(r'[biufcSUO]\d{1,9}', self.code) or self.order not in '<>=|':
+        if not re.fullmatch(r'[biufcSUO][1-9]\d{0,8}', self.code) or self.order not in '<>=|':
             raise pickle.UnpicklingError(f'an array of {self.code[:20]!r}')
         return np.dtype(self.order + self.code)
 
@@ -105,7 +109,10 @@ def build_tensor(
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError('a tensor without a storage')
     numbers = (offset, *size, *stride)
-    if not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers) or len(size) != len(stride):
+    if (
+        not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
+        or not len(size) == len(stride) <= MAX_DIMENSIONS
+    ):
         raise pickle.UnpicklingError('a tensor of impossible shape')
     count = math.prod(size)
     if not count:
@@ -121,10 +128,6 @@ def build_tensor(
 
 def _tensor_v3(storage, offset, size, stride, grad, hooks, dtype, metadata=None) -> Tensor:
     return build_tensor(storage, offset, size, stride, dtype)
-
-
-def _with_attributes(builder: Name, kind: Any, args: tuple, state: Any) -> Any:
-    return call(builder, args)
 
 
 def _array(raw: bytes, kind: ArrayType, shape: tuple, order: str) -> np.ndarray:
@@ -163,23 +166,13 @@ BUILDERS: dict[str, Callable] = {
     'numpy.core.numeric._frombuffer': _array,
     'numpy.dtype': lambda code, *_: ArrayType(code),
     'torch.Size': lambda given=(): torch.Size(_items(given)),
-    'torch._tensor._rebuild_from_type_v2': _with_attributes,
     'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
     'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
     'torch._utils._rebuild_tensor': lambda *args: build_tensor(*args[:4]),
     'torch._utils._rebuild_tensor_v2': lambda *args: build_tensor(*args[:4]),
     'torch._utils._rebuild_tensor_v3': _tensor_v3,
-    'torch.device': lambda *args: ':'.join(map(str, args)),
+    'torch.device': lambda *args: ':'.join(str(a) for a in args if type(a) in (str, int)),
 }
-
-
-def call(name: Any, args: Any) -> Any:
-    """What calling a name of a file gives: what its builder makes, or an :class:`Unread`."""
-    if type(args) is not tuple or not isinstance(name, (Name, Unread)):
-        raise pickle.UnpicklingError('a call of no function')
-    if isinstance(name, Name) and name.name in BUILDERS:
-        return BUILDERS[name.name](*args)
-    return Unread(name.name)
 
 
 class Unpickler(pickle._Unpickler):
@@ -224,11 +217,17 @@ class Unpickler(pickle._Unpickler):
         return pid[1] if pid[0] == 'module' else self.storage(pid)
 
     def _call(self, name: Any, args: Any) -> Any:
-        if type(args) is tuple:
-            self._spend(args)
-        if self.nested is not None and isinstance(name, Name) and name.name == NESTED:
-            return self.nested(*args)
-        return call(name, args)
+        if type(args) is not tuple or not isinstance(name, (Name, Unread)):
+            raise pickle.UnpicklingError('a call of no function')
+        self._spend(args)
+        if isinstance(name, Name):
+            if name.name == WITH_ATTRIBUTES:
+                return self._call(args[0], args[2])
+            if name.name == NESTED and self.nested is not None:
+                return self.nested(*args)
+            if name.name in BUILDERS:
+                return BUILDERS[name.name](*args)
+        return Unread(name.name)
 
     def _spend(self, values: tuple) -> None:
         # Many copies of one large object are a way to fill the memory from a small file.
@@ -276,6 +275,12 @@ class Unpickler(pickle._Unpickler):
         # In its place, because others may refer to it already.
         array.__setstate__((1, tuple(shape), dtype, bool(fortran), raw))
 
+    def _bytearray(self) -> None:
+        (length,) = struct.unpack('<Q', self.read(8))
+        content = self.read(min(length, self.left + 1))
+        self._spend((content,))
+        self.append(bytearray(content))
+
     def _set_items(self) -> None:
         items = self.pop_mark()
         target = self.stack[-1]
@@ -310,6 +315,7 @@ class Unpickler(pickle._Unpickler):
         pickle.NEWOBJ[0]: _reduce,
         pickle.NEWOBJ_EX[0]: _newobj_ex,
         pickle.BUILD[0]: _build,
+        pickle.BYTEARRAY8[0]: _bytearray,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
         pickle.APPEND[0]: _append_item,

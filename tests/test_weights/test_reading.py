@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import pickle
+import re
 import sys
 import tarfile
 import types
@@ -401,6 +402,14 @@ def many(part: bytes, call: bytes, count: int = 2000) -> bytes:
 
 TEXT = b'X' + (500_000).to_bytes(4, 'little') + b'x' * 500_000
 LIST = b'(' + b'N' * 500_000 + b'l'
+# A list of two lists, each of the same two, and so on; and mappings likewise.
+PAIRS = b'\x80\x02]' + b''.join(
+    b'q' + bytes([i]) + b'0]h' + bytes([i]) + b'ah' + bytes([i]) + b'a' for i in range(1, 60)
+)
+MAPS = b'\x80\x02}' + b''.join(
+    b'q' + bytes([i]) + b'0}VA\nh' + bytes([i]) + b'sVB\nh' + bytes([i]) + b's'
+    for i in range(1, 60)
+)
 
 
 @pytest.mark.parametrize(
@@ -409,6 +418,11 @@ LIST = b'(' + b'N' * 500_000 + b'l'
         many(TEXT, b'c_codecs\nencode\nh\x01Vlatin1\n\x86R'),
         many(LIST, b'ccollections\ndeque\nh\x01\x85R'),
         many(LIST, b'ctorch\nSize\nh\x01\x85R'),
+        many(LIST, b'ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\ndeque\nNh\x01\x85}tR'),
+        b'ctorch\ndevice\n' + PAIRS[2:] + b'\x85R.',
+        MAPS + b'.',
+        as_zip(b'\x80\x02N.').replace(b'\x05\x00\x00\x00\x05', b'\x05\xff\xff\x7f\x05'),
+        npz(np.savez_compressed, {'a': np.zeros(1 << 26)}),
         many(TEXT, b'ctorch.storage\n_load_from_bytes\nh\x01\x85R'),
         pickle.dumps(Made(np.zeros(3).__reduce__()[0], np.ndarray, (HUGE,), b'b')),
         b'\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R(K\x01J\xff\xff\xff\x7f\x85'
@@ -416,6 +430,7 @@ LIST = b'(' + b'N' * 500_000 + b'l'
         b'\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.',
         b'\x80\x02r\xff\xff\xff\x7fN.',
         b'\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x00.',
+        b'\x80\x05\x96\xff\xff\xff\xff\x07\x00\x00\x00.',
         b'\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x00.',
     ],
 )
@@ -424,9 +439,9 @@ def test_a_small_file_does_not_fill_the_memory(bomb, tmp_path):
     (tmp_path / 'a.pth').write_bytes(bomb)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        read_checkpoint(tmp_path / 'a.pth')
+        read_tensors(tmp_path / 'a.pth')
     except UserError as error:
-        assert 'a.pth is damaged' in str(error)
+        assert re.search(r'a\.pth (is damaged|has no tensors|would expand)', str(error))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 
 
