@@ -12,7 +12,6 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from mmshuffle.weights import read_checkpoint
 from mmshuffle.weights.unpickler import Unread
 
 HISTORY = '__history__'

@@ -11,7 +11,6 @@ from mmshuffle.engine.checkpoint import (
     from_plain,
     to_plain,
 )
-from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
 
