@@ -130,7 +130,7 @@ def test_a_classifiers_config_takes_the_last_layer_along(tmp_path, call):
     state = read_tensors(path)
     state |= {'fc.weight': torch.rand(1000, 1024), 'fc.bias': torch.rand(1000)}
     torch.save(state, path)
-    config = next((REPO / 'configs/imagenet').glob('**/shufflenetv2-x0.5_300k*.py'))
+    config = next((REPO / 'configs/imagenet').glob('**/shufflenetv2-x0.5_8xb128-300k*.py'))
     text = f"_base_ = '{config}'\nmodel = dict(backbone=dict(layout='torchvision'))\n"
     (tmp_path / 'classifier.py').write_text(text)
     target = tmp_path / 'ours.pth'
