@@ -19,7 +19,7 @@ from tests.tiny import write_coco, write_config
 def run(*args: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     command = [sys.executable, '-W', 'ignore', *launcher, *map(str, args)]
     env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO)
 
 
 def torchrun(processes: int) -> tuple[str, ...]:

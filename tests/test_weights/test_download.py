@@ -134,9 +134,10 @@ def test_several_processes_share_one_download(server, hub):
     ]
     for process in started:
         process.start()
-    assert [queue.get(timeout=60) for _ in started] == [DIGEST] * 4
     for process in started:
         process.join()
+    assert [process.exitcode for process in started] == [0] * 4
+    assert [queue.get() for _ in started] == [DIGEST] * 4
     assert server.asked == 1 and server.sent == len(CONTENT)
     assert kept(hub) == [NAME]
 
