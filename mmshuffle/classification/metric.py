@@ -39,7 +39,7 @@ class Accuracy(BaseMetric):
         if not ((labels >= 0) & (labels < scores.shape[1])).all():
             raise UserError(
                 f'labels from {labels.min()} to {labels.max()} for scores of {scores.shape[1]} '
-                'classes: mend the labels, which count from 0, or num_classes of the head'
+                'classes: fix the labels, which count from 0, or num_classes of the head'
             )
         order = scores.argsort(dim=1, descending=True, stable=True)
         self.results += (order == labels[:, None]).int().argmax(1).tolist()
