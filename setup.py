@@ -103,9 +103,9 @@ if __name__ == '__main__':
         long_description_content_type='text/markdown',
         license='Apache-2.0',
         python_requires='>=3.10',
-        packages=find_packages(include=['mmshuffle', 'mmshuffle.*']),
-        py_modules=['mmshuffle_cli'],
-        entry_points={'console_scripts': ['mmshuffle = mmshuffle_cli:main']},
+        packages=[*find_packages(include=['mmshuffle', 'mmshuffle.*']), 'mmshuffle_command'],
+        package_dir={'mmshuffle_command': 'tools/command'},
+        entry_points={'console_scripts': ['mmshuffle = mmshuffle_command:main']},
         package_data={
             'mmshuffle.analysis.tables': ['*.json'],
             'mmshuffle.latency': ['schema.json'],

@@ -54,7 +54,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
     source, target = folder / 'source', folder / 'site'
     names = ('mmshuffle', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'README.md')
-    for name in (*names, 'mmshuffle_cli.py', 'model-index.yml'):
+    for name in (*names, 'model-index.yml'):
         place = source / name
         place.parent.mkdir(exist_ok=True)
         if (REPO / name).is_dir():
@@ -82,7 +82,7 @@ def run_installed(installed, *arguments):
 
 def test_the_command_lists_every_tool_of_an_installed_wheel(installed):
     done = run_installed(installed, '--help')
-    hidden = load_file(REPO / 'mmshuffle_cli.py').NO_COMMANDS
+    hidden = load_file(REPO / 'tools/command/__init__.py').NO_COMMANDS
     tools = {path.stem for path in (REPO / 'tools').glob('*.py')} - set(hidden)
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[3:])
     assert set(lines) == {tool.replace('_', '-') for tool in tools}

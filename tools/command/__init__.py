@@ -1,7 +1,7 @@
 """The command ``mmshuffle NAME ...``: runs ``tools/NAME.py``, wherever mmshuffle is installed.
 
-It lies beside the package, not in it: importing the package takes seconds and needs PyTorch, which
-``mmshuffle doctor`` may be called to find missing.
+Installed as ``mmshuffle_command``, beside the package and not in it: importing the package takes
+seconds and needs PyTorch, which ``mmshuffle doctor`` may be called to find missing.
 """
 
 import ast
