@@ -8,6 +8,7 @@ plain data ("facts"); :func:`diagnose` turns facts into findings and touches not
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.machinery
 import json
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 Facts = dict[str, Any]
@@ -65,6 +66,19 @@ class Finding:
     code: str
     message: str
     fix: str
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with a tool's docstring for its help."""
+
+    def __init__(self, text: str) -> None:
+        description, _, rest = text.partition('\n\n')
+        layout = argparse.RawTextHelpFormatter
+        super().__init__(description=description, epilog=rest, formatter_class=layout)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end with exit code 2."""
+        self.exit(2, f'{self.prog}: {message} (see --help)\n')
 
 
 def release(version: str) -> tuple[int, ...]:

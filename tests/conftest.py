@@ -1,10 +1,11 @@
 """What several test files share."""
 
+import functools
 import importlib.util
 import os
 import signal
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
     # Before PyTorch is imported: processes that share cores slow each other many times over.
@@ -12,7 +13,10 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 
 import pytest
 import torch
+from mmengine.config import config as config_module
 from mmengine.registry import init_default_scope
+from mmengine.runner import loops
+from mmengine.runner import runner as runner_module
 
 import mmshuffle  # noqa: F401  (registers everything)
 
@@ -39,6 +43,22 @@ def _mmdet_scope():
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _no_waiting():
+    """For compilers at every start of a run, yapf at every checkpoint, or the end of a pass."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner_module, 'collect_env', functools.cache(runner_module.collect_env))
+        formatted = functools.cache(lambda text, style: plain(text, style_config=dict(style)))
+        plain = config_module.FormatCode
+        patch.setattr(
+            config_module,
+            'FormatCode',
+            lambda text, style_config: formatted(text, tuple(style_config.items())),
+        )
+        patch.setattr(loops, 'time', SimpleNamespace(sleep=lambda seconds: None))
+        yield
 
 
 def facts(relative: str) -> Path:

@@ -136,7 +136,8 @@ def test_each_fault_is_found_alone_with_its_fix(facts, changes, code, in_fix):
 
 def test_working_environments_have_no_faults(facts):
     assert environment.diagnose(facts) == []
-    change(facts, packages=ONEDL, imports={'pkg_resources': 'no'}, compiler=None)
+    onedl = {**ONEDL, 'torch': '2.10.0+cu130'}  # newer than 2.4
+    change(facts, packages=onedl, imports={'pkg_resources': 'no'}, compiler=None)
     assert environment.diagnose(facts) == []
 
 
@@ -147,46 +148,24 @@ def test_where_nothing_is_installed_the_bootstrap_fixes_it(facts):
     assert found == dict.fromkeys(('no-torch', 'no-mmdet'), environment.BOOTSTRAP)
 
 
-@pytest.mark.parametrize(
-    ('older', 'newer'), [('2.9.1', '2.13.0+cpu'), ('0.7', '0.7.1'), ('81.0.0', '82.0.0rc1')]
-)
-def test_releases_compare_as_numbers(older, newer):
-    assert environment.release(older) < environment.release(newer)
-
-
 def test_a_crashing_import_costs_no_answer(tmp_path, monkeypatch):
     (tmp_path / 'cv2.py').write_text('raise ValueError("first line\\nsecond")\n')
     (tmp_path / 'pycocotools.py').write_text('')
     (tmp_path / 'torchvision.py').write_text('import os\nos._exit(7)\n')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    facts = environment.collect(sys.executable, ('cv2', 'pycocotools', 'torchvision', 'mmdet'))
+    # What only lies in the working directory does not count.
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'here' / 'lying_about.py').write_text('')
+    monkeypatch.chdir(tmp_path / 'here')
+    names = ('lying_about', 'cv2', 'pycocotools', 'torchvision', 'mmdet')
+    facts = environment.collect(sys.executable, names)
     assert facts['imports'] == {
+        'lying_about': "ModuleNotFoundError: No module named 'lying_about'",
         'cv2': 'ValueError: first line',
         'pycocotools': None,
         'torchvision': 'the process died with code 7',
     }
     assert facts['packages']['torch'] == metadata.version('torch')
-
-
-def test_a_hanging_import_costs_no_answer(facts, monkeypatch):
-    said = {name: facts[name] for name in ('packages', 'python', 'unmet')}
-    lines = [said, {'imports': {'cv2': None}}]
-    output = ''.join(f'@@{json.dumps(line)}\n' for line in lines).encode()
-
-    def hang(command, timeout, **kwargs):
-        raise subprocess.TimeoutExpired(command, timeout, output)
-
-    monkeypatch.setattr(subprocess, 'run', hang)
-    found = environment.collect('python', ('cv2', 'torch', 'mmdet'), timeout=9)
-    assert found['imports'] == {'cv2': None, 'torch': 'no answer within 9 s'}
-    assert found['packages'] == facts['packages']
-
-
-def test_modules_that_only_lie_in_the_working_directory_do_not_count(tmp_path, monkeypatch):
-    (tmp_path / 'lying_about.py').write_text('')
-    monkeypatch.chdir(tmp_path)
-    facts = environment.collect(sys.executable, ('lying_about',))
-    assert 'ModuleNotFoundError' in facts['imports']['lying_about']
 
 
 def test_requirements_are_compared_by_pips_rules(tmp_path, monkeypatch):
@@ -421,9 +400,6 @@ def test_what_stands_for_the_compiler_is_removed(monkeypatch):
         script = Path(env['CXX'])
         assert script.is_file() and env['NVCC_APPEND_FLAGS'] == '-O1 -std=c++20'
     assert not script.exists()
-
-
-def test_older_pytorchs_are_built_for_as_mmcv_asks():
     variables = {'CXX': 'g++'}
     with bootstrap.cxx20(variables, '2.13.0') as env:
         assert env is variables
@@ -454,7 +430,7 @@ def test_bad_arguments_end_with_one_line_and_code_2(arguments, capsys):
         bootstrap.parse(arguments)
     text = capsys.readouterr()
     assert (stop.value.code, text.out) == (2, '')
-    assert text.err.startswith('bootstrap: ') and text.err.count('\n') == 1
+    assert '(see --help)' in text.err and text.err.count('\n') == 1
 
 
 def test_arguments_after_the_dashes_are_passed_on():

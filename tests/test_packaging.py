@@ -91,7 +91,7 @@ def test_the_command_lists_every_tool_of_an_installed_wheel(installed):
 
 
 def test_the_command_runs_the_tool_of_an_installed_wheel(installed):
-    done = run_installed(installed, 'check-config', '--help')
+    done = run_installed(installed, 'check_config', '--help')
     assert done.returncode == 0 and done.stdout.startswith('usage: mmshuffle check-config [-h]')
     config = installed / 'mmshuffle' / '.mim' / 'configs' / '_base_'
     done = run_installed(installed, 'complexity', 'no_such_config.py')

@@ -31,7 +31,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'mmshuffle'))
@@ -284,14 +283,6 @@ def go(runner: Runner, arguments: list[str]) -> int:
     os.execve(runner.python, command, runner.env)
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and end with exit code 2."""
-        self.exit(2, f'bootstrap: {message} (see --help; `--` goes before passed-on arguments)\n')
-
-
 def torch_requirement(text: str) -> str:
     """Check the form of ``--torch``."""
     if not re.fullmatch(r'torch(==[\w.+]+)?', text):
@@ -302,10 +293,7 @@ def torch_requirement(text: str) -> str:
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the options and the arguments after ``--``."""
     split = argv.index('--') if '--' in argv else len(argv)
-    description, _, rest = __doc__.partition('\n\n')
-    parser = Parser(
-        description=description, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = environment.Parser(__doc__)
     parser.add_argument('command', choices=tuple(EXTRAS))
     parser.add_argument(
         '--line', choices=tuple(MMCV), default='openmmlab', help='see docs/install.md'

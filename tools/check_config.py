@@ -4,7 +4,6 @@
 Exit code 0: sound, or warnings only. 2: errors.
 """
 
-import argparse
 import sys
 
 from mmshuffle.engine import cli
@@ -17,9 +16,7 @@ EXAMPLE = """example:
 
 def main(argv: list[str] | None = None) -> int:
     """Print one line a problem."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file or name of a shipped config')
     cli.add_config_options(parser)
     args = parser.parse_args(argv)

@@ -32,9 +32,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('table', nargs='?', help='paper and table, such as shufflenet_v1/table5')
     parser.add_argument(
         '--list',

@@ -10,13 +10,11 @@ Exit code: 0 when nothing stands in the way, 1 when something does, 2 for bad ar
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 # Without its package, which imports PyTorch. An installed copy of this file lies in
@@ -26,14 +24,6 @@ sys.path.insert(0, str(PACKAGE))
 import environment
 
 sys.path.pop(0)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and end with exit code 2."""
-        self.exit(2, f'{self.prog}: {message} (see --help)\n')
 
 
 def rows(facts: dict) -> dict[str, str]:
@@ -52,10 +42,7 @@ def rows(facts: dict) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Examine, print, and return the exit code."""
-    description, _, rest = __doc__.partition('\n\n')
-    parser = Parser(
-        description=description, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = environment.Parser(__doc__)
     parser.add_argument('--json', action='store_true', help='print JSON and nothing else')
     parser.add_argument(
         '--python',

@@ -57,9 +57,7 @@ Name = Callable[[ShuffleForm], Path]
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='path of a config, or name of a shipped one')
     parser.add_argument('checkpoint', help="weights, or 'none' for random ones")
     parser.add_argument(

@@ -41,9 +41,7 @@ BAR = '{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line of a measurement."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     what = parser.add_argument_group('what')
     what.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
     what.add_argument('--suite', help=f'instead of networks: {", ".join(names())}')

@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--work-dir', metavar='DIR', help='default work_dirs/quickstart, or of --data its name'
     )
     training.add_argument(
-        '--resume', action='store_true', help='go on from the newest checkpoint of the work dir'
+        '--resume', action='store_true', help='go on from the furthest checkpoint of the work dir'
     )
     training.add_argument(
         '--cfg-options',

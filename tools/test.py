@@ -24,9 +24,7 @@ EXAMPLE = """example:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file or name of a shipped config')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_test_options(parser)

@@ -5,7 +5,6 @@ What is finished is not trained again, so that an interrupted comparison goes on
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.config import read_config
-from mmshuffle.engine.files import write_json
+from mmshuffle.engine.files import read_json, write_json
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """example:
   python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10-112px.py --seeds 0 1 2
@@ -24,9 +24,7 @@ TRAIN = Path(__file__).with_name('train.py')
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('configs', nargs='+', help='configs that have HistoryHook, by file or name')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
     parser.add_argument(
@@ -61,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             train(path, seed, folder)
             value = finished(folder, ends[path], args.metric)
         if value is None:
-            raise UserError(f'{folder} has no {args.metric} at its end: correct --metric')
+            raise UserError(f'{folder} has no validation at its end: set train_cfg.val_interval')
         values[path].append(value)
     content = dict(metric=args.metric, seeds=seeds, values=values)
     target = Path(args.work_dir) / 'seeds.json'
@@ -71,15 +69,22 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def finished(folder: Path, end: int, metric: str) -> float | None:
-    """The metric at the end of a run; None where the run has not reached it."""
+    """The metric at the end of a run; None where the run has not reached it.
+
+    Raises:
+        UserError: The run has ended without this metric.
+    """
     path = folder / 'history.json'
     if not path.is_file():
         return None
-    records = json.loads(path.read_text())
+    records = read_json(path)
     last = records[-1] if records else {}
-    if last.get('epoch', last.get('iter')) != end:
+    if last.get('epoch', last.get('iter')) != end or 'metrics' not in last:
         return None
-    return last.get('metrics', {}).get(metric)
+    if last['metrics'].get(metric) is None:
+        has = ', '.join(last['metrics'])
+        raise UserError(f'{folder} has no {metric} at its end: give --metric one of {has}')
+    return last['metrics'][metric]
 
 
 def train(path: str, seed: int, folder: Path) -> None:
@@ -92,14 +97,12 @@ def train(path: str, seed: int, folder: Path) -> None:
 
 def table(values: dict[str, list[float]], metric: str) -> str:
     """Mean, sample standard deviation, lowest and highest of each config as Markdown."""
-    lines = [f'| config | {metric}, mean | deviation | lowest | highest |', '|---|---|---|---|---|']
+    rows = []
     for path, found in values.items():
         spread = f'{statistics.stdev(found):.1f}' if len(found) > 1 else '-'
-        lines.append(
-            f'| {Path(path).name} | {statistics.mean(found):.1f} | {spread} | {min(found):.1f} | '
-            f'{max(found):.1f} |'
-        )
-    return '\n'.join(lines)
+        numbers = (f'{value:.1f}' for value in (min(found), max(found)))
+        rows.append([Path(path).name, f'{statistics.mean(found):.1f}', spread, *numbers])
+    return markdown_table(['config', f'{metric}, mean', 'deviation', 'lowest', 'highest'], rows)
 
 
 if __name__ == '__main__':

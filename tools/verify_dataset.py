@@ -34,9 +34,7 @@ EXAMPLE = """examples:
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument(
         'train',
         nargs='*',

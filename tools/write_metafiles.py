@@ -6,7 +6,6 @@ come from the papers' tables of the package, everything else from the configs th
 README.md of a folder of classifiers the table of configs is written anew.
 """
 
-import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,9 +140,7 @@ def _dump(content: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Write what has changed, or say so."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('--check', action='store_true', help='write nothing; fail if some is old')
     args = parser.parse_args(argv)
     old = [

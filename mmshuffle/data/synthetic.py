@@ -169,16 +169,10 @@ def _facts(root: Path) -> dict[str, Any]:
 
 def _replace(partial: Path, root: Path, facts: dict[str, Any]) -> None:
     """Move a finished set to its place."""
-    old = partial.with_suffix('.old')
-    if root.exists():
-        os.rename(root, old)
+    shutil.rmtree(root, ignore_errors=True)
     try:
         os.rename(partial, root)
     except OSError:
         # Another process may have put the same set there in the meantime.
         if not _holds(root, facts):
-            if old.exists() and not root.exists():
-                os.rename(old, root)
             raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

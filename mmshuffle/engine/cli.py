@@ -38,6 +38,12 @@ class ConfigOptions(DictAction):
                 getattr(namespace, self.dest)[key] = quoted[2]
 
 
+def make_parser(description: str | None, example: str) -> argparse.ArgumentParser:
+    """Make a parser whose help shows a tool's docstring and example as they are written."""
+    layout = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, epilog=example, formatter_class=layout)
+
+
 def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:
     """Add ``--cfg-options`` to a command line."""
     parser.add_argument(

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from mmshuffle.classification import ConvHead, HiddenLayersHead, ImageClassifier, LinearHead
 from mmshuffle.errors import UserError
-from mmshuffle.weights import load_pretrained
 
 BACKBONE = dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=(3,))
 
@@ -81,15 +80,6 @@ def test_labels_of_no_class_are_refused(label):
         METRICS.build(dict(type='Accuracy', topk=(1,))).process({}, [sample])
 
 
-def test_the_preprocessor_normalises_stacked_bytes_in_rgb_order():
-    model = classifier()
-    image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    data = model.data_preprocessor(dict(inputs=image, data_samples=torch.tensor([0, 1])))
-    mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])
-    expected = (image.flip(1).double() - mean[:, None, None]) / std[:, None, None]
-    assert torch.allclose(data['inputs'].double(), expected)
-
-
 def test_dropout_acts_in_training_only():
     head = LinearHead(6, 3, dropout=0.5)
     features = (torch.rand(1, 6, 4, 4) + 1,)
@@ -125,25 +115,6 @@ def test_hidden_layers_head_is_a_perceptron_on_the_pooled_map():
 def test_heads_refuse_what_makes_no_sense(arguments, message):
     with pytest.raises(ValueError, match=message):
         LinearHead(4, **arguments)
-
-
-def test_a_backbone_starts_from_a_classifiers_checkpoint(tmp_path):
-    model = classifier()
-    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
-    path = str(tmp_path / 'epoch_1.pth')
-    backbone = MODELS.build(
-        {
-            **BACKBONE,
-            'out_indices': (0, 1, 2, 3),
-            'init_cfg': dict(type='Pretrained', checkpoint=path, prefix='backbone'),
-        }
-    )
-    backbone.init_weights()
-    for key, value in model.backbone.state_dict().items():
-        assert torch.equal(backbone.state_dict()[key], value.float()), key
-    other = classifier()
-    load_pretrained(other, path)
-    assert torch.equal(other.head.fc.weight, model.head.fc.weight)
 
 
 def test_pretrained_weights_of_the_whole_model_come_last(tmp_path):

@@ -116,115 +116,100 @@ def test_the_dataset_joins_its_paths(tmp_path):
     assert built.metainfo['classes'] == ('pie', 'hot dog')
 
 
-def flat_val(root: Path) -> dict:
-    write(root / 'val', *val_names(2))
-    return dict(data_prefix='val')
-
-
-def packed(root: Path) -> dict:
-    write(root / 'train', 'n01440764.tar', 'n01443537.tar')
-    return dict(data_prefix='train')
-
-
-def flat(root: Path) -> dict:
-    write(root / 'train', '1.jpg', '2.jpg')
-    return dict(data_prefix='train')
-
-
-def empty(root: Path) -> dict:
-    (root / 'train').mkdir()
-    return dict(data_prefix='train')
-
-
-def too_high(root: Path) -> dict:
-    write(root, 'train/n01/a.JPEG', 'val/n01/b.JPEG')
-    return {}
-
-
-def empty_class(root: Path) -> dict:
-    write(root, 'train/n01/a.JPEG', 'train/n02/notes.txt')
-    return dict(data_prefix='train')
-
-
-def misspelt(root: Path) -> dict:
-    write(root, 'training/n01/a.JPEG', 'validation/n01/b.JPEG')
-    return dict(data_prefix='train')
-
-
-def kaggle(root: Path) -> dict:
-    write(root, 'ILSVRC/Data/CLS-LOC/train/n01/a.JPEG')
-    return dict(data_prefix='train')
-
-
-def absent_list(root: Path) -> dict:
-    write(root, 'val/a.jpg')
-    return dict(data_prefix='val', ann_file='val.txt')
-
-
-def absent_images(root: Path) -> dict:
-    write(root, 'val/a.jpg')
-    (root / 'val.txt').write_text('a.jpg 0\nval/b.jpg 1\n')
-    return dict(data_prefix='val', ann_file='val.txt')
-
-
-def absent_names(root: Path) -> dict:
-    write(root, 'train/n01/a.JPEG')
-    return dict(data_prefix='train', classes='names.txt')
-
-
-def no_label(root: Path) -> dict:
-    write(root, 'val/a.jpg')
-    (root / 'val.txt').write_text('a.jpg 0\nb.jpg\n')
-    return dict(data_prefix='val', ann_file='val.txt')
-
-
-def too_few(root: Path) -> dict:
-    write(root / 'val', *val_names(3))
-    path = write_devkit(root / 'devkit', (1, 2))
-    return dict(data_prefix='val', ann_file=str(path.relative_to(root)))
+def devkit(root: Path, labels: tuple[int, ...], images: int = 2) -> dict:
+    write(root / 'val', *val_names(images))
+    write_devkit(root / 'devkit', labels)
+    return dict(ann_file='devkit/ILSVRC2012_validation_ground_truth.txt')
 
 
 def no_meta(root: Path) -> dict:
-    kwargs = too_few(root)
+    given = devkit(root, (1, 2))
     (root / 'devkit' / 'meta.mat').unlink()
-    return kwargs
+    return given
 
 
 def other_meta(root: Path) -> dict:
-    kwargs = too_few(root)
+    given = devkit(root, (1, 2))
     savemat(root / 'devkit' / 'meta.mat', {'other': np.zeros(3)})
-    return kwargs
+    return given
 
 
-def unknown_number(root: Path) -> dict:
-    write(root / 'val', *val_names(2))
-    path = write_devkit(root / 'devkit', (1, 9))
-    return dict(data_prefix='val', ann_file=str(path.relative_to(root)))
-
-
+# Files, or what makes them, message, arguments; a list of images is given by its lines.
 MISTAKES = {
-    flat_val: "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
-    packed: r'has .tar files; unpack each into a folder of its name',
-    flat: 'has images and no class folders',
-    empty: 'has no class folders; fix data_root or data_prefix',
-    too_high: 'class folder .*train has no images but folders: data_prefix is a level too high',
-    empty_class: 'class folder .*n02 has no images but notes.txt.*; fix the layout',
-    misspelt: 'folder .*train does not exist; .* has training, validation: fix',
-    kaggle: 'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
-    absent_list: 'ann_file .*val.txt cannot be read',
-    absent_images: '1 of 2 images of .*val.txt do not exist, such as .*val/val/b.jpg',
-    no_label: "val.txt, line 2: 'b.jpg': give the image",
-    absent_names: 'classes names.txt cannot be read; fix the path',
-    too_few: 'has 3 images named ILSVRC2012_val_.* 2 labels',
-    no_meta: 'meta.mat does not exist',
-    other_meta: 'is not the meta.mat',
-    unknown_number: 'has the label 9, which meta.mat beside it lacks',
+    'flat_val': (
+        [f'val/{name}' for name in val_names(2)],
+        "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
+    ),
+    'packed': (
+        ['train/n01440764.tar', 'train/n01443537.tar'],
+        'has .tar files; unpack each into a folder of its name',
+    ),
+    'flat': (['train/1.jpg', 'train/2.jpg'], 'has images and no class folders'),
+    'empty': (['train/notes.txt'], 'has no class folders; fix data_root or data_prefix'),
+    'too_high': (
+        ['train/n01/a.JPEG', 'val/n01/b.JPEG'],
+        'class folder .*train has no images but folders: data_prefix is a level too high',
+        dict(data_prefix=''),
+    ),
+    'empty_class': (
+        ['train/n01/a.JPEG', 'train/n02/notes.txt'],
+        'class folder .*n02 has no images but notes.txt.*; fix the layout',
+    ),
+    'misspelt': (
+        ['training/n01/a.JPEG', 'validation/n01/b.JPEG'],
+        'folder .*train does not exist; .* has training, validation: fix',
+        dict(data_prefix='train'),
+    ),
+    'kaggle': (
+        ['ILSVRC/Data/CLS-LOC/train/n01/a.JPEG'],
+        'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
+        dict(data_prefix='train'),
+    ),
+    'absent_list': (
+        ['val/a.jpg'],
+        'ann_file .*val.txt cannot be read',
+        dict(ann_file='val.txt'),
+    ),
+    'absent_images': (
+        ['val/a.jpg'],
+        '1 of 2 images of .*list.txt do not exist, such as .*val/val/b.jpg',
+        dict(ann_file='a.jpg 0\nval/b.jpg 1\n'),
+    ),
+    'no_label': (
+        ['val/a.jpg'],
+        "list.txt, line 2: 'b.jpg': give the image",
+        dict(ann_file='a.jpg 0\nb.jpg\n'),
+    ),
+    'absent_names': (
+        ['train/n01/a.JPEG'],
+        'classes names.txt cannot be read; fix the path',
+        dict(classes='names.txt'),
+    ),
+    'too_few': (
+        lambda root: devkit(root, (1, 2), images=3),
+        'has 3 images named ILSVRC2012_val_.* 2 labels',
+    ),
+    'no_meta': (no_meta, 'meta.mat does not exist'),
+    'other_meta': (other_meta, 'is not the meta.mat'),
+    'unknown_number': (
+        lambda root: devkit(root, (1, 9)),
+        'has the label 9, which meta.mat beside it lacks',
+    ),
 }
 
 
-@pytest.mark.parametrize('mistake', MISTAKES, ids=lambda m: m.__name__)
+@pytest.mark.parametrize('mistake', MISTAKES)
 def test_each_mistake_has_its_own_message(mistake, tmp_path):
-    kwargs = mistake(tmp_path)
-    with pytest.raises(UserError, match=MISTAKES[mistake]) as raised:
+    files, message, *given = MISTAKES[mistake]
+    kwargs = dict(data_prefix='val')
+    if callable(files):
+        kwargs |= files(tmp_path)
+    else:
+        write(tmp_path, *files)
+        kwargs |= {'data_prefix': files[0].partition('/')[0], **(given[0] if given else {})}
+    if '\n' in kwargs.get('ann_file', ''):
+        (tmp_path / 'list.txt').write_text(kwargs['ann_file'])
+        kwargs['ann_file'] = 'list.txt'
+    with pytest.raises(UserError, match=message) as raised:
         dataset(tmp_path, **kwargs)
     assert '\n' not in str(raised.value)

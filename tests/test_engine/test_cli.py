@@ -68,13 +68,6 @@ def test_quoted_values_are_text(given, expected):
     assert options == {'a': expected, 'b.c': 2}
 
 
-def test_help_shows_the_quotes(capsys):
-    parser = argparse.ArgumentParser()
-    cli.add_config_options(parser)
-    parser.print_help()
-    assert '''key="'1.1'"''' in capsys.readouterr().out
-
-
 WORKER = 'Caught {0} in DataLoader worker process 0.\nTraceback\n{0}: {1}'
 
 

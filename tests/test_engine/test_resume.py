@@ -269,14 +269,7 @@ def build(work: Path, resumed: Path | None = None, allow: bool = False, **settin
             'max_iters was 16, now 32, and the schedule ends with the former',
             None,
         ),
-        (
-            dict(loop=ITERATIONS, schedule=WARMUP),
-            dict(schedule=[dict(WARMUP[0], start_factor=0.2)]),
-            '(LinearLR) start_factor was 0.1, now 0.2',
-            None,
-        ),
         ({}, dict(schedule=COSINE), 'param_scheduler[0] was another one than Cosine', None),
-        ({}, dict(schedule=COSINE * 2), 'param_scheduler had 1 entries, now 2', None),
         ({}, dict(schedule=[]), 'param_scheduler had 1 entries, now 0', None),
         (
             {},

@@ -18,8 +18,7 @@ from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO
 from tests.test_classification.tiny import write_config as write_classifier
-from tests.test_tools.conftest import assert_refused, load_tool
-from tests.test_tools.test_train_and_test import run
+from tests.test_tools.conftest import assert_refused, load_tool, run
 from tests.tiny import write_coco, write_config
 
 NETWORK = 'shufflenetv2-x0.5'

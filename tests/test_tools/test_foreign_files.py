@@ -1,11 +1,8 @@
 """Weights and checkpoints that other programs wrote are taken by every tool."""
 
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import mmdet
@@ -16,6 +13,7 @@ from mmshuffle.engine.checkpoint import from_plain
 from mmshuffle.weights import read_checkpoint, read_tensors
 from tests.conftest import REPO, facts
 from tests.test_tools.conftest import assert_refused
+from tests.test_tools.conftest import run as run_tool
 from tests.tiny import write_coco, write_config
 
 # Neither this project's hooks nor its way of saving; and averages, as many train with.
@@ -25,12 +23,9 @@ custom_hooks = [dict(type='EMAHook')]
 """
 
 
-def run(script: str | Path, *args: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, '-W', 'ignore', str(script), *map(str, args)]
-    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO, timeout=300)
+def run(script: str | Path, *args: object) -> None:
+    done = run_tool(script, *args)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from mmshuffle.weights import read_checkpoint
-from tests.test_tools.test_train_and_test import assert_user_error, run
+from tests.test_tools.conftest import assert_user_error, run
 from tests.tiny import write_coco
 
 

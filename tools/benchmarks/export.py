@@ -54,9 +54,7 @@ its 95 % interval."""
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('--widths', nargs='+', type=float, default=[1.0, 0.5])
     parser.add_argument('--shapes', nargs='+', default=['224x224', '480x640'], metavar='HxW')
     parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES))

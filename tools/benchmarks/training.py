@@ -202,17 +202,15 @@ def peak_memory(step: Callable[[], None], cuda: bool) -> float:
 
 def table(title: str, figures: dict[str, dict]) -> str:
     """Format figures as Markdown."""
-    lines = [
-        f'\n{title}\n',
-        '| step | median ms | min | max | speed-up | peak MiB |',
-        '|---|---|---|---|---|---|',
+    from mmshuffle.reporting import markdown_table
+
+    keys = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
+    rows = [
+        [name, *(f'{found[key]:.{digits}f}' for key, digits in keys.items())]
+        for name, found in figures.items()
     ]
-    lines += [
-        f'| {name} | {f["median_ms"]:.1f} | {f["min_ms"]:.1f} | {f["max_ms"]:.1f} '
-        f'| {f["speedup"]:.2f} | {f["peak_mib"]:.0f} |'
-        for name, f in figures.items()
-    ]
-    return '\n'.join(lines)
+    head = ['step', 'median ms', 'min', 'max', 'speed-up', 'peak MiB']
+    return f'\n{title}\n\n{markdown_table(head, rows)}'
 
 
 def main() -> None:

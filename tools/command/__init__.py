@@ -48,6 +48,7 @@ def main() -> int:
         lines = [f'  {command:<16} {summary(tool)}' for command, tool in tools.items()]
         print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):', *lines, sep='\n')
         return 0
+    name = name.replace('_', '-')  # as in the name of the file
     if name not in tools:
         return _fail(f'no command {name!r}: give one of {", ".join(tools)}')
     sys.argv = [f'mmshuffle {name}', *arguments]
