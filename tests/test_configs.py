@@ -117,6 +117,7 @@ def test_config_is_sound_and_takes_a_step(path):
     cfg.model.backbone.init_cfg = None
     if not classifier:
         cfg.model.backbone.norm_eval = False
+        cfg.model.train_cfg.rcnn.sampler.num = 32  # for speed
         if shared := cfg.model.roi_head.get('shared_head'):
             shared.init_cfg = None
     step = take_step(json.dumps(cfg.model.to_dict()), json.dumps(cfg.optim_wrapper.to_dict()))
@@ -206,10 +207,9 @@ def test_the_config_of_the_readme_is_sound(tmp_path):
 @pytest.mark.parametrize('path', sorted(CONFIGS.rglob('*.py')), ids=name)
 def test_a_config_says_only_what_differs(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 65 if '_base_/' in name(path) else 40
-    assert (
-        path.parent.parent.name == '_base_' or path.parent.name == '_base_' or '_base_ = ' in text
-    )
+    base = name(path).startswith('_base_/')
+    assert len(text.splitlines()) <= (65 if base else 40)
+    assert base or '_base_ = ' in text
     # A pipeline that is edited by index is wrong as soon as its base gets another transform.
     assert re.search(r'\w\[-?\d+\]', text) is None
 
@@ -217,6 +217,8 @@ def test_a_config_says_only_what_differs(path):
 @pytest.mark.parametrize('path', (*DETECTORS, *CLASSIFIERS), ids=name)
 def test_the_name_is_the_recipe(path):
     """Cards, images a card, and steps in thousands or epochs, as in OpenMMLab; 1x is 12 epochs."""
+    if path.read_text().startswith('# The former name'):
+        return  # its base is among the others
     cfg = read(path)
     found = re.search(r'[_-](\d+)xb(\d+)-(\d+)([ke])_', path.name)
     if found is None:

@@ -12,14 +12,28 @@ import platform
 import shlex
 import sys
 import time
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / 'configs' / 'finetune'
-DRAWN = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb2-12e_quickstart.py'
-FINETUNE = CONFIGS / 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
+from mmengine.config import Config, ConfigDict
+
+from mmshuffle.checks.dataset_config import type_name
+from mmshuffle.data.annotations import read_annotations
+from mmshuffle.data.finetune import DetectionData, apply_dataset, apply_epochs, find_dataset
+from mmshuffle.data.synthetic import draw_dataset
+from mmshuffle.detection import report
+from mmshuffle.engine import cli
+from mmshuffle.engine.config import read_config, require_loops, run_checks
+from mmshuffle.engine.files import write, write_json
+from mmshuffle.engine.launch import build_runner
+from mmshuffle.engine.progress import HistoryHook, quiet_screen
+from mmshuffle.engine.resume import find_resumable, resume_from
+from mmshuffle.errors import UserError
+
+DRAWN = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb2-12e_quickstart'
+FINETUNE = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco'
 PACKAGES = ('mmshuffle', 'torch', 'mmdet', 'mmengine', 'mmcv', 'pycocotools', 'numpy')
 
 EXAMPLE = """examples:
@@ -31,9 +45,7 @@ EXAMPLE = """examples:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     data = parser.add_argument_group('your own data')
     data.add_argument('--data', metavar='DIR', help="folder in COCO's format")
     for split in ('train', 'val'):
@@ -55,7 +67,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     training = parser.add_argument_group('training')
     training.add_argument(
-        '--config', help=f'another config than {DRAWN.name}, or with --data {FINETUNE.name}'
+        '--config', help=f'another config than {DRAWN}, or with --data {FINETUNE}'
     )
     training.add_argument(
         '--checkpoint',
@@ -73,13 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     training.add_argument(
         '--resume', action='store_true', help='go on from the furthest checkpoint of the work dir'
     )
-    training.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings that override the config, such as optim_wrapper.optimizer.lr=0.01',
-    )
+    cli.add_config_options(parser)
     args = parser.parse_args(argv)
     if args.work_dir is None:
         args.work_dir = f'work_dirs/{Path(args.data).resolve().name if args.data else "quickstart"}'
@@ -94,12 +100,8 @@ def positive(text: str) -> int:
     return value
 
 
-def prepare_data(args: argparse.Namespace) -> Any:
-    """Draw the set or find the user's; returns a ``DetectionData``."""
-    from mmshuffle.data.finetune import find_dataset
-    from mmshuffle.data.synthetic import draw_dataset
-    from mmshuffle.errors import UserError
-
+def prepare_data(args: argparse.Namespace) -> DetectionData:
+    """Draw the set or find the user's."""
     overrides = {
         name: getattr(args, name) for name in ('train_ann', 'val_ann', 'train_images', 'val_images')
     }
@@ -114,26 +116,15 @@ def prepare_data(args: argparse.Namespace) -> Any:
     return find_dataset(root)
 
 
-def load_config(args: argparse.Namespace) -> Any:
+def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply ``--cfg-options``."""
-    from mmshuffle.engine import cli
-    from mmshuffle.engine.config import read_config, require_loops
-
-    parser = argparse.ArgumentParser()
-    cli.add_config_options(parser)
-    given = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    cfg = read_config(
-        args.config or str(FINETUNE if args.data else DRAWN), parser.parse_args(given).cfg_options
-    )
+    cfg = read_config(args.config or (FINETUNE if args.data else DRAWN), args.cfg_options)
     require_loops(cfg, 'training', 'validation', 'test')
     return cfg
 
 
-def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
+def fit_config(cfg: Config, args: argparse.Namespace, dataset: DetectionData) -> None:
     """Fit the config to the data and the command line."""
-    from mmshuffle.data.finetune import apply_dataset, apply_epochs
-    from mmshuffle.engine.resume import find_resumable, resume_from
-
     cfg.work_dir = args.work_dir
     apply_dataset(cfg, dataset)
     apply_epochs(cfg, args.epochs, args.batch_size, dataset.train_count)
@@ -160,12 +151,8 @@ def fit_config(cfg: Any, args: argparse.Namespace, dataset: Any) -> None:
             resume_from(cfg, found)
 
 
-def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
+def train(cfg: Config) -> tuple[dict[str, float], list[dict[str, Any]], str]:
     """Train and evaluate; returns the metrics, the history and the device."""
-    from mmshuffle.engine.config import run_checks
-    from mmshuffle.engine.launch import build_runner
-    from mmshuffle.engine.progress import HistoryHook, quiet_screen
-
     run_checks(cfg)
     with quiet_screen():
         runner = build_runner(cfg)
@@ -179,16 +166,13 @@ def train(cfg: Any) -> tuple[dict[str, float], list[dict[str, Any]], str]:
     return metrics, history.records, str(next(runner.model.parameters()).device)
 
 
-def predictions_of(cfg: Any) -> Path:
+def predictions_of(cfg: Config) -> Path:
     """Return where MMDetection puts the predictions of the last evaluation."""
     return Path(cfg.work_dir) / 'predictions.bbox.json'
 
 
-def coco_metric(cfg: Any) -> Any:
+def coco_metric(cfg: Config) -> ConfigDict:
     """Return the settings of the validation's metric that gives the figures."""
-    from mmshuffle.checks.dataset_config import type_name
-    from mmshuffle.errors import UserError
-
     given = cfg.val_evaluator
     for metric in given if isinstance(given, list) else [given]:
         if type_name(metric) == 'CocoMetric':
@@ -196,12 +180,10 @@ def coco_metric(cfg: Any) -> Any:
     raise UserError('val_evaluator has no CocoMetric, whose figures the report is made of: add one')
 
 
-def write_report(cfg: Any, dataset: Any, history: list[dict[str, Any]], title: str) -> None:
+def write_report(
+    cfg: Config, dataset: DetectionData, history: list[dict[str, Any]], title: str
+) -> None:
     """Write the curves and the pictures into the work dir."""
-    from mmshuffle.data.annotations import read_annotations
-    from mmshuffle.detection import report
-    from mmshuffle.engine.files import write
-
     folder = Path(cfg.work_dir)
     write(report.plot_history(history, title), folder / 'curve.png')
     predictions = json.loads(predictions_of(cfg).read_text())
@@ -225,15 +207,11 @@ def main(argv: list[str] | None = None) -> int:
         flush=True,
     )
     fit_config(cfg, args, dataset)
-
-    from mmshuffle.detection.report import figures, figures_per_class, table
-    from mmshuffle.engine.files import write_json
-
     metrics, history, device = train(cfg)
     write_report(
         cfg, dataset, history, f'Faster R-CNN, ShuffleNetV2 0.5x, {dataset.train_count} images'
     )
-    overall, per_class = figures(metrics), figures_per_class(metrics, dataset.classes)
+    overall, per_class = report.figures(metrics), report.figures_per_class(metrics, dataset.classes)
     work_dir = Path(cfg.work_dir)
     checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
     weights = cfg.model.backbone.get('init_cfg')
@@ -264,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
         'history': history,
     }
     write_json(result, work_dir / 'result.json')
-    print(f'\n{table(overall, per_class)}\n')
+    print(f'\n{report.table(overall, per_class)}\n')
     print(f'trained {cfg.train_cfg.max_epochs} epochs in {seconds["training"]:.0f} s on {device}')
     print(f'checkpoint  {checkpoint}')
     print(f'figures     {work_dir / "result.json"}')
@@ -275,18 +253,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of what decides the result."""
-    import importlib
-
     found = {}
     for name in PACKAGES:
-        module = importlib.import_module(name)
+        module = import_module(name)
         found[name] = getattr(module, '__version__', None) or version(name)
     return found
 
 
 if __name__ == '__main__':
-    parse_args()  # a mistake, or --help, before the seconds that the imports take
-
-    from mmshuffle.engine import cli
-
     cli.run(main)

@@ -29,6 +29,7 @@ from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.norm_statistics import estimate_statistics
 from mmshuffle.errors import UserError
+from mmshuffle.latency.device.state import read_soc
 from mmshuffle.reporting import markdown_table
 from mmshuffle.weights.families import recognise
 
@@ -205,11 +206,8 @@ def describe_machine(threads: int, runtimes: list[str]) -> dict:
     """What the figures depend on beside the networks."""
     used = [FORMATS[runtime].packages for runtime in runtimes if runtime in FORMATS]
     packages = ['torch', *itertools.chain.from_iterable(used)]
-    cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return dict(
-        processor=models[0] if models else platform.processor(),
+        processor=read_soc(Path('/')) or platform.processor(),
         architecture=platform.machine(),
         cores=os.cpu_count(),
         threads=threads,
