@@ -1,7 +1,5 @@
 """Every registered backbone and variant: a new one is tested by adding a line here."""
 
-from typing import NamedTuple
-
 from mmdet.registry import MODELS
 from torch import nn
 
@@ -90,88 +88,6 @@ VARIANTS = {
 }
 
 
-class Printed(NamedTuple):
-    """What a paper or the authors' release prints for a variant.
-
-    Attributes:
-        multiply_adds: In millions, at 224x224, with the 1000-way classifier.
-        source: Where.
-        parameters: In millions, with the classifier, to one decimal.
-        classifier: Whether the figure includes the classifier.
-    """
-
-    multiply_adds: float
-    source: str
-    parameters: float | None = None
-    classifier: bool = True
-
-
-V1, V2, MOBILENET = 'ShuffleNet', 'ShuffleNet V2', 'MobileNet'
-PRINTED = {
-    **{
-        f'shufflenetv1-x1.0-g{groups}': Printed(macs, f'{V1} Table 1', parameters, classifier=False)
-        for groups, macs, parameters in (
-            (1, 143, None),
-            (2, 140, None),
-            (3, 137, 1.9),
-            (4, 133, None),
-            (8, 137, 2.4),
-        )
-    },
-    **{
-        f'shufflenetv1-x{width}-g{groups}': Printed(macs, f'{V1} Table 2')
-        for width, macs in {0.5: 38, 0.25: 13}.items()
-        for groups in (1, 2, 3, 4, 8)
-    },
-    'shufflenetv1-x0.5-g3': Printed(38, f'{V1} Table 2, release', 0.7),
-    'shufflenetv1-x1.5-g3': Printed(292, f'{V1} Table 5, release', 3.4),
-    'shufflenetv1-x2.0-g3': Printed(524, f'{V1} Table 5, release', 5.4),
-    'shufflenetv1-x0.5-g8': Printed(40, f'{V1} release', 1.0),
-    'shufflenetv1-x1.5-g8': Printed(290, f'{V1} release', 4.3),
-    'shufflenetv1-x2.0-g8': Printed(522, f'{V1} release', 6.5),
-    'shufflenetv1-x2.0-g3-se': Printed(527, f'{V1} Table 5'),
-    'shufflenetv1-shallow-x0.5-g3': Printed(40, f'{V1} Table 5'),
-    'shufflenetv1-50-g3': Printed(2300, f'{V2} appendix Table 2'),
-    **{
-        f'baseline-{unit}-{mflops}M': Printed(mflops, f'{V1} Table 4')
-        for unit in ('vgg', 'resnet', 'resnext')
-        for mflops in (140, 38, 13)
-    },
-    **{
-        f'shufflenetv2-x{width}-megvii': Printed(macs, f'{V2} Table 5', parameters)
-        for width, macs, parameters in (
-            (0.5, 41, 1.4),
-            (1.0, 146, 2.3),
-            (1.5, 299, 3.5),
-            (2.0, 591, 7.4),
-        )
-    },
-    'shufflenetv2-x2.0-se': Printed(597, f'{V2} Table 8'),
-    'shufflenetv2-50': Printed(2300, f'{V2} appendix Table 2'),
-    'shufflenetv2-164-se-residual': Printed(12700, f'{V2} appendix Table 2'),
-    **{
-        f'xceptionlike-x{width}': Printed(macs, f'{V2} Table 8')
-        for width, macs in {0.5: 40, 1.0: 145, 1.5: 305, 2.0: 525}.items()
-    },
-    **{
-        f'mobilenetv1-x{width}': Printed(macs, f'{MOBILENET} Table 6', parameters)
-        for width, macs, parameters in (
-            (0.25, 41, 0.5),
-            (0.5, 149, 1.3),
-            (0.75, 325, 2.6),
-            (1.0, 569, 4.2),
-        )
-    },
-    'mobilenetv1-shallow': Printed(307, f'{MOBILENET} Table 5', 2.9),
-    'mobilenetv1-full': Printed(4866, f'{MOBILENET} Table 4', 29.3),
-}
-# Printed figures that no variant can have: what the variant has, and why.
-CONTRADICTIONS = {
-    'shufflenetv1-x0.25-g8': (
-        12.4,
-        'the stem must be a multiple of the groups: 8 makes it 12.4 M, 16 would make it 15.7 M',
-    ),
-}
 # One of each kind of block, for tests whose cost or subject does not depend on the width.
 KINDS = (
     'shufflenetv2-x0.5-megvii',

@@ -55,7 +55,15 @@ def is_exporting() -> bool:
     Those know a channel shuffle by the operations that the papers' code has, and may be slow at
     what is fast in PyTorch.
     """
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or _in_torch_export()
+
+
+def _compiles_without_dynamo() -> bool:
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+# PyTorch has had a function for it since 2.7. Before, a strict export looks like `torch.compile`.
+_in_torch_export = getattr(torch.compiler, 'is_exporting', _compiles_without_dynamo)
 
 
 def is_channels_last(x: Tensor) -> bool:

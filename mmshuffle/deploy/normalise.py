@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmshuffle.errors import UserError
+
 
 class Normalise(nn.Module):
     """Channel order, mean and standard deviation as one 1x1 convolution.
@@ -27,16 +29,25 @@ class Normalise(nn.Module):
 
     @classmethod
     def of(cls, preprocessor: nn.Module, channels: int = 3) -> 'Normalise | None':
-        """Take over a preprocessor's settings; None where it changes nothing."""
+        """Take over a preprocessor's settings; None where it changes nothing.
+
+        Raises:
+            UserError: Its mean and std are those of another number of channels.
+        """
         enabled = getattr(preprocessor, '_enable_normalize', False)
         swap = getattr(preprocessor, '_channel_conversion', False)
         if not enabled and not swap:
             return None
         mean, std = torch.zeros(channels), torch.ones(channels)
         if enabled:
+            found = [x.flatten().cpu() for x in (preprocessor.mean, preprocessor.std)]
+            for size in {len(x) for x in found} - {1, channels}:
+                raise UserError(
+                    f'data_preprocessor has mean and std of {size} channels, and the network takes '
+                    f'{channels}: give {channels} numbers of each, or one'
+                )
             # A single number holds for all channels.
-            mean = preprocessor.mean.flatten().cpu().expand(channels)
-            std = preprocessor.std.flatten().cpu().expand(channels)
+            mean, std = (x.expand(channels) for x in found)
         return cls(mean, std, swap)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmshuffle.backbones import layers
+from mmshuffle.backbones.layers import interleave, is_exporting
 from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 from tests.test_backbones.test_networks import randomise
@@ -95,9 +97,16 @@ def test_a_trace_has_reshape_transpose_reshape_and_computes_the_same(name, layou
 
 
 @pytest.mark.parametrize(
-    ('name', 'strict'), [*((name, False) for name in EXPORTED), (EXPORTED[0], True)]
+    ('name', 'strict', 'old'),
+    [
+        *((name, False, False) for name in EXPORTED),
+        *((name, False, True) for name in EXPORTED),
+        (EXPORTED[0], True, False),
+    ],
 )
-def test_an_exported_program_has_them_with_free_batch_and_size(name, strict):
+def test_an_exported_program_has_them_with_free_batch_and_size(name, strict, old, monkeypatch):
+    if old:  # PyTorch 2.4 to 2.6
+        monkeypatch.setattr(layers, '_in_torch_export', layers._compiles_without_dynamo)
     net = Whole(name, out_indices=(1,))  # more units are more of the same, and seconds
     size = [torch.export.Dim(side, min=2, max=32) * 32 for side in ('rows', 'columns')]
     free = ({0: torch.export.Dim('batch'), 2: size[0], 3: size[1]},)
@@ -113,6 +122,18 @@ def test_an_exported_program_has_them_with_free_batch_and_size(name, strict):
         if node.op == 'call_function'
     )
     check(kinds, net)
+
+
+@pytest.mark.parametrize('old', [False, True], ids=['torch 2.7', 'torch 2.4'])
+def test_what_is_run_or_compiled_has_the_form_that_pytorch_is_fast_at(old, monkeypatch):
+    if old:
+        monkeypatch.setattr(layers, '_in_torch_export', layers._compiles_without_dynamo)
+    graphs = []
+    compiled = torch.compile(interleave, backend=lambda graph, _: graphs.append(graph) or graph)
+    halves = torch.rand(2, 1, 4, 3, 3)
+    assert torch.equal(compiled(*halves), interleave(*halves))
+    names = [node.target for node in graphs[0].graph.nodes if node.op != 'placeholder']
+    assert torch.stack in names and not is_exporting()
 
 
 @pytest.mark.parametrize('name', NAMES)

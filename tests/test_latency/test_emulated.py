@@ -72,13 +72,11 @@ def test_networks_of_table8_pass_the_gate(system, runtime, tmp_path, device_fold
     assert len(recording.cases) == 5
 
 
-def test_system_without_python_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr('shutil.which', lambda name: f'/usr/bin/{name}')
-    with pytest.raises(UserError, match='no usr/bin/python3 there'):
-        EmulatedTarget(str(tmp_path))
-
-
-def test_missing_qemu_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr('shutil.which', lambda name: None)
-    with pytest.raises(UserError, match='apt-get install qemu-user-static'):
+@pytest.mark.parametrize(
+    ('qemu', 'message'),
+    [('/usr/bin/qemu', 'no usr/bin/python3 there'), (None, 'apt-get install qemu-user-static')],
+)
+def test_missing_programs_are_named(tmp_path, monkeypatch, qemu, message):
+    monkeypatch.setattr('shutil.which', lambda name: qemu)
+    with pytest.raises(UserError, match=message):
         EmulatedTarget(str(tmp_path))

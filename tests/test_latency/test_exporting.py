@@ -11,38 +11,32 @@ from mmshuffle.latency.networks import from_config
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.targets import LocalTarget
 
+(NO_IMAGE,) = [n for n in all_networks(guidelines()) if n.name == 'g1-9-108']
+FORMS = ('native', 'free', 'free-8')
 
-def pass_gate(folder, network, size, settings) -> None:
-    plan = Plan(folder)
-    list(plan.add(network, [size], settings))
+
+@pytest.mark.slow
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
+@pytest.mark.parametrize(
+    ('network', 'size', 'forms'),
+    [
+        ('shufflenetv2-x0.5', (64, 64), FORMS),
+        ('shufflenetv1-x0.5-g3', (64, 64), FORMS),
+        ('mobilenetv1-x0.25', (64, 64), FORMS),
+        ('faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco', (64, 96), ('native',)),  # several outputs
+        (NO_IMAGE, (56, 56), ('native',)),  # not three channels
+    ],
+    ids=str,
+)
+def test_every_form_passes_the_gate(tmp_path, runtime, network, size, forms):
+    pytest.importorskip(runtime, reason=f'needs {runtime}')
+    network = from_config(network) if isinstance(network, str) else network
+    plan = Plan(tmp_path)
+    list(plan.add(network, [size], [Setting(runtime, shuffle=form) for form in forms]))
     recording = measure(plan, LocalTarget(), Job('gate'))
-    assert recording.problem is None and len(recording.cases) == len(settings)
+    assert recording.problem is None and len(recording.cases) == len(forms)
     for case in recording.cases:
         assert case.failure is None and case.gate['error'] < 1e-4, case
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
-@pytest.mark.parametrize('name', ['shufflenetv2-x0.5', 'shufflenetv1-x0.5-g3', 'mobilenetv1-x0.25'])
-def test_every_form_of_the_shuffle_passes_the_gate(tmp_path, runtime, name):
-    pytest.importorskip(runtime, reason=f'needs {runtime}')
-    settings = [Setting(runtime, shuffle=form) for form in ('native', 'free', 'free-8')]
-    pass_gate(tmp_path, from_config(name), (64, 64), settings)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
-def test_networks_without_three_channels_pass_the_gate(tmp_path, runtime):
-    pytest.importorskip(runtime, reason=f'needs {runtime}')
-    (network,) = [n for n in all_networks(guidelines()) if n.name == 'g1-9-108']
-    pass_gate(tmp_path, network, (56, 56), [Setting(runtime)])
-
-
-@pytest.mark.slow
-def test_all_feature_maps_of_a_detector_pass_the_gate(tmp_path):
-    pytest.importorskip('ncnn', reason='needs ncnn')
-    network = from_config('faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco')
-    pass_gate(tmp_path, network, (64, 96), [Setting('ncnn')])
 
 
 def test_outputs_of_ncnn_are_those_of_the_network_in_their_order(tmp_path):

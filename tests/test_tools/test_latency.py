@@ -1,7 +1,6 @@
 """The command line that measures latencies."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency.record import read_record
-from tests.conftest import REPO
 from tests.test_latency.tiny import check_schema
 from tests.test_tools.conftest import exit_code, load_tool
 
@@ -37,16 +35,13 @@ def measured(tmp_path_factory) -> Path:
 
 def test_measurement_is_written_and_shown(measured, capsys):
     record = read_record(measured)
+    check_schema(record)
     (result,) = record['results']
     assert record['complete'] and result['config'] == NETWORK and result['shape'] == [32, 32]
     assert [len(times) for times in result['samples_ms']] == [6, 6]
     assert result['gate_error'] < 1e-5 and record['request']['protocol']['loops'] == 6
     assert latency('show', measured) == 0
     assert capsys.readouterr().out.strip() == measured.with_suffix('.md').read_text().strip()
-
-
-def test_file_is_as_its_schema_says(measured):
-    check_schema(read_record(measured))
 
 
 def test_measurement_is_repeated_and_compared(measured, tmp_path, capsys):
@@ -116,7 +111,8 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
     bare.chmod(0o755)
     code = latency(*SMALL, '--python', bare, '--out', tmp_path / 'a.json')
     assert code == 2
-    assert f'error: {NETWORK}, ncnn: ncnn cannot be imported' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f'error: {NETWORK}, ncnn: ncnn cannot be imported' in err and '--wheels' in err
     assert read_record(tmp_path / 'a.json')['failures'][0]['stage'] == 'load'
 
 
@@ -134,6 +130,10 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--target', 'ssh:pi', '--cpu', 'max'], '--cpu: the target ssh'),
         ([NETWORK, '--target', 'adb', '--device-folder', '/a'], '--device-folder: the target adb'),
         ([NETWORK, '--loops', '0'], '--loops=0'),
+        *(
+            ([NETWORK, '--shape', size], 'write height x width')
+            for size in ('224', '0x224', 'axb', '224x224x3')
+        ),
         ([NETWORK, '--checkpoint', 'a=b', '--checkpoint', 'c'], '--checkpoint c'),
         ([NETWORK, '--checkpoint', 'a.pth'], 'a.pth'),
         ([NETWORK, '--wheels', '/no/such'], '--wheels'),
@@ -147,23 +147,9 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
 def test_bad_input_is_one_line(tmp_path, capsys, args, message):
     out = [] if args[:1] in (['diff'], ['show']) else ['--out', tmp_path / 'a.json']
     assert latency(*args, *out) == 2
-    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+    err = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
     assert len(err) == 1 and message in err[0]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize('shape', ['224', '0x224', 'axb', '224x224x3'])
-def test_sizes_are_checked(capsys, shape):
-    assert latency(NETWORK, '--shape', shape) == 2
-    assert 'height x width' in capsys.readouterr().err
-
-
-def test_emulated_times_are_not_compared(measured, tmp_path, capsys):
-    record = read_record(measured)
-    record['target']['emulated'] = True
-    write_json(record, tmp_path / 'emulated.json')
-    assert latency('diff', measured, tmp_path / 'emulated.json') == 2
-    assert 'emulation' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -203,9 +189,3 @@ def test_other_runtimes(tmp_path, runtime):
     assert latency(*words, tmp_path / 'a.json') == 0
     (result,) = read_record(tmp_path / 'a.json')['results']
     assert result['runtime'] == runtime and result['gate_error'] < 1e-5 and result['median_ms'] > 0
-
-
-def test_help_has_an_example():
-    command = [sys.executable, str(REPO / 'tools/latency.py'), '--help']
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert 'latency.py --suite shufflenet_v1/table8' in text
