@@ -1,6 +1,7 @@
 """A whole detector as one graph: what MMDetection predicts, without MMDetection."""
 
 import copy
+import functools
 import itertools
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.hub import get_config
 from torch import nn
 
 from mmshuffle.deploy import FORMATS, export
@@ -116,9 +118,29 @@ def pictures(count: int, shape: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
 
 
-@pytest.mark.parametrize('shape', [(320, 427), (96, 64)], ids=['padded', 'few anchors'])
-def test_the_graph_predicts_what_mmdetection_predicts(detector, shape):
-    """427 is no multiple of 32, and 96x64 has fewer anchors than the RPN may keep."""
+@pytest.mark.parametrize(
+    ('config', 'shape', 'options'),
+    [
+        (FPN, (320, 427), {}),  # 427 is no multiple of 32
+        (FPN, (96, 64), {}),  # fewer anchors than the RPN may keep
+        (
+            # One regression for all classes, a least size of proposals, and no limits.
+            FPN,
+            (96, 128),
+            {
+                'model.roi_head.bbox_head.reg_class_agnostic': True,
+                'model.test_cfg.rpn.min_bbox_size': 24,
+                'model.test_cfg.rpn.nms_pre': -1,
+                'model.test_cfg.rcnn.max_per_img': -1,
+                'model.test_cfg.rcnn.score_thr': 0.2,
+            },
+        ),
+        (C4, (96, 128), {'model.test_cfg.rpn.max_per_img': 60}),
+    ],
+    ids=['padded', 'few anchors', 'settings', 'C4'],
+)
+def test_the_graph_predicts_what_mmdetection_predicts(config, shape, options):
+    detector = load_model(load_model_config(str(config), options))
     graph = TwoStageGraph(detector, shape).eval()
     for image in pictures(2, shape):
         with torch.no_grad():
@@ -130,36 +152,6 @@ def test_the_graph_predicts_what_mmdetection_predicts(detector, shape):
         empty = found[1] == 0
         assert (found[2][empty] == -1).all() and (found[0][empty] == 0).all()
         assert (np.diff(found[1]) <= 0).all()
-
-
-def test_the_settings_of_a_detector_are_taken_over():
-    """One regression for all classes, a least size of proposals, and no limits."""
-    options = {
-        'model.roi_head.bbox_head.reg_class_agnostic': True,
-        'model.test_cfg.rpn.min_bbox_size': 24,
-        'model.test_cfg.rpn.nms_pre': -1,
-        'model.test_cfg.rcnn.max_per_img': -1,
-        'model.test_cfg.rcnn.score_thr': 0.2,
-    }
-    detector, image = load_model(load_model_config(str(FPN), options)), pictures(1, (96, 128))
-    graph = TwoStageGraph(detector, (96, 128)).eval()
-    with torch.no_grad():
-        found = [output.numpy() for output in graph(image)]
-    expected = pad_detections(predict(detector, image[0]), graph.rows)
-    assert (expected[1] > 0).sum() >= 20
-    assert detection_difference([output.numpy() for output in expected], found) < 1e-4
-
-
-def test_a_c4_detector_predicts_what_mmdetection_predicts():
-    cfg = load_model_config(str(C4), {'model.test_cfg.rpn.max_per_img': 60})
-    detector = load_model(cfg)
-    graph = TwoStageGraph(detector, (96, 128)).eval()
-    image = pictures(1, (96, 128))
-    with torch.no_grad():
-        found = [output.numpy() for output in graph(image)]
-    expected = pad_detections(predict(detector, image[0]), graph.rows)
-    assert (expected[1] > 0).sum() >= 20
-    assert detection_difference([output.numpy() for output in expected], found) < 1e-4
 
 
 def test_the_onnx_file_predicts_what_mmdetection_predicts_on_real_images(detector, tmp_path):
@@ -235,26 +227,10 @@ def test_evaluation_refuses_images_of_another_size(tmp_path):
         evaluate(cfg, (128, 96), lambda image: pytest.fail('detected'), 'title')
 
 
-def soft_nms(detector):
-    detector.test_cfg.rcnn.nms.type = 'soft_nms'
-
-
-def one_nms_for_all_levels(detector):
-    detector.test_cfg.rpn.nms.class_agnostic = True
-
-
-def maximum_in_roi_align(detector):
-    detector.roi_head.bbox_roi_extractor.roi_layers[0].pool_mode = 'max'
-
-
 def another_coder(detector):
     from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
 
     detector.rpn_head.bbox_coder = LegacyDeltaXYWHBBoxCoder()
-
-
-def softmax_in_the_rpn(detector):
-    detector.rpn_head.use_sigmoid_cls = False
 
 
 def another_rpn(detector):
@@ -263,39 +239,32 @@ def another_rpn(detector):
 
 
 def a_cascade(detector):
-    extractor = dict(
-        type='SingleRoIExtractor',
-        roi_layer=dict(type='RoIAlign', output_size=7),
-        out_channels=8,
-        featmap_strides=[4],
-    )
-    head = dict(type='Shared2FCBBoxHead', in_channels=8, num_classes=3)
-    detector.roi_head = MODELS.build(
-        dict(
-            type='CascadeRoIHead',
-            num_stages=1,
-            stage_loss_weights=[1],
-            bbox_roi_extractor=extractor,
-            bbox_head=head,
-        )
-    )
+    detector.roi_head = MODELS.build(get_config('mmdet::' + CASCADE).model.roi_head)
 
 
-def no_roi_head(detector):
-    del detector.roi_head
+CASCADE = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
+
+
+def put(path, value):
+    """A change of an attribute of the detector."""
+    *parents, name = path.split('.')
+    return lambda detector: setattr(functools.reduce(getattr, parents, detector), name, value)
 
 
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (soft_nms, 'with another NMS'),
-        (one_nms_for_all_levels, 'with another NMS'),
-        (maximum_in_roi_align, 'with RoIAlign of the maximum'),
+        (put('test_cfg.rcnn.nms.type', 'soft_nms'), 'with another NMS'),
+        (put('test_cfg.rpn.nms.class_agnostic', True), 'with another NMS'),
+        (
+            put('roi_head.bbox_roi_extractor.roi_layers.0.pool_mode', 'max'),
+            'with RoIAlign of the maximum',
+        ),
         (another_coder, 'with LegacyDeltaXYWHBBoxCoder'),
-        (softmax_in_the_rpn, 'with an RPN with softmax'),
+        (put('rpn_head.use_sigmoid_cls', False), 'with an RPN with softmax'),
         (another_rpn, 'with EmbeddingRPNHead'),
         (a_cascade, 'with CascadeRoIHead'),
-        (no_roi_head, 'FasterRCNN is not a two-stage detector'),
+        (lambda detector: delattr(detector, 'roi_head'), 'FasterRCNN is not a two-stage detector'),
     ],
 )
 def test_what_the_graph_does_not_know_is_refused(detector, change, message):

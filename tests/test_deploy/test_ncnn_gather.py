@@ -33,12 +33,7 @@ def test_slices_take_what_the_gather_takes(name):
     sliced = SlicedGather(channels)
     assert torch.equal(sliced(x), x[:, channels])
     assert (sliced.groups, len(sliced.order)) == (groups, pieces)
-
-
-def test_random_permutations_are_taken():
-    for seed in range(20):
-        order = torch.randperm(24, generator=torch.Generator().manual_seed(seed)).tolist()
-        x = torch.randn(1, 24, 2, 2)
+    for order in (torch.randperm(24).tolist() for _ in range(5)):
         assert torch.equal(SlicedGather(order)(x), x[:, order])
 
 

@@ -15,7 +15,7 @@ from tests.variants import KINDS, build
 SHUFFLENETS = [name for name in KINDS if name.startswith(('shufflenetv1-', 'shufflenetv2'))]
 
 
-@examples(80)
+@examples(40)
 @given(drawn=networks, align=aligns)
 def test_a_backbone_of_any_size_computes_the_same(drawn, align):
     assert_same(drawn.network, lambda net: shuffle_free(net, align=align))

@@ -209,23 +209,19 @@ def test_ctrl_c_keeps_what_was_measured(phone, plan):
 
 
 @pytest.mark.parametrize(
-    'job, expected',
+    'job, precision, expected',
     [
-        (Job('gate'), 'cannot check outputs'),
-        (Job(protocol=QUICK, cores=[0]), 'takes big or little'),
-        (Job(protocol=QUICK, governor='performance'), 'leaves the governor alone'),
+        (Job(protocol=QUICK), 'fp32', '--precision fp16'),
+        (Job('gate'), 'fp16', 'cannot check outputs'),
+        (Job(protocol=QUICK, cores=[0]), 'fp16', 'takes big or little'),
+        (Job(protocol=QUICK, governor='performance'), 'fp16', 'leaves the governor alone'),
     ],
 )
-def test_what_the_program_cannot_do_is_refused(phone, plan, job, expected):
+def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expected):
+    setting = Setting('ncnn', precision=precision)
+    plan.cases = [dataclasses.replace(case, setting=setting) for case in plan.cases]
     recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), job)
     assert expected in recording.problem and list(phone.folder.iterdir()) == []
-
-
-def test_full_precision_is_not_claimed(phone, tmp_path):
-    recording = measure(
-        tiny_plan(tmp_path), AdbTarget(None, str(phone.benchncnn)), Job(protocol=QUICK)
-    )
-    assert '--precision fp16' in recording.problem
 
 
 @pytest.mark.parametrize(

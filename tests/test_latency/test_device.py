@@ -60,16 +60,11 @@ def collect(clock: FakeClock, networks: list, **changes) -> list[tuple[int, list
     return found
 
 
-def test_networks_take_turns_after_their_warm_ups():
-    clock = FakeClock()
-    collect(clock, [clock.network('a', 0.25), clock.network('b', 0.5)])
-    # Two warm-ups each, then blocks of three behind one run that is not timed, then the rest.
-    assert ''.join(clock.runs) == 'aabb' + 'aaaabbbb' * 2 + 'aabb'
-
-
-def test_times_are_milliseconds_of_single_runs():
+def test_networks_take_turns_after_their_warm_ups_and_single_runs_are_timed():
     clock = FakeClock()
     found = collect(clock, [clock.network('a', 0.25), clock.network('b', 0.5)])
+    # Two warm-ups each, then blocks of three behind one run that is not timed, then the rest.
+    assert ''.join(clock.runs) == 'aabb' + 'aaaabbbb' * 2 + 'aabb'
     assert [times for n, times, _ in found if n == 1] == [[500.0] * 3, [500.0] * 3, [500.0]]
     assert [done for n, _, done in found if n == 0] == pytest.approx([3 / 7, 6 / 7, 1])
 
@@ -113,27 +108,25 @@ def test_inputs_are_the_same_everywhere():
     assert abs(values.mean()) < 0.02 and values.std() == pytest.approx(1 / math.sqrt(3), rel=0.02)
 
 
-def test_gate_passes_within_its_tolerance_and_not_beyond():
-    right = array('f', [1.0, -2.0, 4.0])
-    near, far = array('f', [1.0, -2.0, 4.003]), array('f', [1.0, -2.1, 4.0])
-    assert gate.compare([near], [right], 1e-3)['passed']
-    found = gate.compare([right, far], [right, right], 1e-3)
-    assert not found['passed'] and found['error'] == pytest.approx(0.025, rel=1e-4)
+RIGHT = array('f', [1.0, -2.0, 4.0])
 
 
-@pytest.mark.parametrize('value', [math.nan, math.inf])
-@pytest.mark.parametrize('place', [0, 2])
-def test_gate_refuses_what_is_not_finite(value, place):
-    right = array('f', [1.0, -2.0, 4.0])
-    wrong = array('f', right)
-    wrong[place] = value
-    found = gate.compare([wrong], [right], 1e-3)
-    assert not found['passed'] and 'not finite' in found['reason'] and found['error'] is None
-
-
-def test_gate_refuses_another_number_of_values():
-    found = gate.compare([array('f', [1.0])], [array('f', [1.0, 2.0])], 1e-3)
-    assert not found['passed'] and found['reason'] == 'outputs have [1] values instead of [2]'
+@pytest.mark.parametrize(
+    ('actual', 'expected', 'error', 'reason'),
+    [
+        ([[1.0, -2.0, 4.003]], [RIGHT], 0.00075, None),
+        ([RIGHT, [1.0, -2.1, 4.0]], [RIGHT, RIGHT], 0.025, 'outputs differ by 0.025 of the'),
+        ([[math.nan, -2.0, 4.0]], [RIGHT], None, 'not finite'),
+        ([[1.0, -2.0, math.nan]], [RIGHT], None, 'not finite'),
+        ([[math.inf, -2.0, 4.0]], [RIGHT], None, 'not finite'),
+        ([[1.0, -2.0, -math.inf]], [RIGHT], None, 'not finite'),
+        ([[1.0]], [RIGHT], None, 'outputs have [1] values instead of [3]'),
+    ],
+)
+def test_gate_passes_what_is_within_its_tolerance(actual, expected, error, reason):
+    found = gate.compare([array('f', values) for values in actual], expected, 1e-3)
+    assert found['passed'] is (reason is None) and (reason or '') in found.get('reason', '')
+    assert found['error'] == (error if error is None else pytest.approx(error, rel=1e-3))
 
 
 def make_system(root: Path) -> Path:
@@ -179,10 +172,7 @@ def test_state_is_read(tmp_path):
     assert found['governor']['3'] == 'ondemand' and found['celsius'] == {'0 cpu-thermal': 61.5}
     assert found['throttling'] == {'raspberry pi flags': 0x50005, 'cooling_device0 cpufreq-cpu0': 2}
     assert found['load'] == 0.25 and found['memory_available_mb'] == 2000
-
-
-def test_a_system_without_these_files_is_no_error(tmp_path):
-    found = state.read_state(tmp_path)
+    found = state.read_state(tmp_path / 'proc')  # without these files
     assert found['khz'] == {} and found['load'] is None and found['throttling'] == {}
 
 
@@ -192,35 +182,27 @@ def test_cores_are_chosen_by_kind(tmp_path):
     assert cores.choose([3, 0], root) == [0, 3]
     with pytest.raises(Problem, match='no core 4, 9'):
         cores.choose([1, 4, 9], root)
-
-
-def test_big_means_nothing_where_all_cores_are_alike(tmp_path):
     with pytest.raises(Problem, match='of one kind'):
-        cores.choose('big', tmp_path)
+        cores.choose('big', root / 'proc')  # which does not tell cores apart
 
 
 def governors(root: Path) -> set[str]:
     return {p.read_text() for p in (root / state.CPU).glob('cpu*/cpufreq/scaling_governor')}
 
 
-def test_governor_is_set_and_put_back_whatever_happens(tmp_path):
+@pytest.mark.parametrize('shared', [False, True])
+def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
+    """Cores of a cluster share the file, as on every Raspberry Pi."""
     root = make_system(tmp_path)
+    for n in (1, 2, 3) if shared else ():
+        folder = root / state.CPU / f'cpu{n}/cpufreq'
+        folder.rename(folder.with_name('own'))
+        folder.symlink_to(root / state.CPU / 'cpu0/cpufreq')
+    with cores.governor(None, root):
+        assert governors(root) == {'ondemand'}
     with pytest.raises(KeyboardInterrupt), cores.governor('performance', root):
         assert governors(root) == {'performance'}
         raise KeyboardInterrupt
-    assert governors(root) == {'ondemand'}
-
-
-def test_governor_of_a_cluster_is_put_back(tmp_path):
-    """Cores of a cluster share the file, as on every Raspberry Pi."""
-    root = make_system(tmp_path)
-    shared = root / state.CPU / 'cpu0/cpufreq'
-    for n in (1, 2, 3):
-        folder = root / state.CPU / f'cpu{n}/cpufreq'
-        folder.rename(folder.with_name('own'))
-        folder.symlink_to(shared)
-    with cores.governor('performance', root):
-        assert governors(root) == {'performance'}
     assert governors(root) == {'ondemand'}
 
 
@@ -246,12 +228,6 @@ def test_governor_is_put_back_where_a_runtime_hangs(tmp_path, monkeypatch):
         assert governors(root) == {'ondemand'} and left == [1]
         assert not (tmp_path / 'work').exists()
     assert governors(root) == {'ondemand'}
-
-
-def test_governor_is_left_alone_without_the_option(tmp_path):
-    root = make_system(tmp_path)
-    with cores.governor(None, root):
-        assert governors(root) == {'ondemand'}
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux only')
