@@ -78,26 +78,24 @@ def test_words_reach_the_device_unchanged(server, tmp_path):
     assert json.loads(done.stdout) == words
 
 
+@pytest.mark.parametrize(
+    ('changes', 'parts'),
+    [
+        (dict(key='stranger'), ('Permission denied (publickey)', 'ssh-copy-id')),
+        (dict(known='nothing'), ('Host key verification failed', 'log in once')),
+        (dict(python='python9'), ('no python9 there', '--python')),
+    ],
+    ids=str,
+)
+def test_what_is_missing_there_is_said(server, plan, device_folder, changes, parts):
+    (server.folder / 'nothing').write_text('')
+    assert_one_line(measure(plan, reach(server, device_folder, **changes), Job()), *parts)
+
+
 def test_unreachable_host(plan, tmp_path):
     target = make_target('ssh:nobody@127.0.0.1:1', folder=str(tmp_path))
     recording = measure(plan, target, Job())
     assert_one_line(recording, 'ssh:nobody@127.0.0.1:1: ', 'Connection refused', 'ssh server')
-
-
-def test_refused_key(server, plan, device_folder):
-    recording = measure(plan, reach(server, device_folder, key='stranger'), Job())
-    assert_one_line(recording, 'Permission denied (publickey)', 'ssh-copy-id')
-
-
-def test_unknown_host_key(server, plan, device_folder):
-    (server.folder / 'nothing').write_text('')
-    recording = measure(plan, reach(server, device_folder, known='nothing'), Job())
-    assert_one_line(recording, 'Host key verification failed', 'log in once')
-
-
-def test_missing_python(server, plan, device_folder):
-    recording = measure(plan, reach(server, device_folder, python='python9'), Job())
-    assert_one_line(recording, 'no python9 there', '--python')
 
 
 def test_connection_that_drops_while_it_measures(server, plan, device_folder):
