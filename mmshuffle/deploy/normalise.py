@@ -44,7 +44,7 @@ class Normalise(nn.Module):
             for size in {len(x) for x in found} - {1, channels}:
                 raise UserError(
                     f'data_preprocessor has mean and std of {size} channels, and the network takes '
-                    f'{channels}: give {channels} numbers of each, or one'
+                    f'{channels}: give as many numbers of each, or one'
                 )
             # A single number holds for all channels.
             mean, std = (x.expand(channels) for x in found)
