@@ -200,55 +200,43 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
 
 def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
     """Choose the columns that have something to show."""
-    columns: list[Column] = [('model', lambda r: r.row.model)]
-    if any(row.row.config for row in rows):
-        columns.append(('config', _config_name))
-    if len({row.row.shape for row in rows}) > 1:
-        columns.append(('input', lambda r: '{}x{}'.format(*r.row.shape)))
-    columns += [*_cost_columns(table, rows), *_accuracy_columns(table)]
-    if 'latency_ms' in table.columns:
-        columns.append(
-            ('latency published, ms', lambda r: _printed(r.row.published.get('latency_ms')))
-        )
+    published = set(table.columns)
+    costs = published & {'multiply_adds_m', 'multiply_adds_g'}
+    sizes = any(row.row.parameters for row in rows)
+    size = 'published' if 'parameters_m' in published else 'of the published size'
+    top1, coco = published & {'top1_error', 'top1_accuracy'}, published & {'coco_map'}
+    columns: list[tuple[object, str, Callable[[Compared], str]]] = [
+        (True, 'model', lambda r: r.row.model),
+        (
+            any(row.row.config for row in rows),
+            'config',
+            lambda r: '-' if r.path is None else shipped.network(r.path),
+        ),
+        (len({row.row.shape for row in rows}) > 1, 'input', lambda r: '{}x{}'.format(*r.row.shape)),
+        (costs, 'multiply-adds published, M', lambda r: _figure(r.row.multiply_adds, 'g')),
+        (
+            any(r.cost for r in rows),
+            'multiply-adds counted, M',
+            lambda r: _number(r.multiply_adds, 1),
+        ),
+        (costs, 'difference', lambda r: _percent(_difference(r))),
+        (sizes, f'parameters {size}, M', lambda r: _figure(r.row.parameters, '.4g')),
+        (sizes, 'parameters counted, M', lambda r: _number(r.parameters, 2)),
+        (top1, 'top-1 error published, %', lambda r: _printed(r.row.top1_error)),
+        (top1, 'top-1 error measured, %', lambda r: _number(r.run and r.run.top1_error, 1)),
+        (coco, 'COCO AP published, %', lambda r: _printed(r.row.published.get('coco_map'))),
+        (coco, 'COCO AP measured, %', lambda r: _number(r.run and r.run.coco_map, 1)),
+        (
+            'latency_ms' in published,
+            'latency published, ms',
+            lambda r: _printed(r.row.published.get('latency_ms')),
+        ),
+    ]
+    shown = [(title, cell) for has, title, cell in columns if has]
     for name in _latency_files(rows):
-        columns.append((f'{name}, ms', functools.partial(_latency, name)))
-    for name in table.columns:
-        if name not in COMPARED:
-            columns.append((COLUMNS[name], functools.partial(_as_printed, name)))
-    return columns
-
-
-def _cost_columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
-    columns: list[Column] = []
-    published = {'multiply_adds_m', 'multiply_adds_g'} & set(table.columns)
-    if published:
-        columns.append(('multiply-adds published, M', _published_cost))
-    if any(row.cost for row in rows):
-        columns.append(('multiply-adds counted, M', lambda r: _number(r.multiply_adds, 1)))
-    if published:
-        columns.append(('difference', lambda r: _percent(_difference(r))))
-    if any(row.row.parameters for row in rows):
-        what = 'published' if 'parameters_m' in table.columns else 'of the published size'
-        columns += [
-            (f'parameters {what}, M', _published_parameters),
-            ('parameters counted, M', lambda r: _number(r.parameters, 2)),
-        ]
-    return columns
-
-
-def _accuracy_columns(table: Table) -> list[Column]:
-    columns: list[Column] = []
-    if {'top1_error', 'top1_accuracy'} & set(table.columns):
-        columns += [
-            ('top-1 error published, %', lambda r: _printed(r.row.top1_error)),
-            ('top-1 error measured, %', lambda r: _number(r.run and r.run.top1_error, 1)),
-        ]
-    if 'coco_map' in table.columns:
-        columns += [
-            ('COCO AP published, %', lambda r: _printed(r.row.published.get('coco_map'))),
-            ('COCO AP measured, %', lambda r: _number(r.run and r.run.coco_map, 1)),
-        ]
-    return columns
+        shown.append((f'{name}, ms', functools.partial(_latency, name)))
+    others = [name for name in table.columns if name not in COMPARED]
+    return shown + [(COLUMNS[name], functools.partial(_as_printed, name)) for name in others]
 
 
 def _latency(name: str, row: Compared) -> str:
@@ -263,18 +251,8 @@ def _latency_files(rows: Iterable[Compared]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.latency_ms))
 
 
-def _config_name(row: Compared) -> str:
-    if row.path is None:
-        return '-'
-    return shipped.network(row.path)
-
-
-def _published_cost(row: Compared) -> str:
-    return '-' if row.row.multiply_adds is None else f'{row.row.multiply_adds[0]:g}'
-
-
-def _published_parameters(row: Compared) -> str:
-    return '-' if row.row.parameters is None else f'{row.row.parameters[0]:.4g}'
+def _figure(published: tuple[float, float] | None, form: str) -> str:
+    return '-' if published is None else format(published[0], form)
 
 
 def _difference(row: Compared) -> float | None:

@@ -194,36 +194,17 @@ def guidelines() -> list[Guideline]:
         ]
         words = tuple('yes' if part else 'no' for part in (relu, shortcut))
         g4.append(Row(words, nets, speeds))
-    return [
-        Guideline(
-            'G1, Table 1',
-            'Equal numbers of input and output channels take the least memory access',
-            ('c1:c2', 'c1, c2 at x1'),
-            scales,
-            g1,
-        ),
-        Guideline(
-            'G2, Table 2',
-            'Group convolution costs memory access',
-            ('groups', 'c at x1'),
-            scales,
-            g2,
-        ),
-        Guideline(
-            'G3, Table 3',
-            'Fragmentation reduces parallelism',
-            ('structure',),
-            tuple(f'c={64 * s}' for s in SCALES),
-            g3,
-        ),
-        Guideline(
-            'G4, Table 4',
-            'Element-wise operations take time',
-            ('ReLU', 'shortcut'),
-            tuple(f'c={32 * s}' for s in SCALES),
-            g4,
-        ),
-    ]
+    titles = (
+        'Equal numbers of input and output channels take the least memory access',
+        'Group convolution costs memory access',
+        'Fragmentation reduces parallelism',
+        'Element-wise operations take time',
+    )
+    heads = (('c1:c2', 'c1, c2 at x1'), ('groups', 'c at x1'), ('structure',), ('ReLU', 'shortcut'))
+    wide, narrow = (tuple(f'c={c * s}' for s in SCALES) for c in (64, 32))
+    columns = (scales, scales, wide, narrow)
+    tables = zip(titles, heads, columns, (g1, g2, g3, g4))
+    return [Guideline(f'G{n}, Table {n}', *table) for n, table in enumerate(tables, 1)]
 
 
 def _network(name: str, channels: int, build: Callable, *arguments: object) -> Network:
