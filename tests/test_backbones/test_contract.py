@@ -302,16 +302,6 @@ def test_wrong_arguments_are_named_with_what_is_allowed(network, arguments, allo
     assert all(part in message for part in (f'{name}={value!r}', network, allowed)), message
 
 
-@every_kind
-def test_weights_of_another_network_are_refused(name, tmp_path):
-    other = 'mobilenetv1-x0.25' if name.startswith('shuffle') else 'shufflenetv2-x0.5-megvii'
-    path = tmp_path / 'other.pth'
-    torch.save(build(other).state_dict(), path)
-    net = build(name, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
-    with pytest.raises(UserError, match='weights do not fit'):
-        net.init_weights()
-
-
 @pytest.mark.parametrize('in_channels', [1, 4])
 @pytest.mark.parametrize('name', ['shufflenetv2-x0.5-megvii', 'mobilenetv1-x0.25', 'alexnet-caffe'])
 def test_weights_of_colour_images_leave_another_first_layer_only_where_allowed(

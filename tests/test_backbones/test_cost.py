@@ -91,36 +91,38 @@ def test_shufflenet_v1_table_1(groups, channels, macs):
     assert without == pytest.approx(macs, abs=0.51)
 
 
-def count_classifier(net: dict, head: dict, size: int) -> tuple[int, int]:
-    """Multiply-adds and parameters of a network with its own, not linear, classifier."""
-    backbone = MODELS.build(net)
-    head = MODELS.build(dict(in_channels=backbone.out_channels[-1], num_classes=CLASSES, **head))
-    model = nn.Sequential(backbone, head)
-    parameters = sum(p.numel() for p in model.parameters())
-    return count_multiply_adds(model, (1, 3, size, size)), parameters
+SQUEEZE = dict(type='SqueezeNet', padding='published', out_indices=(2,))
+ALEX = dict(type='AlexNet', padding='published')
 
 
 @pytest.mark.parametrize(
-    ('version', 'bypass', 'size', 'macs', 'parameters'),
+    ('net', 'size', 'macs', 'parameters'),
     [
         # The ShuffleNet paper (Table 6) prints 833.
-        ('1.0', None, 227, 832.7, 1248424),
+        (SQUEEZE, 227, 832.7, 1248424),
         # torchvision prints 0.82 and 0.35 G.
-        ('1.0', None, 224, 818.9, 1248424),
-        ('1.1', None, 224, 349.2, 1235496),
-        ('1.0', 'simple', 227, 832.7, 1248424),
+        (SQUEEZE, 224, 818.9, 1248424),
+        (dict(SQUEEZE, version='1.1'), 224, 349.2, 1235496),
+        (dict(SQUEEZE, bypass='simple'), 227, 832.7, 1248424),
         # 341,248 more. Table 3 prints 7.7 MB, which would be some 2.02 M parameters where its 4.8
         # MB are 1.25 M.
-        ('1.0', 'complex', 227, 1184.0, 1589672),
+        (dict(SQUEEZE, bypass='complex'), 227, 1184.0, 1589672),
+        # The ShuffleNet (Table 6) and MobileNet papers (Table 9) print 720 and 60: at 224 the first
+        # convolution, which is not padded, has 54x54 outputs. Caffe trains at 227, for 55x55.
+        (dict(ALEX, version='caffe'), 224, 720.6, 60965224),
+        (dict(ALEX, version='caffe'), 227, 724.4, 60965224),
+        # torchvision prints 0.71 G and this number of parameters.
+        (dict(ALEX, version='torchvision'), 224, 714.2, 61100840),
     ],
 )
-def test_squeezenet(version, bypass, size, macs, parameters):
-    net = dict(
-        type='SqueezeNet', version=version, bypass=bypass, padding='published', out_indices=(2,)
-    )
-    found = count_classifier(net, dict(type='ConvHead'), size)
-    assert found[0] / 1e6 == pytest.approx(macs, abs=0.06)
-    assert found[1] == parameters
+def test_networks_with_a_classifier_of_their_own(net, size, macs, parameters):
+    backbone = MODELS.build(net)
+    kind = 'ConvHead' if net['type'] == 'SqueezeNet' else 'HiddenLayersHead'
+    channels = backbone.out_channels[-1]
+    head = MODELS.build(dict(type=kind, in_channels=channels, num_classes=CLASSES))
+    model = nn.Sequential(backbone, head)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert count_multiply_adds(model, (1, 3, size, size)) / 1e6 == pytest.approx(macs, abs=0.06)
 
 
 def test_squeezenets_1700_million_are_operations_of_the_release():
@@ -129,30 +131,11 @@ def test_squeezenets_1700_million_are_operations_of_the_release():
     The Caffe release pads its last, 1x1, convolution by 1 for no gain. With a multiplication and an
     addition counted as two, that is the 1.72 G operations that its page on version 1.1 stated.
     """
-    net = dict(type='SqueezeNet', padding='published', out_indices=(2,))
     last = nn.Conv2d(512, CLASSES, 1, padding=1)
-    macs = count_multiply_adds(MODELS.build(net), (1, 3, 227, 227)) + count_multiply_adds(
+    macs = count_multiply_adds(MODELS.build(SQUEEZE), (1, 3, 227, 227)) + count_multiply_adds(
         last, (1, 512, 13, 13)
     )
     assert 2 * macs / 1e6 == pytest.approx(1722.7, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ('version', 'size', 'macs', 'parameters'),
-    [
-        # The ShuffleNet (Table 6) and MobileNet papers (Table 9) print 720 and 60: at 224 the first
-        # convolution, which is not padded, has 54x54 outputs. Caffe trains at 227, for 55x55.
-        ('caffe', 224, 720.6, 60965224),
-        ('caffe', 227, 724.4, 60965224),
-        # torchvision prints 0.71 G and this number of parameters.
-        ('torchvision', 224, 714.2, 61100840),
-    ],
-)
-def test_alexnet(version, size, macs, parameters):
-    net = dict(type='AlexNet', version=version, padding='published')
-    found = count_classifier(net, dict(type='HiddenLayersHead'), size)
-    assert found[0] / 1e6 == pytest.approx(macs, abs=0.06)
-    assert found[1] == parameters
 
 
 def test_counter_agrees_with_a_net_counted_by_hand():

@@ -71,21 +71,21 @@ def test_v2_is_convolutions_concatenations_and_splits(width, layout):
     assert found['conv'] == 1 + 3 * 16 + 2 * 3 + 1
 
 
-def test_outputs_in_the_plain_order_take_one_gather_each_or_none():
-    for layout, gathers in (('torchvision', 3), ('megvii', 0)):
-        plain = ShuffleNetV2(0.5, layout)
-        found = channel_operations(shuffle_free(plain), (1, 3, 64, 64))
-        assert found.pop('index_select', 0) == gathers
-        assert found.keys() == V2
-
-
-def test_v1_has_one_gather_a_unit_and_no_other_routing():
-    found = channel_operations(shuffle_free(ShuffleNetV1(3, 0.5)), (1, 3, 64, 64))
-    assert found.keys() == V1
-    assert found['index_select'] == 16 and found['cat'] == 3
-    assert 'index_select' not in channel_operations(
-        shuffle_free(ShuffleNetV1(3, 0.5, shuffle='none')), (1, 3, 64, 64)
-    )
+@pytest.mark.parametrize(
+    ('network', 'kinds', 'counts'),
+    [
+        # An output in the plain order takes one gather, or none.
+        (lambda: ShuffleNetV2(0.5, 'torchvision'), V2, dict(index_select=3)),
+        (lambda: ShuffleNetV2(0.5, 'megvii'), V2, dict(index_select=0)),
+        # A gather a unit, and no other routing.
+        (lambda: ShuffleNetV1(3, 0.5), V1, dict(index_select=16, cat=3)),
+        (lambda: ShuffleNetV1(3, 0.5, shuffle='none'), V1, dict(index_select=0)),
+    ],
+)
+def test_there_are_few_gathers_and_nothing_else(network, kinds, counts):
+    found = channel_operations(shuffle_free(network()), (1, 3, 64, 64))
+    assert {kind: found[kind] for kind in counts} == counts
+    assert found.keys() | {'index_select'} == kinds | {'index_select'}
 
 
 def test_nothing_is_reshaped_or_transposed():

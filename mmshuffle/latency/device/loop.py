@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # As text, because Python 3.8 cannot evaluate them.
@@ -48,18 +48,49 @@ def time_block(call: Call, loops: int, seconds: float, clock: Clock = time.perf_
             return times
 
 
+def take_turns(
+    count: int, protocol: dict[str, Any], block: Callable[[int, int], tuple[Any, int, float]]
+) -> Iterator[tuple[int, Any, float]]:
+    """Run networks in turn, block by block, so that what drifts hits all alike.
+
+    Args:
+        count: Number of networks.
+        protocol: ``loops`` and ``seconds`` that every network gets at least, and ``block_loops``.
+        block: Gets the number of a network and the runs that are wanted; returns what was measured,
+            the number of runs that it took, and their seconds.
+
+    Yields:
+        The number of a network, what ``block`` measured, and the share of the network's work that
+        is done.
+    """
+    counts = [0] * count
+    seconds = [0.0] * count
+    left = list(range(count))
+    while left:
+        for n in left:
+            wanted = min(protocol['block_loops'], protocol['loops'] - counts[n])
+            measured, runs, length = block(n, wanted)
+            counts[n] += runs
+            seconds[n] += length
+            by_time = seconds[n] / protocol['seconds'] if protocol['seconds'] else 1.0
+            yield n, measured, min(counts[n] / protocol['loops'], by_time, 1.0)
+        left = [
+            n for n in left if counts[n] < protocol['loops'] or seconds[n] < protocol['seconds']
+        ]
+
+
 def measure(
     calls: Sequence[Call],
     protocol: dict[str, Any],
     report: Callable[[int, array, float, float], None],
     clock: Clock = time.perf_counter,
 ) -> None:
-    """Time several networks in turn, block by block, so that what drifts hits all alike.
+    """Warm networks up and time them in turn.
 
     Args:
         calls: The networks.
-        protocol: ``loops`` and ``seconds`` that every network gets at least, ``block_loops`` and
-            ``block_seconds`` of a block, ``warmup_loops`` and ``warmup_seconds``.
+        protocol: See :func:`take_turns`; with ``block_seconds``, ``warmup_loops`` and
+            ``warmup_seconds``.
         report: Gets the number of a network, the milliseconds of a block, the processor's time in
             it as a share of its length (1 for one thread that was never kept waiting), and the
             share of the network's work that is done.
@@ -67,27 +98,12 @@ def measure(
     """
     for call in calls:
         warm_up(call, protocol['warmup_loops'], protocol['warmup_seconds'], clock)
-    counts = [0] * len(calls)
-    seconds = [0.0] * len(calls)
-    left = list(range(len(calls)))
-    while left:
-        for number in left:
-            start, worked = clock(), time.process_time()
-            times = time_block(
-                calls[number],
-                min(protocol['block_loops'], protocol['loops'] - counts[number]),
-                protocol['block_seconds'],
-                clock,
-            )
-            share = (time.process_time() - worked) / (clock() - start)
-            counts[number] += len(times)
-            seconds[number] += sum(times) / 1e3
-            done = min(
-                counts[number] / protocol['loops'],
-                seconds[number] / protocol['seconds'] if protocol['seconds'] else 1.0,
-                1.0,
-            )
-            report(number, times, share, done)
-        left = [
-            n for n in left if counts[n] < protocol['loops'] or seconds[n] < protocol['seconds']
-        ]
+
+    def block(number: int, loops: int) -> tuple[Any, int, float]:
+        start, worked = clock(), time.process_time()
+        times = time_block(calls[number], loops, protocol['block_seconds'], clock)
+        share = (time.process_time() - worked) / (clock() - start)
+        return (times, share), len(times), sum(times) / 1e3
+
+    for number, (times, share), done in take_turns(len(calls), protocol, block):
+        report(number, times, share, done)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmshuffle.errors import UserError, last_line
-from mmshuffle.latency.device import state
+from mmshuffle.latency.device import loop, state
 from mmshuffle.latency.device.bootstrap import PREFIX
 
 from .base import DeviceError, Event, Place, Target
@@ -131,24 +131,15 @@ class AdbTarget(Target):
             options = dict(sample=f'mean of {protocol["block_loops"]} runs', program=self.program)
             yield dict(event='loaded', run=run['id'], version=self._version(), options=options)
         yield dict(event='state', when='before', state=self._state())
-        counts = {run['id']: 0 for run in job['runs']}
-        seconds = dict.fromkeys(counts, 0.0)
-        left = list(job['runs'])
-        while left:
-            for run in left:
-                loops = protocol['block_loops']
-                mean = self._measure(run, loops, powersave)
-                counts[run['id']] += loops
-                seconds[run['id']] += loops * mean / 1e3
-                done = counts[run['id']] / protocol['loops']
-                if protocol['seconds']:
-                    done = min(done, seconds[run['id']] / protocol['seconds'])
-                yield dict(event='times', run=run['id'], ms=[mean], cpu=None, done=min(done, 1.0))
-            left = [
-                run
-                for run in left
-                if counts[run['id']] < protocol['loops'] or seconds[run['id']] < protocol['seconds']
-            ]
+        loops = protocol['block_loops']
+
+        def block(number: int, wanted: int) -> tuple[float, int, float]:
+            mean = self._measure(job['runs'][number], loops, powersave)
+            return mean, loops, loops * mean / 1e3
+
+        for number, mean, done in loop.take_turns(len(job['runs']), protocol, block):
+            run = job['runs'][number]['id']
+            yield dict(event='times', run=run, ms=[mean], cpu=None, done=done)
         yield dict(event='state', when='after', state=self._state())
 
     def _check(self, job: dict[str, Any]) -> int:
