@@ -156,13 +156,10 @@ def make_protocol(args: argparse.Namespace, before: Request | None) -> Protocol:
         UserError: A number has no meaning.
     """
     chosen = {f.name: getattr(args, f.name) for f in dataclasses.fields(Protocol)}
-    try:
-        protocol = dataclasses.replace(
-            before.protocol if before else Protocol(),
-            **{key: value for key, value in chosen.items() if value is not None},
-        )
-    except ValueError as error:
-        raise UserError(f'--{str(error).replace("_", "-")}') from None
+    protocol = dataclasses.replace(
+        before.protocol if before else Protocol(),
+        **{key: value for key, value in chosen.items() if value is not None},
+    )
     if not (args.mlperf or (before and before.mlperf)):
         return protocol
     return dataclasses.replace(

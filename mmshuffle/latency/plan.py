@@ -58,12 +58,13 @@ class Protocol:
         """Refuse what has no meaning.
 
         Raises:
-            ValueError: The message names the argument.
+            UserError: The message names the option.
         """
         for name, value in dataclasses.asdict(self).items():
             least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
             if not value >= least:
-                raise ValueError(f'{name}={value!r}: give at least {least}')
+                option = f'--{name.replace("_", "-")}'
+                raise UserError(f'{option} {value:g}: give at least {least}')
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,12 @@ class Request:
         suite: Name of a suite, instead of models.
         part: Part of a config's model.
         shapes: Image sizes, (height, width).
-        runtimes: See :class:`.plan.Setting`; every combination is measured.
-        threads: Likewise.
-        precisions: Likewise.
-        shuffles: Likewise.
+        runtimes, threads, precisions, shuffles: See :class:`.plan.Setting`; every combination is
+            measured.
         protocol: How networks are timed.
         target: Where.
-        python: Python there.
-        folder: Folder there.
+        python, folder, ssh_config, root, cpu, binary: See :func:`.targets.make_target`.
         wheels: Folder with packages to carry over.
-        ssh_config: File with ssh settings.
-        root: Folder of the emulated system.
-        cpu: Emulated processor.
-        binary: Benchmark program for Android.
         cores: ``'big'``, ``'little'`` or a list such as ``0,2-3``.
         governor: Frequency governor to be set and put back.
         what: ``'measure'``, ``'gate'`` or ``'profile'``.

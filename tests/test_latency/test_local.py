@@ -20,7 +20,7 @@ from mmshuffle.latency.plan import Setting
 from mmshuffle.latency.targets import LocalTarget, Place, make_target
 from mmshuffle.latency.wheels import choose_wheels, read_wheels
 
-from .tiny import LONG, QUICK, assert_clean, change_expected, stop_after, tiny_plan
+from .tiny import QUICK, assert_clean, change_expected, tiny_plan
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -121,14 +121,6 @@ def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
 def test_missing_python_is_one_line(plan):
     recording = measure(plan, LocalTarget(python='/no/python'), Job())
     assert recording.problem == '/no/python cannot be started: No such file or directory'
-
-
-def test_ctrl_c_keeps_what_was_measured(plan, device_folder):
-    target = LocalTarget(parent=str(device_folder))
-    recording = measure(plan, target, Job(protocol=LONG), stop_after(3))
-    assert recording.problem == INTERRUPTED
-    assert len(recording.cases[0].sessions[0]) >= 4 and len(recording.cases[1].sessions[0]) >= 2
-    assert_clean(device_folder)
 
 
 def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, tmp_path):
@@ -282,20 +274,6 @@ def test_whole_measurement_runs_under_old_pythons(plan, device_folder, tmp_path,
     assert_clean(device_folder)
 
 
-def test_wheels_of_another_architecture_are_refused(plan, device_folder, tmp_path):
-    other = 'x86_64' if platform.machine() == 'aarch64' else 'aarch64'
-    tag = 'cp{}{}'.format(*sys.version_info[:2])
-    name = f'ncnn-1.0-{tag}-{tag}-manylinux_2_28_{other}.whl'
-    (tmp_path / name).write_bytes(b'')
-    target = LocalTarget(parent=str(device_folder))
-    wheels = read_wheels(str(tmp_path))
-    recording = measure(plan, target, Job(protocol=QUICK), wheels=wheels)
-    assert recording.problem == (
-        f'--wheels: the device is {platform.machine()}, but ncnn is there only as {name}'
-    )
-    assert_clean(device_folder)
-
-
 @pytest.mark.parametrize(
     'tags, fits',
     [
@@ -316,7 +294,9 @@ def test_wheels_are_chosen_by_their_tags(tmp_path, tags, fits):
     if fits:
         assert choose_wheels(read_wheels(str(tmp_path)), place) == [path]
     else:
-        with pytest.raises(UserError, match='numpy is there only as'):
+        with pytest.raises(
+            UserError, match=f'the device is aarch64.*numpy is there only as {path.name}'
+        ):
             choose_wheels(read_wheels(str(tmp_path)), place)
 
 

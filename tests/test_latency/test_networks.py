@@ -220,7 +220,7 @@ def test_every_combination_is_measured():
 
 @pytest.mark.parametrize('name, value', [('loops', 0), ('seconds', -1.0), ('sessions', 0)])
 def test_protocols_without_meaning_are_refused(name, value):
-    with pytest.raises(ValueError, match=f'{name}={value}'):
+    with pytest.raises(UserError, match=f'--{name} {value:g}: give at least'):
         Protocol(**{name: value})
 
 

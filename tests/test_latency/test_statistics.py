@@ -40,6 +40,8 @@ def test_interval_shows_what_differs_between_sessions():
 
 def test_steady_times_are_stable():
     assert summarise(sessions_of(10.0)).reasons == ()
+    noted = summarise(sessions_of(10.0), ['throttling: cpu0'])
+    assert noted.reasons == ('throttling: cpu0',) and not noted.stable
 
 
 @pytest.mark.parametrize(
@@ -59,10 +61,6 @@ def test_what_makes_figures_unstable_is_said(sessions, reason):
     assert not summary.stable and any(r.startswith(reason) for r in summary.reasons)
 
 
-def test_notes_make_figures_unstable():
-    assert summarise(sessions_of(10.0), ['throttling: cpu0']).reasons == ('throttling: cpu0',)
-
-
 def test_the_largest_drift_counts_whatever_its_sign():
     up, down = np.linspace(10, 10.2, 99), np.linspace(12, 10, 99)
     assert summarise([up, down]).drift < -0.1
@@ -74,16 +72,13 @@ def with_interval(low: float, high: float) -> Summary:
 
 
 def test_ranks_need_intervals_that_do_not_overlap():
-    found = ranks(
-        {'a': with_interval(1, 2), 'b': with_interval(1.9, 2.5), 'c': with_interval(3, 4)}
-    )
-    assert found == {'a': (1, 2), 'b': (1, 2), 'c': (3, 3)}
-
-
-def test_unstable_networks_are_not_ranked_and_may_be_anywhere():
-    unstable = dataclasses.replace(with_interval(0.5, 0.6), reasons=('drifts',))
-    found = ranks({'a': with_interval(1, 2), 'b': unstable, 'c': with_interval(3, 4)})
-    assert found == {'a': (1, 2), 'b': None, 'c': (2, 3)}
+    found = {
+        name: with_interval(*at) for name, at in dict(a=(1, 2), b=(1.9, 2.5), c=(3, 4)).items()
+    }
+    assert ranks(found) == {'a': (1, 2), 'b': (1, 2), 'c': (3, 3)}
+    # One that is not stable may be anywhere.
+    found['b'] = dataclasses.replace(with_interval(0.5, 0.6), reasons=('drifts',))
+    assert ranks(found) == {'a': (1, 2), 'b': None, 'c': (2, 3)}
 
 
 def test_times_of_emulation_have_other_names():

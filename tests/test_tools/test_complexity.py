@@ -47,33 +47,36 @@ def test_the_number_of_proposals_is_an_option(tool):
     assert ten == pytest.approx(10 * one, abs=0.01)
 
 
-def test_a_network_by_its_name_has_its_classifier(tool):
-    code, output, _ = tool('shufflenetv2-x1.0')
-    assert code == 0 and output.startswith('shufflenetv2-x1.0, 224x224\n')
-    assert cells(output, 'head')[:2] == [1.024, 1.024]
-    assert round(cells(output, 'total')[0]) == 146
-
-
-def test_a_registered_backbone_takes_arguments(tool):
-    args = ('--args', 'widen_factor=0.5', 'out_indices=[4]', '--shape', '224', '224')
-    code, output, _ = tool('ShuffleNetV2', *args)
-    # 41 M of Table 5 less the classifier.
-    assert code == 0 and cells(output, 'total')[0] == pytest.approx(40.476 - 1.024, abs=1e-3)
-    assert cells(output, 'stage 4')[1] == pytest.approx((192 * 1024 + 2048) / 1e6, abs=1e-3)
-
-
-def test_a_version_is_text_in_quotes_of_its_own(tool):
-    code, output, _ = tool('SqueezeNet', '--args', "version='1.1'", 'padding=published')
-    # 349.15 M less the last convolution.
-    assert code == 0 and cells(output, 'total')[0] == pytest.approx(
-        349.15 - 13**2 * 0.512, abs=0.01
-    )
-
-
-def test_a_config_takes_options(tool):
-    options = ('--cfg-options', 'model.backbone.groups=8', 'model.head.in_channels=1536')
-    code, output, _ = tool('shufflenetv1-x1.0-g3', *options)
-    assert code == 0 and cells(output, 'total')[0] == pytest.approx(138.366, abs=1e-3)
+@pytest.mark.parametrize(
+    ('args', 'part', 'figures'),
+    [
+        (['shufflenetv2-x1.0'], 'head', [1.024, 1.024]),
+        # 41 M of Table 5 less the classifier.
+        (
+            ['ShuffleNetV2', '--args', 'widen_factor=0.5', 'out_indices=[4]', '--shape', 224, 224],
+            'total',
+            [40.476 - 1.024],
+        ),
+        # A version is text in quotes of its own; 349.15 M less the last convolution.
+        (
+            ['SqueezeNet', '--args', "version='1.1'", 'padding=published'],
+            'total',
+            [349.15 - 13**2 * 0.512],
+        ),
+        (
+            [
+                *('shufflenetv1-x1.0-g3', '--cfg-options'),
+                *('model.backbone.groups=8', 'model.head.in_channels=1536'),
+            ],
+            'total',
+            [138.366],
+        ),
+    ],
+)
+def test_networks_by_name_take_arguments_or_options(tool, args, part, figures):
+    code, output, _ = tool(*args)
+    assert code == 0 and output.startswith(f'{args[0]}, 224x224\n')
+    assert cells(output, part)[: len(figures)] == pytest.approx(figures, abs=0.01)
 
 
 def test_what_does_not_run_is_named(tool, tmp_path):

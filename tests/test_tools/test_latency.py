@@ -129,7 +129,7 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--target', 'ssh:pi', '--binary', 'a'], '--binary: the target ssh'),
         ([NETWORK, '--target', 'ssh:pi', '--cpu', 'max'], '--cpu: the target ssh'),
         ([NETWORK, '--target', 'adb', '--device-folder', '/a'], '--device-folder: the target adb'),
-        ([NETWORK, '--loops', '0'], '--loops=0'),
+        ([NETWORK, '--loops', '0'], '--loops 0: give at least 1'),
         *(
             ([NETWORK, '--shape', size], 'write height x width')
             for size in ('224', '0x224', 'axb', '224x224x3')
