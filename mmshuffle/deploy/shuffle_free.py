@@ -13,7 +13,7 @@ from .routed import ROUTING, build_part
 from .routing import Order, natural
 
 
-def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) -> nn.Module:
+def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
     """Copy a network for inference with its channel shuffles taken out, computing the same.
 
     **ShuffleNet V2.** Which channel goes where is known beforehand. A channel that units pass on
@@ -47,9 +47,6 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
     Args:
         module: ShuffleNetV1 or ShuffleNetV2, or what contains one, such as an image classifier, a
             detector, or a backbone with a neck; not changed.
-        outputs: Of a bare backbone: ``'natural'``, or ``'permuted'`` to leave its outputs as they
-            come. The attribute ``orders`` of the result then has, for each output, the plain
-            network's channel that each channel holds, -1 where it is filling.
         align: Fill channels up to a multiple of this; 1 leaves all sizes as they are.
 
     Returns:
@@ -58,7 +55,7 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
         splits (V1: gathers, pooling and additions).
 
     Raises:
-        ValueError: ``outputs`` or ``align`` is outside its allowed values.
+        ValueError: ``align`` is no whole number from 1.
         Unsupported: There is no shuffle in ``module``, or a layer in the way of the channels is of
             an unknown kind, such as GroupNorm.
 
@@ -70,15 +67,9 @@ def shuffle_free(module: nn.Module, outputs: str = 'natural', align: int = 1) ->
         >>> torch.allclose(net(images)[0], shuffle_free(net)(images)[0], atol=1e-5)
         True
     """
-    if outputs not in ('natural', 'permuted'):
-        raise ValueError(f"outputs={outputs!r}: choose one of 'natural', 'permuted'")
     if type(align) is not int or align < 1:
         raise ValueError(f'align={align!r}: give an integer from 1')
     rewritten = _rewrite(fold_batchnorm(module), align)
-    if outputs == 'permuted':
-        if not isinstance(rewritten, RewrittenBackbone):
-            raise ValueError("outputs='permuted': only a bare backbone's outputs can be left so")
-        rewritten.leave_permuted()
     # The indices of gathers are made on the CPU.
     return rewritten.to(next(module.parameters()).device).eval()
 
@@ -92,8 +83,8 @@ class RewrittenBackbone(nn.Module):
 
     Attributes:
         out_indices, out_channels, out_strides: As of ``backbone``.
-        orders (tuple[Order, ...]): The channel of the plain network's output that each channel of
-            a returned output holds; -1 where it holds none.
+        permuted_orders (tuple[Order, ...]): The channel of the plain network's output that each
+            channel of a stage's output holds; -1 where it holds none.
     """
 
     def __init__(self, backbone: BaseBackbone, align: int) -> None:
@@ -109,12 +100,10 @@ class RewrittenBackbone(nn.Module):
             stage_orders.append(order)
         self.permuted_orders = tuple(stage_orders[i] for i in self.out_indices)
         self.restores = nn.ModuleList(map(restore, self.permuted_orders))
-        self.orders = tuple(map(natural, self.out_channels))
 
     def leave_permuted(self) -> None:
         """Return the outputs in ``permuted_orders`` from now on, without a copy."""
         self.restores = nn.ModuleList(nn.Identity() for _ in self.out_indices)
-        self.orders = self.permuted_orders
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the requested stage outputs, as the plain backbone does."""
