@@ -172,28 +172,6 @@ def read_picture(path: str, shape: tuple[int, int], channels: int) -> Tensor:
     return picture
 
 
-def export_part(
-    model: nn.Module,
-    args: argparse.Namespace,
-    part: str,
-    shape: tuple[int, int],
-    picture: Tensor | None,
-    form: ShuffleForm,
-    path: Path,
-) -> tuple[Part, ExportReport]:
-    """Cut the part out, rewrite its shuffles, write it, and check it on the picture."""
-    cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture)
-    batch = args.dynamic_batch
-    return cut_out, export(
-        cut_out.module,
-        path,
-        args.format,
-        (1, input_channels(model), *shape),
-        batch,
-        **cut_out.options,
-    )
-
-
 def choose_form(model: nn.Module, args: argparse.Namespace) -> ShuffleForm:
     """The form that the command line asks for, by name or by rule."""
     if args.shuffle != AUTO:
@@ -317,7 +295,13 @@ def main(argv: list[str] | None = None) -> None:
     picture = None if args.image is None else read_picture(args.image, shape, channels)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = load_model(cfg, checkpoint, part, shape)
-    write = functools.partial(export_part, model, args, part, shape, picture)
+    size = (1, input_channels(model), *shape)
+
+    def write(form: ShuffleForm, path: Path) -> tuple[Part, ExportReport]:
+        cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture)
+        batch = args.dynamic_batch
+        return cut_out, export(cut_out.module, path, args.format, size, batch, **cut_out.options)
+
     if args.shuffle == FASTEST and has_shuffle(model):
         form, cut_out, done = export_fastest(write, FORMATS[args.format], name)
     else:
