@@ -232,7 +232,7 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
         plan = make_plan(request, Path(folder))
         with bar(f'measuring on {target.name}') as update:
-            recording = measure(plan, target, request.job(), update, wheels=wheels)
+            recording = measure(plan, target, request, update, wheels=wheels)
         record = make_record(recording, target, request.as_dict())
     if not (record['results'] or record['gates'] or record['failures']) and record['problem']:
         if record['problem'] == INTERRUPTED:

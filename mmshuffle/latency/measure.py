@@ -8,7 +8,8 @@ from typing import Any
 
 from mmshuffle.errors import UserError
 
-from .plan import Case, Plan, Protocol
+from .plan import Case, Plan
+from .request import Request
 from .targets import DeviceError, Event, Target
 from .wheels import Wheel, choose_wheels
 
@@ -61,33 +62,6 @@ class Recording:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is the same in all jobs of a measurement.
-
-    Attributes:
-        what: ``'gate'``, ``'measure'`` or ``'profile'``.
-        protocol: How networks are timed.
-        cores: ``'big'``, ``'little'``, a list, or None for the system's choice.
-        governor: Frequency governor to be set and put back; None leaves it.
-    """
-
-    what: str = 'measure'
-    protocol: Protocol = field(default_factory=Protocol)
-    cores: str | list[int] | None = None
-    governor: str | None = None
-
-    def of(self, cases: Sequence[Case]) -> dict[str, Any]:
-        """The job for some cases, as the device reads it."""
-        return dict(
-            what=self.what,
-            protocol=vars(self.protocol),
-            cores=self.cores,
-            governor=self.governor,
-            runs=[case.as_run(self.what == 'profile') for case in cases],
-        )
-
-
 def groups(cases: Sequence[Case]) -> list[list[Case]]:
     """Cases that are measured in turn: those of one size and setting, in their order."""
     found: dict[Any, list[Case]] = {}
@@ -99,7 +73,7 @@ def groups(cases: Sequence[Case]) -> list[list[Case]]:
 def measure(
     plan: Plan,
     target: Target,
-    job: Job,
+    request: Request,
     progress: Progress = lambda done: None,
     sleep: Callable[[float], None] = time.sleep,
     wheels: Sequence[Wheel] = (),
@@ -112,7 +86,7 @@ def measure(
     Args:
         plan: The cases.
         target: The device; not entered yet.
-        job: What is to be done.
+        request: What is to be done.
         progress: Is told how far it is.
         sleep: Waits between sessions.
         wheels: Packages that the device does not have.
@@ -122,10 +96,10 @@ def measure(
         with target:
             chosen = choose_wheels(wheels, target.place) if wheels else []
             target.send({**plan.files, **{path.name: path for path in chosen}})
-            for session in range(job.protocol.sessions if job.what == 'measure' else 1):
+            for session in range(request.protocol.sessions if request.what == 'measure' else 1):
                 if session > 0:
-                    sleep(job.protocol.cooldown)
-                _run_session(session, plan, target, job, recording, progress)
+                    sleep(request.protocol.cooldown)
+                _run_session(session, plan, target, request, recording, progress)
     except KeyboardInterrupt:
         recording.problem = INTERRUPTED
     except UserError as error:
@@ -137,11 +111,11 @@ def _run_session(
     session: int,
     plan: Plan,
     target: Target,
-    job: Job,
+    request: Request,
     recording: Recording,
     progress: Progress,
 ) -> None:
-    total = len(plan.cases) * (job.protocol.sessions if job.what == 'measure' else 1)
+    total = len(plan.cases) * (request.protocol.sessions if request.what == 'measure' else 1)
     before = session * len(plan.cases)
     for cases in groups(plan.cases):
         left = [case for case in cases if recording.cases[case.number].failure is None]
@@ -151,10 +125,10 @@ def _run_session(
         where = dict(session=session, **describe(cases[0]))
         if left:
             # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
-            with contextlib.closing(target.run(job.of(left))) as events:
+            with contextlib.closing(target.run(request.job(left))) as events:
                 for event in events:
                     take(recording, event, where)
-                    if event['event'] in ('times', job.what):
+                    if event['event'] in ('times', request.what):
                         shares[event['run']] = event.get('done', 1.0)
                         progress((before + sum(shares.values())) / total)
         before += len(cases)

@@ -3,14 +3,14 @@
 import dataclasses
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmshuffle.errors import UserError
 
-from .measure import Job
 from .networks import PARTS
-from .plan import PRECISIONS, RUNTIMES, Protocol, Setting
+from .plan import PRECISIONS, RUNTIMES, Case, Protocol, Setting
 from .suites import TFLITE, Work, named, suite
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
@@ -124,12 +124,16 @@ class Request:
             )
         ]
 
-    def job(self) -> Job:
-        """What the device is asked to do."""
-        cores: Any = self.cores
-        if cores not in (None, 'big', 'little'):
-            cores = _read_list(cores)
-        return Job(self.what, self.protocol, cores, self.governor)
+    def job(self, cases: Sequence[Case]) -> dict[str, Any]:
+        """The job for some cases, as the device reads it."""
+        named = self.cores in (None, 'big', 'little')
+        return dict(
+            what=self.what,
+            protocol=vars(self.protocol),
+            cores=self.cores if named else _read_list(self.cores),
+            governor=self.governor,
+            runs=[case.as_run(self.what == 'profile') for case in cases],
+        )
 
     def for_target(self, target: str) -> 'Request':
         """The same on another target: what is an option of the first one's kind is dropped."""

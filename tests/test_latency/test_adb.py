@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.errors import UserError
-from mmshuffle.latency.measure import INTERRUPTED, Job, measure
+from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.networks import from_file
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.record import make_record
@@ -18,7 +18,7 @@ from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
 from mmshuffle.latency.targets.adb import parse
 
-from .tiny import QUICK, stop_after, tiny_plan
+from .tiny import QUICK, ask, stop_after, tiny_plan
 
 # As the programs print them; figures are made up.
 BENCHNCNN = """loop_count = 5
@@ -127,7 +127,7 @@ def test_figures_of_the_programs_are_read():
 
 def test_phone_is_measured_and_left_clean(phone, plan):
     target = make_target('adb:SERIAL-1', binary=str(phone.benchncnn))
-    recording = measure(plan, target, Job(protocol=QUICK, cores='big'))
+    recording = measure(plan, target, ask(protocol=QUICK, cores='big'))
     assert recording.problem is None
     # Three calls of two runs each a session, of which the program prints the mean.
     assert [case.sessions for case in recording.cases] == [[[1.5] * 3] * 2] * 2
@@ -142,7 +142,7 @@ def test_phone_is_measured_and_left_clean(phone, plan):
 
 def test_unchecked_figures_are_not_ranked(phone, plan):
     target = AdbTarget(None, str(phone.benchncnn))
-    recording = measure(plan, target, Job(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     record = make_record(recording, target, dict(protocol=vars(QUICK)))
     for result in record['results']:
         assert result['gate_error'] is None
@@ -157,7 +157,7 @@ def test_tensorflow_lite_file_is_measured(phone, tmp_path):
     plan = Plan(tmp_path)
     list(plan.add(from_file(tmp_path / 'net.tflite'), [(8, 8)], [Setting('tflite')]))
     target = AdbTarget(None, str(phone.benchmark_model))
-    recording = measure(plan, target, Job(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem is None and recording.cases[0].sessions == [[33.2505] * 3] * 2
     (call, *_) = [words[1] for words in phone.asked() if '--graph' in words[-1]]
     assert call.endswith('.tflite --num_threads=1 --num_runs=2 --min_secs=0')
@@ -185,7 +185,7 @@ def test_device_cannot_write_files_here(phone, tmp_path, monkeypatch):
 def test_faults_end_in_one_line_and_leave_nothing(phone, plan, words, message, expected):
     phone.fail(words, message)
     target = AdbTarget(None, str(phone.benchncnn))
-    recording = measure(plan, target, Job(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem.startswith('adb: ') and '\n' not in recording.problem
     assert message in recording.problem and expected in recording.problem
     assert list(phone.folder.iterdir()) == []
@@ -196,14 +196,14 @@ def test_phone_that_is_unplugged_keeps_what_was_measured(phone, plan):
         if done > 0.5:
             phone.fail('shell', "error: device 'X' not found")
 
-    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), Job(protocol=QUICK), unplug)
+    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), ask(protocol=QUICK), unplug)
     assert "device 'X' not found" in recording.problem
     assert recording.cases[0].sessions[0] == [1.5] * 3
 
 
 def test_ctrl_c_keeps_what_was_measured(phone, plan):
     target = AdbTarget(None, str(phone.benchncnn))
-    recording = measure(plan, target, Job(protocol=QUICK), stop_after(2))
+    recording = measure(plan, target, ask(protocol=QUICK), stop_after(2))
     assert recording.problem == INTERRUPTED and recording.cases[0].sessions == [[1.5]]
     assert list(phone.folder.iterdir()) == []
 
@@ -211,10 +211,10 @@ def test_ctrl_c_keeps_what_was_measured(phone, plan):
 @pytest.mark.parametrize(
     'job, precision, expected',
     [
-        (Job(protocol=QUICK), 'fp32', '--precision fp16'),
-        (Job('gate'), 'fp16', 'cannot check outputs'),
-        (Job(protocol=QUICK, cores=[0]), 'fp16', 'takes big or little'),
-        (Job(protocol=QUICK, governor='performance'), 'fp16', 'leaves the governor alone'),
+        (ask(protocol=QUICK), 'fp32', '--precision fp16'),
+        (ask('gate'), 'fp16', 'cannot check outputs'),
+        (ask(protocol=QUICK, cores='0'), 'fp16', 'takes big or little'),
+        (ask(protocol=QUICK, governor='performance'), 'fp16', 'leaves the governor alone'),
     ],
 )
 def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expected):

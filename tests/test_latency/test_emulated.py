@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.errors import UserError
-from mmshuffle.latency.measure import Job, measure
+from mmshuffle.latency.measure import measure
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.suites import suite
 from mmshuffle.latency.targets import EmulatedTarget
 from mmshuffle.latency.wheels import read_wheels
 
-from .tiny import QUICK, assert_clean, change_expected, tiny_plan
+from .tiny import QUICK, ask, assert_clean, change_expected, tiny_plan
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_arm_code_computes_and_finds_wrong_outputs(system, cpu, tmp_path, device
     change_expected(plan, 1)
     wheels = read_wheels(system['wheels'])
     target = reach(system, device_folder, cpu)
-    recording = measure(plan, target, Job(protocol=QUICK), wheels=wheels)
+    recording = measure(plan, target, ask(protocol=QUICK), wheels=wheels)
     assert recording.problem is None and recording.device['machine'] == 'aarch64'
     right, wrong = recording.cases
     assert right.gate['passed'] and right.gate['error'] < 1e-5 and len(right.sessions) == 2
@@ -65,7 +65,7 @@ def test_networks_of_table8_pass_the_gate(system, runtime, tmp_path, device_fold
     for network, _ in suite('shufflenet_v1/table8', ((224, 224),)):
         list(plan.add(network, [(64, 64)], [Setting(runtime)]))
     target = reach(system, device_folder, 'max')
-    recording = measure(plan, target, Job('gate'), wheels=read_wheels(system['wheels']))
+    recording = measure(plan, target, ask('gate'), wheels=read_wheels(system['wheels']))
     assert recording.problem is None
     for case in recording.cases:
         assert case.failure is None and case.gate['passed'] and case.gate['error'] < 1e-4

@@ -6,10 +6,12 @@ import pytest
 from mmshuffle.latency.device.inputs import make_input
 from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import all_networks, guidelines
-from mmshuffle.latency.measure import Job, measure
+from mmshuffle.latency.measure import measure
 from mmshuffle.latency.networks import from_config
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.targets import LocalTarget
+
+from .tiny import ask
 
 (NO_IMAGE,) = [n for n in all_networks(guidelines()) if n.name == 'g1-9-108']
 FORMS = ('native', 'free', 'free-8')
@@ -33,7 +35,7 @@ def test_every_form_passes_the_gate(tmp_path, runtime, network, size, forms):
     network = from_config(network) if isinstance(network, str) else network
     plan = Plan(tmp_path)
     list(plan.add(network, [size], [Setting(runtime, shuffle=form) for form in forms]))
-    recording = measure(plan, LocalTarget(), Job('gate'))
+    recording = measure(plan, LocalTarget(), ask('gate'))
     assert recording.problem is None and len(recording.cases) == len(forms)
     for case in recording.cases:
         assert case.failure is None and case.gate['error'] < 1e-4, case

@@ -15,12 +15,12 @@ import zipfile
 import pytest
 
 from mmshuffle.errors import UserError
-from mmshuffle.latency.measure import INTERRUPTED, Job, groups, measure
+from mmshuffle.latency.measure import INTERRUPTED, groups, measure
 from mmshuffle.latency.plan import Setting
 from mmshuffle.latency.targets import LocalTarget, Place, make_target
 from mmshuffle.latency.wheels import choose_wheels, read_wheels
 
-from .tiny import QUICK, assert_clean, change_expected, tiny_plan
+from .tiny import QUICK, ask, assert_clean, change_expected, tiny_plan
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -34,7 +34,7 @@ def plan(tmp_path):
 def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
     shares: list[float] = []
     pauses: list[float] = []
-    job = Job(protocol=dataclasses.replace(QUICK, cooldown=3.5))
+    job = ask(protocol=dataclasses.replace(QUICK, cooldown=3.5))
     target = LocalTarget(parent=str(device_folder))
     recording = measure(plan, target, job, shares.append, pauses.append)
     assert recording.problem is None and pauses == [3.5]
@@ -57,7 +57,7 @@ def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
 def test_gate_alone_times_nothing_and_keep_keeps_the_files(plan, device_folder):
     shares: list[float] = []
     target = LocalTarget(parent=str(device_folder), keep=True)
-    recording = measure(plan, target, Job('gate'), shares.append)
+    recording = measure(plan, target, ask('gate'), shares.append)
     assert all(case.gate['passed'] and not any(case.sessions) for case in recording.cases)
     assert shares[:2] == [0.5, 1.0]
     (folder,) = device_folder.iterdir()
@@ -69,9 +69,9 @@ def test_gate_alone_times_nothing_and_keep_keeps_the_files(plan, device_folder):
 def test_cores_are_pinned(plan, device_folder):
     core = min(os.sched_getaffinity(0))
     target = LocalTarget(parent=str(device_folder))
-    assert measure(plan, target, Job('gate', cores=[core])).pinned == [core]
+    assert measure(plan, target, ask('gate', cores=str(core))).pinned == [core]
     plan.cases[0] = dataclasses.replace(plan.cases[0], setting=Setting('ncnn', threads=2))
-    recording = measure(plan, target, Job('gate', cores=[core]))
+    recording = measure(plan, target, ask('gate', cores=str(core)))
     assert 'more than the 1 cores of --cores' in recording.problem
 
 
@@ -87,7 +87,7 @@ def test_settings_and_sizes_are_measured_apart(plan):
 
 def test_wrong_outputs_are_not_timed(plan, device_folder):
     change_expected(plan, 1)
-    job = Job(protocol=QUICK)
+    job = ask(protocol=QUICK)
     recording = measure(plan, LocalTarget(parent=str(device_folder)), job)
     right, wrong = recording.cases
     assert len(right.sessions) == 2 and right.failure is None
@@ -102,7 +102,7 @@ def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, dev
         shutil.copy(plan.files[plan.cases[1].expected[0]], folder)
 
     target = LocalTarget(parent=str(device_folder))
-    recording = measure(plan, target, Job(protocol=QUICK), sleep=spoil)
+    recording = measure(plan, target, ask(protocol=QUICK), sleep=spoil)
     right, wrong = recording.cases
     assert len(right.sessions) == 2 and right.failure is None
     assert wrong.failure['stage'] == 'gate' and wrong.sessions == []
@@ -111,7 +111,7 @@ def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, dev
 def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
     param = plan.files['conv5.param']
     param.write_text(param.read_text().replace('Convolution', 'Convulsion'))
-    recording = measure(plan, LocalTarget(parent=str(device_folder)), Job(protocol=QUICK))
+    recording = measure(plan, LocalTarget(parent=str(device_folder)), ask(protocol=QUICK))
     assert len(recording.cases[0].sessions) == 2
     failure = recording.cases[1].failure
     assert failure['stage'] == 'load' and failure['message'].startswith('ncnn 1.')
@@ -119,7 +119,7 @@ def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
 
 
 def test_missing_python_is_one_line(plan):
-    recording = measure(plan, LocalTarget(python='/no/python'), Job())
+    recording = measure(plan, LocalTarget(python='/no/python'), ask())
     assert recording.problem == '/no/python cannot be started: No such file or directory'
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, tmp_pa
         pressed.touch()
 
     threading.Thread(target=press, daemon=True).start()
-    recording = measure(plan, LocalTarget(str(slow), parent=str(device_folder)), Job('gate'))
+    recording = measure(plan, LocalTarget(str(slow), parent=str(device_folder)), ask('gate'))
     assert recording.problem == INTERRUPTED
     assert_clean(device_folder)
 
@@ -147,7 +147,7 @@ def test_runner_that_is_killed_is_reported(plan, device_folder, tmp_path):
     (tmp_path / 'ncnn.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
     target = LocalTarget(parent=str(device_folder))
     target.environment = lambda: {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    recording = measure(plan, target, Job(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem == 'local: the command there ended with signal 9: no message'
     assert_clean(device_folder)
 
@@ -157,13 +157,13 @@ def test_device_is_cleaned_when_this_side_dies(plan, device_folder, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from tests.test_latency.tiny import LONG, tiny_plan
-from mmshuffle.latency.measure import Job, measure
+from tests.test_latency.tiny import LONG, ask, tiny_plan
+from mmshuffle.latency.measure import measure
 from mmshuffle.latency.targets import LocalTarget
 folder = Path({str(tmp_path / 'other')!r})
 folder.mkdir()
 target = LocalTarget(parent={str(device_folder)!r})
-measure(tiny_plan(folder), target, Job(protocol=LONG), lambda done: print(done, flush=True))
+measure(tiny_plan(folder), target, ask(protocol=LONG), lambda done: print(done, flush=True))
 """
     process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
     process.stdout.readline()
@@ -183,14 +183,14 @@ def test_too_little_space_is_known_before_anything_is_sent(plan, device_folder, 
         return {**result, 'free': 10_000} if action == 'prepare' else result
 
     monkeypatch.setattr(target, '_act', crowded)
-    recording = measure(plan, target, Job(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem.startswith('local: its disk is full: 0 MB are to be sent, 0 MB are')
     assert '--device-folder' in recording.problem
     assert_clean(device_folder)
 
 
 def test_folder_that_does_not_exist_is_one_line(plan):
-    recording = measure(plan, LocalTarget(parent='/no/such/folder'), Job())
+    recording = measure(plan, LocalTarget(parent='/no/such/folder'), ask())
     assert recording.problem == 'local: prepare there failed: No such file or directory'
 
 
@@ -263,7 +263,7 @@ def test_whole_measurement_runs_under_old_pythons(plan, device_folder, tmp_path,
         wheel.writestr('ncnn.py', PLAIN_NCNN)
     target = LocalTarget(python(), parent=str(device_folder))
     wheels = read_wheels(str(tmp_path))
-    job = Job(protocol=QUICK, cores=[min(os.sched_getaffinity(0))])
+    job = ask(protocol=QUICK, cores=str(min(os.sched_getaffinity(0))))
     recording = measure(plan, target, job, wheels=wheels)
     assert recording.problem is None
     for case in recording.cases:

@@ -202,8 +202,8 @@ def test_requests_without_meaning_are_refused(changes, message):
 
 
 def test_lists_of_cores_are_read():
-    assert Request(models=(CONFIG,), cores='0,2-4').job().cores == [0, 2, 3, 4]
-    assert Request(models=(CONFIG,), cores='big').job().cores == 'big'
+    assert Request(models=(CONFIG,), cores='0,2-4').job([])['cores'] == [0, 2, 3, 4]
+    assert Request(models=(CONFIG,), cores='big').job([])['cores'] == 'big'
 
 
 def test_every_combination_is_measured():

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mmshuffle.latency.measure import INTERRUPTED, Job, Recording, measure
+from mmshuffle.latency.measure import INTERRUPTED, Recording, measure
 from mmshuffle.latency.plan import Plan
 from mmshuffle.latency.targets import SSHTarget, make_target
 
 from .sshd import Server
-from .tiny import LONG, QUICK, assert_clean, stop_after, tiny_plan
+from .tiny import LONG, QUICK, ask, assert_clean, stop_after, tiny_plan
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -55,7 +55,7 @@ def assert_one_line(recording: Recording, *parts: str) -> None:
 
 
 def test_networks_are_measured_and_nothing_is_left(server, plan, device_folder):
-    recording = measure(plan, reach(server, device_folder), Job(protocol=QUICK))
+    recording = measure(plan, reach(server, device_folder), ask(protocol=QUICK))
     assert recording.problem is None
     for case in recording.cases:
         assert case.gate['passed'] and [len(times) for times in case.sessions] == [6, 6]
@@ -64,7 +64,7 @@ def test_networks_are_measured_and_nothing_is_left(server, plan, device_folder):
 
 def test_a_greeting_of_the_login_shell_is_passed_over(start_server, plan, device_folder):
     server = start_server('echo "Welcome {"; exec sh -c "$SSH_ORIGINAL_COMMAND"')
-    recording = measure(plan, reach(server, device_folder), Job('gate'))
+    recording = measure(plan, reach(server, device_folder), ask('gate'))
     assert recording.problem is None and all(case.gate['passed'] for case in recording.cases)
 
 
@@ -89,12 +89,12 @@ def test_words_reach_the_device_unchanged(server, tmp_path):
 )
 def test_what_is_missing_there_is_said(server, plan, device_folder, changes, parts):
     (server.folder / 'nothing').write_text('')
-    assert_one_line(measure(plan, reach(server, device_folder, **changes), Job()), *parts)
+    assert_one_line(measure(plan, reach(server, device_folder, **changes), ask()), *parts)
 
 
 def test_unreachable_host(plan, tmp_path):
     target = make_target('ssh:nobody@127.0.0.1:1', folder=str(tmp_path))
-    recording = measure(plan, target, Job())
+    recording = measure(plan, target, ask())
     assert_one_line(recording, 'ssh:nobody@127.0.0.1:1: ', 'Connection refused', 'ssh server')
 
 
@@ -106,7 +106,7 @@ def test_connection_that_drops_while_it_measures(server, plan, device_folder):
         if len(seen) == 3:
             server.drop()
 
-    recording = measure(plan, reach(server, device_folder), Job(protocol=LONG), progress)
+    recording = measure(plan, reach(server, device_folder), ask(protocol=LONG), progress)
     assert_one_line(recording, f'{server.address}: ', 'the connection was lost')
     assert len(recording.cases[0].sessions[0]) >= 2
     assert_clean(device_folder)
@@ -122,14 +122,14 @@ def test_device_cleans_itself_when_it_cannot_be_reached_again(
         (tmp_path / 'off').touch()
         server.drop()
 
-    recording = measure(plan, reach(server, device_folder), Job(protocol=LONG), progress)
+    recording = measure(plan, reach(server, device_folder), ask(protocol=LONG), progress)
     assert_one_line(recording, 'the connection was lost')
     assert_clean(device_folder, seconds=15)
 
 
 def test_ctrl_c(server, plan, device_folder):
     target = reach(server, device_folder)
-    recording = measure(plan, target, Job(protocol=LONG), stop_after(3))
+    recording = measure(plan, target, ask(protocol=LONG), stop_after(3))
     assert recording.problem == INTERRUPTED
     assert len(recording.cases[0].sessions[0]) >= 2
     assert_clean(device_folder)
@@ -141,6 +141,6 @@ def test_full_disk(start_server, plan, device_folder):
     big = plan.folder / 'big.bin'
     big.write_bytes(bytes(10_000_000))
     plan.files['big.bin'] = big
-    recording = measure(plan, reach(server, device_folder), Job(protocol=QUICK))
+    recording = measure(plan, reach(server, device_folder), ask(protocol=QUICK))
     assert_one_line(recording, f'{server.address}: unpack there failed: ', 'File too large')
     assert_clean(device_folder)

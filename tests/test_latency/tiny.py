@@ -16,6 +16,7 @@ from torch import nn
 from mmshuffle.latency.networks import Network, expected_outputs
 from mmshuffle.latency.plan import Case, Plan, Protocol, Setting
 from mmshuffle.latency.record import SCHEMA
+from mmshuffle.latency.request import Request
 
 QUICK = Protocol(
     loops=6,
@@ -29,6 +30,11 @@ QUICK = Protocol(
 )
 LONG = dataclasses.replace(QUICK, seconds=60.0, block_seconds=0.05)
 SIDE = 8
+
+
+def ask(what: str = 'measure', **kwargs) -> Request:
+    """A request of the networks of a plan."""
+    return Request(models=('net',), what=what, **kwargs)
 
 
 def make_conv(channels: int) -> nn.Conv2d:
