@@ -138,26 +138,6 @@ def test_squeezenet_bypasses_follow_figure_2(version, bypass):
     assert number == 9
 
 
-@pytest.mark.parametrize(
-    ('network', 'version', 'padding', 'size', 'sides'),
-    [
-        # Caffe trained these at 227; the paper's Table 1 prints 55, 27 and 13.
-        (SqueezeNet, '1.0', 'published', 227, (55, 27, 13)),
-        (SqueezeNet, '1.1', 'published', 227, (56, 28, 14)),
-        (SqueezeNet, '1.0', 'published', 224, (54, 27, 13)),
-        (AlexNet, 'caffe', 'published', 227, (55, 27, 13, 6)),
-        (AlexNet, 'caffe', 'published', 224, (54, 27, 13, 6)),
-        (AlexNet, 'torchvision', 'published', 224, (55, 27, 13, 6)),
-        (SqueezeNet, '1.0', 'symmetric', 224, (56, 28, 14)),
-        (AlexNet, 'caffe', 'symmetric', 224, (56, 28, 14, 7)),
-    ],
-)
-def test_padding_decides_the_size_of_the_maps(network, version, padding, size, sides):
-    net = network(version, padding=padding).to('meta')
-    outputs = net(torch.empty(1, 3, size, size, device='meta'))
-    assert tuple(y.shape[2] for y in outputs) == tuple(y.shape[3] for y in outputs) == sides
-
-
 def test_alexnet_of_2012_equals_two_towers_with_local_response_normalisation():
     tensors = references.Tensors()
     # Pixels of Caffe's range: at 0 to 1 the normalisation is too close to 1 to be seen.

@@ -86,12 +86,6 @@ class OddNeck(FPN):
         return tuple(x * torch.arange(x.shape[1]).reshape(-1, 1, 1) for x in inputs)
 
 
-def test_unknown_readers_get_the_plain_order():
-    backbone = randomise(ShuffleNetV2(widen_factor=0.5, layout='torchvision'))
-    model = nn.Sequential(backbone, OddNeck(list(backbone.out_channels), 4, 4))
-    assert_same(model, lambda model: shuffle_free(model, align=16))
-
-
 class Twice(nn.Module):
     """A backbone and its neck, the first of which is read directly, too."""
 
@@ -105,9 +99,17 @@ class Twice(nn.Module):
         return (*self.neck(outputs), outputs[1])
 
 
-def test_a_module_that_reads_the_outputs_twice_gets_the_plain_order():
+@pytest.mark.parametrize(
+    'combine',
+    [
+        lambda net: nn.Sequential(net, OddNeck(list(net.out_channels), 4, 4)),
+        lambda net: Twice(net, FPN(list(net.out_channels), 4, 4)),
+    ],
+    ids=['odd neck', 'read twice'],
+)
+def test_unknown_readers_get_the_plain_order(combine):
     backbone = randomise(ShuffleNetV2(widen_factor=0.5, layout='torchvision'))
-    assert_same(Twice(backbone, FPN(list(backbone.out_channels), 4, 4)), shuffle_free)
+    assert_same(combine(backbone), shuffle_free, lambda model: shuffle_free(model, align=16))
 
 
 C4 = REPO / 'configs/_base_/models/faster-rcnn_c4.py'

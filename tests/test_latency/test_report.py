@@ -101,14 +101,11 @@ def test_file_is_as_its_schema_says(tmp_path):
             check_schema(broken)
 
 
-def test_comparison_tool_reads_the_file(tmp_path):
+def test_comparison_tool_reads_the_file_but_takes_no_emulated_times(tmp_path, emulated):
     write_json(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
     (found,) = read_latencies([tmp_path / 'board.json'])
     assert found.name == 'board'
     assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
-
-
-def test_comparison_tool_does_not_take_emulated_times(tmp_path, emulated):
     record = record_of(recording_of(MEDIANS), emulated)
     check_schema(record)
     write_json(record, tmp_path / 'emulated.json')
