@@ -1,6 +1,7 @@
 """ONNX, written by PyTorch's exporter and run by ONNX Runtime."""
 
 import contextlib
+import inspect
 import logging
 import warnings
 from collections import Counter
@@ -25,6 +26,19 @@ class OnnxFormat(Format):
     suffixes = ('.onnx',)
     packages = ('onnx', 'onnxscript', 'onnxruntime')
     aligns = (1, 8, 16)
+
+    def require(self) -> None:
+        """Refuse to start without the packages, or with a PyTorch whose exporter is older.
+
+        Raises:
+            UserError: One is missing or too old.
+        """
+        super().require()
+        if 'custom_translation_table' not in inspect.signature(torch.onnx.export).parameters:
+            raise UserError(
+                f'the onnx format needs a newer PyTorch than {torch.__version__}, whose exporter '
+                'cannot write detectors: install it, or choose another --format'
+            )
 
     def write(
         self,

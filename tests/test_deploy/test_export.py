@@ -258,6 +258,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch
     network.conv.weight.data.fill_(torch.nan)
     refuse('infinite values or NaN', network, tmp_path / 'net', 'onnx', SHAPE)
     assert sorted(tmp_path.iterdir()) == [file, folder]
+    monkeypatch.setattr(torch.onnx, 'export', lambda model, args, f: None)  # as in PyTorch 2.4
+    refuse('needs a newer PyTorch than 2', Small(), tmp_path / 'net', 'onnx', SHAPE)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     refuse('needs ncnn and pnnx: pip install ncnn pnnx', Small(), tmp_path / 'net', 'ncnn', SHAPE)
 
