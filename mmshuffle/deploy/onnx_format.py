@@ -37,7 +37,7 @@ class OnnxFormat(Format):
         if 'custom_translation_table' not in inspect.signature(torch.onnx.export).parameters:
             raise UserError(
                 f'the onnx format needs a newer PyTorch than {torch.__version__}, whose exporter '
-                'cannot write detectors: install it, or choose another --format'
+                'takes no custom operators: install it, or choose another --format'
             )
 
     def write(
