@@ -92,7 +92,8 @@ def test_the_form_is_named_or_follows_the_rule(call, tmp_path, monkeypatch, opti
     figures = ('--json', 'a.json')
     code, printed, err = call('export', NETWORK, 'none', '--shape', 64, 64, *options, *figures)
     assert code == 0, err
-    (written,) = {path.stem for path in Path('work_dirs', NETWORK).iterdir()}
+    # In the work dir of the config's training.
+    (written,) = {path.stem for path in Path('work_dirs').glob(f'{NETWORK}_*_imagenet/*')}
     assert written == f'classifier_{form}_64x64' and f'shuffle {form}\n' in printed
     content = json.loads(Path('a.json').read_text())
     assert str(ShuffleForm(content['shuffle'], content['align'])) == form
