@@ -12,9 +12,12 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from mmshuffle.weights.state import as_tensor
 from mmshuffle.weights.unpickler import Unread
 
 HISTORY = '__history__'
+# Names of parts are not longer, but in a file whose parts contain each other.
+MAX_PATH = 500
 
 
 def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
@@ -37,18 +40,23 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str, bytes, Tensor, torch.dtype)):
         return value
+    nested = len(path) <= MAX_PATH
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy()) if value.dtype.kind in 'biufc' else value.tolist()
+        tensor = as_tensor(value.copy())
+        if tensor is not None:
+            return tensor
+        if nested:
+            return to_plain(value.tolist(), f'{path}[:]', dropped)
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {HISTORY: [to_plain(log, path), to_plain(count, path), value.max_length]}
-    if isinstance(value, Mapping) and not isinstance(value, Unread):
+    if nested and isinstance(value, Mapping) and not isinstance(value, Unread):
         if isinstance(value, OrderedDict) and all(isinstance(v, Tensor) for v in value.values()):
             return value  # a state dict, whose version numbers a copy would lose
         plain = {k: to_plain(v, f'{path}.{k}', dropped) for k, v in value.items()}
         # Without what was dropped, so that whoever restores the rest keeps their own.
         return {k: v for k, v in plain.items() if v is not None or value[k] is None}
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
+    if nested and isinstance(value, (list, tuple, set, frozenset, deque)):
         items = [to_plain(v, f'{path}[{i}]', dropped) for i, v in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, (PurePath, torch.device)):

@@ -94,7 +94,7 @@ def load_state(
     own = module.state_dict()
     for name, value in own.items():
         # A count of more than 65504 is infinite in half precision.
-        lost = name.endswith(COUNTER) and name in state and not state[name].isfinite().all()
+        lost = name.endswith(COUNTER) and name in state and not _finite(state[name]).all()
         if name in state and state[name].shape == value.shape and not lost:
             report.matched.append(name)
         elif name.endswith(COUNTER):
@@ -119,15 +119,19 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
         UserError: A number is NaN or infinite; the message names the first tensor.
     """
     for name, value in tensors.items():
-        # Types of 8 bits have no test of their own.
-        if value.is_floating_point() and value.element_size() == 1:
-            value = value.float()
-        if not torch.isfinite(value).all():
-            count = int((~torch.isfinite(value)).sum())
+        if value.is_complex():
+            raise UserError(f'{source}: {name} has complex numbers; give a checkpoint of real ones')
+        if not _finite(value).all():
+            count = int((~_finite(value)).sum())
             raise UserError(
                 f'{source}: {name} has {count} of {value.numel()} numbers that are NaN or '
                 'infinite; give a checkpoint from before the training failed'
             )
+
+
+def _finite(value: Tensor) -> Tensor:
+    # Some types, such as those of 8 bits, have no test of their own.
+    return torch.isfinite(value if value.is_complex() else value.float())
 
 
 def load_weights(

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 import mmengine.fileio
 import numpy as np
 import safetensors.torch
-import torch
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -19,8 +18,9 @@ from torch import Tensor
 from mmshuffle.errors import UserError, way_to_train
 
 from .download import cache_path, fetch
-from .state import Weights, find_weights
+from .state import Weights, as_tensor, find_weights
 from .torch_file import read_archive, read_stream
+from .unpickler import Budget
 from .zoo import SCHEME, TORCHVISION, find_entry, find_remote
 
 # How other files begin, what they are, and what to do.
@@ -65,7 +65,7 @@ def read_weights(source: str | Path) -> Weights:
     """
     weights = find_weights(read_checkpoint(source))
     if not weights.tensors:
-        raise UserError(f'{source} has no tensors in it; give a file with a state_dict')
+        raise UserError(f'{source} has no tensors by name in it; save a model.state_dict()')
     return weights
 
 
@@ -110,43 +110,62 @@ def path_if_here(source: str | Path) -> Path | None:
 
 def _read(stream: BinaryIO, name: str) -> Any:
     head = stream.read(512)
+    size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if not head:
         raise UserError(f'{name} is damaged: it is empty; get it anew')
+    # The length of its header comes first, which may begin like anything.
+    safe = head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < size
     for begin, problem in OTHERS.items():
-        if head.lstrip().startswith(begin):
+        if not safe and head.lstrip().startswith(begin):
             raise UserError(f'{name} {problem}')
-    if head[257:262] == b'ustar':
+    if head[257:262] == b'ustar' and not safe:
         raise UserError(f'{name} is an archive; unpack it with tar')
     try:
-        if head.startswith(b'PK'):
-            return _read_zip(stream, name)
-        if head[8:9] == b'{':
+        if safe:
             return safetensors.torch.load(stream.read())
-        return read_stream(stream)
+        if head.startswith(b'PK'):
+            return _read_zip(stream, name, Budget(size))
+        return read_stream(stream, Budget(size))
     except UserError:
         raise
     except Exception as error:  # from damaged bytes readers raise anything
         reason = ' '.join(str(error).split()) or type(error).__name__
+        # Of a byte that stands for no operation.
+        reason = 'no pickle' if isinstance(error, KeyError) and reason.isdigit() else reason
         raise UserError(f'{name} is damaged, or no weight file ({reason})') from None
 
 
-def _read_zip(stream: BinaryIO, name: str) -> Any:
+def _read_zip(stream: BinaryIO, name: str, budget: Budget) -> Any:
     with zipfile.ZipFile(stream) as archive:
         names = archive.namelist()
         expanded = sum(info.file_size for info in archive.infolist())
-        if expanded > 100 * stream.seek(0, io.SEEK_END) + (1 << 28):
+        # People compress them, but a file that holds far more than its size is none.
+        if expanded > budget.left:
             raise UserError(f'{name} would expand to {expanded / 1e9:.1f} GB: it is no weight file')
         if names and all(n.endswith('.npy') for n in names):
             stream.seek(0)
-            with np.load(stream, allow_pickle=False) as arrays:
-                return {n: torch.from_numpy(arrays[n]) for n in arrays.files}
+            return _read_npz(stream)
         if any(re.search(r'(^|/)constants\.pkl$', n) for n in names):
             raise UserError(f'{name} is a TorchScript program; save its state_dict with torch.save')
         pickled = [n for n in names if re.fullmatch(r'([^/]+/)?data\.pkl', n)]
         if len(pickled) != 1:
             raise UserError(f'{name} is an archive without tensors; unpack it')
-        return read_archive(archive, pickled[0])
+        return read_archive(archive, pickled[0], budget)
+
+
+def _read_npz(stream: BinaryIO) -> dict[str, Tensor]:
+    tensors = {}
+    with np.load(stream, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            try:
+                array = arrays[name]
+            except ValueError as error:
+                if 'Object arrays' in str(error):
+                    continue  # such as settings that were saved along
+                raise
+            tensors[name] = as_tensor(array)
+    return {name: value for name, value in tensors.items() if value is not None}
 
 
 def _check(path: Path, url: str) -> None:

@@ -21,7 +21,8 @@ MODEL_KEYS = (
     'params',
     'weights',
 )
-AVERAGE_KEYS = ('state_dict_ema', 'model_ema', 'ema_model', 'ema', 'params_ema')
+# Not mmengine's: it swaps them with the others when it saves.
+AVERAGE_KEY = re.compile(r'(?!ema_state_dict$)(\w+_)?(ema|averaged)(_\w+)?')
 OTHER_KEYS = re.compile(r'optim|sched|scaler|message_hub|meta|ema_state_dict|loops|callbacks')
 # What wrappers of a whole model put in front of its names: data parallel, torch.compile.
 WRAPPER = re.compile(r'^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.')
@@ -56,7 +57,11 @@ def find_weights(content: Any) -> Weights:
     if not isinstance(content, Mapping):
         return Weights({})
     meta = content.get('meta')
-    averages = [key for key in AVERAGE_KEYS if isinstance(content.get(key), Mapping)]
+    averages = [
+        key
+        for key, value in content.items()
+        if isinstance(key, str) and AVERAGE_KEY.fullmatch(key) and isinstance(value, Mapping)
+    ]
     rest = content
     if averages and not isinstance(content, Unread):
         rest = {key: value for key, value in content.items() if key not in averages}
@@ -72,6 +77,15 @@ def find_weights(content: Any) -> Weights:
     return Weights(tensors, meta, notes)
 
 
+def as_tensor(array: np.ndarray) -> Tensor | None:
+    """Make a tensor of an array, None where it is not of numbers."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufc':
+        return None
+    # PyTorch has neither long doubles nor foreign byte orders.
+    dtype = {'g': 'f8', 'G': 'c16'}.get(array.dtype.char, array.dtype.newbyteorder('='))
+    return torch.from_numpy(array.astype(dtype, copy=False))
+
+
 def _unwrapped(content: Mapping) -> dict[str, Tensor]:
     left = iter(range(MAX_OBJECTS))
     return {WRAPPER.sub('', name): value for name, value in _walk(content, left, 0)}
@@ -81,6 +95,9 @@ def _walk(content: Mapping, left: Iterator[int], depth: int) -> Iterator[tuple[s
     if depth > MAX_DEPTH:
         return
     state = content.state if isinstance(content, Unread) else None
+    if isinstance(content, Unread) and state is None and not content:
+        # A compiled module is pickled as a call with the module.
+        content = {'_orig_mod': content.args[0]} if content.args else content
     if isinstance(state, Mapping):
         parts = [state.get(name) for name in ('_parameters', '_buffers', '_modules')]
         if not content and all(isinstance(part, Mapping) for part in parts):
@@ -100,8 +117,8 @@ def _walk(content: Mapping, left: Iterator[int], depth: int) -> Iterator[tuple[s
             return
         if not isinstance(key, str):
             continue
-        if isinstance(value, np.ndarray) and value.dtype.kind in 'biufc':
-            value = torch.from_numpy(value)
+        if isinstance(value, np.ndarray):
+            value = as_tensor(value)
         if isinstance(value, Tensor):
             yield key, value
         elif isinstance(value, Mapping) and not OTHER_KEYS.search(key):

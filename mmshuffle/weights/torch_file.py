@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .unpickler import Name, Storage, Unpickler
+from .unpickler import Budget, Name, Storage, Unpickler
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_TYPES = {
@@ -33,24 +33,19 @@ STORAGE_TYPES = {
 }
 
 
-def read_archive(archive: zipfile.ZipFile, pickled: str) -> Any:
+def read_archive(archive: zipfile.ZipFile, pickled: str, budget: Budget) -> Any:
     """Read the zip format, PyTorch's since 1.6.
 
     Args:
         archive: The file.
         pickled: Name of its ``data.pkl``.
+        budget: Pays for what is made.
     """
     root = pickled.removesuffix('data.pkl')
-    # People compress them, but a file that holds far more than its size is none.
-    left = 4 * archive.fp.seek(0, io.SEEK_END) + (1 << 26)
     cache: dict[str, bytearray] = {}
 
     def read(name: str) -> bytearray:
-        nonlocal left
         info = archive.getinfo(name)
-        left -= info.file_size
-        if left < 0:
-            raise pickle.UnpicklingError('more data than the file has')
         buffer = bytearray(info.file_size)
         with archive.open(info) as stream:
             if stream.readinto(buffer) != len(buffer):
@@ -68,40 +63,35 @@ def read_archive(archive: zipfile.ZipFile, pickled: str) -> Any:
     order = f'{root}byteorder'
     if order in archive.namelist() and read(order).decode() != sys.byteorder:
         raise pickle.UnpicklingError('numbers in the byte order of another machine')
-    content = read(pickled)
-    return Unpickler(io.BytesIO(content), len(content), storage).load()
+    content = archive.read(pickled)
+    budget.spend(4 * len(content))
+    return Unpickler(io.BytesIO(content), budget, storage).load()
 
 
-def read_stream(stream: BinaryIO, nested: bool = False) -> Any:
+def read_stream(stream: BinaryIO, budget: Budget, nested: bool = False) -> Any:
     """Read PyTorch's older format, or a pickle of another origin.
 
     Args:
         stream: The file.
+        budget: Pays for what is made.
         nested: Whether it is a storage within such a pickle.
     """
-    begin = stream.tell()
-    size = stream.seek(0, io.SEEK_END) - begin
-    stream.seek(begin)
     found: dict[str, Storage] = {}
-    left = size
 
     def storage(pid: tuple) -> Storage:
-        nonlocal left
         dtype, key, length = _describe(pid)
         if len(pid) > 5 and pid[5] is not None:
             raise pickle.UnpicklingError('a storage within a storage, of PyTorch before 0.4')
         if key not in found:
-            left -= length
-            if left < 0:
-                raise pickle.UnpicklingError('more data than the file has')
+            budget.spend(length)
             found[key] = Storage(bytearray(length), dtype)
         return found[key]
 
     def load(storage: Callable[[tuple], Storage] | None = None) -> Any:
-        return Unpickler(stream, size, storage, None if nested else read_nested).load()
+        return Unpickler(stream, budget, storage, None if nested else read_nested).load()
 
     content = load()
-    if content != MAGIC:
+    if type(content) is not int or content != MAGIC:
         return content
     load(), load()  # version of the format, and the machine
     content = load(storage)
@@ -117,9 +107,9 @@ def read_stream(stream: BinaryIO, nested: bool = False) -> Any:
     return content
 
 
-def read_nested(content: bytes) -> Any:
+def read_nested(content: bytes, budget: Budget) -> Any:
     """Read a storage that a pickle of another origin holds, a file of PyTorch's older format."""
-    return read_stream(io.BytesIO(content), nested=True)
+    return read_stream(io.BytesIO(content), budget, nested=True)
 
 
 def _describe(pid: tuple) -> tuple[torch.dtype | None, str, int]:

@@ -19,10 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Elements of a tensor that repeats its storage, as an expanded one does.
-MAX_REPEATED = 1 << 24
 MAX_DIMENSIONS = 64
+# Parts of a tuple that is a key, and how deep tuples may lie in it: they are hashed by recursion.
+MAX_KEY, MAX_KEY_DEPTH = 64, 2
 DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+# Types with which PyTorch computes, unlike parts of bytes and quantised numbers.
+NUMBERS = re.compile(
+    r'torch\.(bool|u?int(8|16|32|64)|bfloat16|float(16|32|64|8_\w+)|complex(64|128))'
+)
 # Modules that had other names in other versions.
 MODULES = {
     '__builtin__': 'builtins',
@@ -36,17 +40,36 @@ NESTED = 'torch.storage._load_from_bytes'
 WITH_ATTRIBUTES = 'torch._tensor._rebuild_from_type_v2'
 
 
+class Budget:
+    """Bytes that may be made of a file: about four times its own, and 64 MiB.
+
+    Args:
+        size: Bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = 4 * size + (1 << 26)
+
+    def spend(self, amount: int) -> None:
+        """Refuse a file that makes more, such as many copies of one large object."""
+        self.left -= amount
+        if self.left < 0:
+            raise pickle.UnpicklingError('more data than the file has')
+
+
 class Unread(dict):
     """Stands for an object that is no plain data: keeps what came with it and does nothing.
 
     Attributes:
         name: Module and name of what the file asked for.
-        state: What the object's attributes would have been made of.
+        args: What it would have been made of.
+        state: What its attributes would have been made of.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, args: tuple = ()) -> None:
         super().__init__()
         self.name = name
+        self.args = args
         self.state: Any = None
 
     # Other than dictionaries, objects may be keys and members of sets.
@@ -108,6 +131,8 @@ def build_tensor(
     dtype = dtype or getattr(storage, 'dtype', None)
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError('a tensor without a storage')
+    if not NUMBERS.fullmatch(str(dtype)):
+        raise pickle.UnpicklingError(f'a tensor of {dtype}')
     numbers = (offset, *size, *stride)
     if (
         not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
@@ -119,14 +144,20 @@ def build_tensor(
         return torch.empty(size, dtype=dtype)
     held = len(storage.buffer) // dtype.itemsize
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if last >= held or count > max(held, MAX_REPEATED):
+    if last >= held:
         raise pickle.UnpicklingError('a tensor larger than its storage')
     flat = torch.frombuffer(storage.buffer, dtype=dtype, count=held)
     # Not a view of `flat`, which autograd would tie to it.
     return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), offset, size, stride)
 
 
+def _tensor(storage, offset, size, stride, grad=None, hooks=None, metadata=None) -> Tensor:
+    return _tensor_v3(storage, offset, size, stride, grad, hooks, None, metadata)
+
+
 def _tensor_v3(storage, offset, size, stride, grad, hooks, dtype, metadata=None) -> Tensor:
+    if metadata:  # that it is the conjugate, or the negative, of what is stored
+        raise pickle.UnpicklingError('a view of other numbers')
     return build_tensor(storage, offset, size, stride, dtype)
 
 
@@ -144,6 +175,21 @@ def _items(given: Any = ()) -> list | tuple:
     return given
 
 
+def _keys(given: Any, depth: int = 0) -> Any:
+    for key in given:
+        if type(key) is tuple:
+            if len(key) > MAX_KEY or depth == MAX_KEY_DEPTH:
+                raise pickle.UnpicklingError('a key of many parts')
+            _keys(key, depth + 1)
+    return given
+
+
+def _pairs(given: Any = ()) -> list:
+    pairs = [(key, value) for key, value in _items(given)]
+    _keys(key for key, _ in pairs)
+    return pairs
+
+
 def _bytes(content: bytes | str) -> bytes:
     # Python 2 wrote bytes as text.
     return content.encode('latin1') if isinstance(content, str) else content
@@ -154,10 +200,10 @@ BUILDERS: dict[str, Callable] = {
     'builtins.bytearray': lambda content=b'', *_: _bytes(content),
     'builtins.bytes': lambda: b'',  # others of the protocols without bytes are encoded text
     'builtins.complex': lambda real, imag: complex(float(real), float(imag)),
-    'builtins.frozenset': lambda given=(): frozenset(_items(given)),
-    'builtins.set': lambda given=(): set(_items(given)),
-    'collections.Counter': lambda given=(): dict(given if type(given) is dict else _items(given)),
-    'collections.OrderedDict': lambda given=(): collections.OrderedDict(_items(given)),
+    'builtins.frozenset': lambda given=(): frozenset(_keys(_items(given))),
+    'builtins.set': lambda given=(): set(_keys(_items(given))),
+    'collections.Counter': lambda given=(): dict(given if type(given) is dict else _pairs(given)),
+    'collections.OrderedDict': lambda given=(): collections.OrderedDict(_pairs(given)),
     'collections.defaultdict': lambda *_: {},
     'collections.deque': lambda given=(), *_: list(_items(given)),
     'copyreg._reconstructor': lambda cls, *_: Unread(cls.name),
@@ -168,11 +214,29 @@ BUILDERS: dict[str, Callable] = {
     'torch.Size': lambda given=(): torch.Size(_items(given)),
     'torch._utils._rebuild_parameter': lambda tensor, *_: tensor,
     'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
-    'torch._utils._rebuild_tensor': lambda *args: build_tensor(*args[:4]),
-    'torch._utils._rebuild_tensor_v2': lambda *args: build_tensor(*args[:4]),
+    'torch._utils._rebuild_tensor': _tensor,
+    'torch._utils._rebuild_tensor_v2': _tensor,
     'torch._utils._rebuild_tensor_v3': _tensor_v3,
     'torch.device': lambda *args: ':'.join(str(a) for a in args if type(a) in (str, int)),
 }
+
+
+# Bytes that an operation makes beyond what it reads, at most; others a number, and its place.
+COSTS = {
+    **{code[0]: 72 for code in (pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.DICT, pickle.LIST)},
+    **{code[0]: 100 for code in (pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE)},
+    **{code[0]: 224 for code in (pickle.MARK, pickle.EMPTY_SET, pickle.FROZENSET)},
+    **{code[0]: 400 for code in (pickle.REDUCE, pickle.NEWOBJ, pickle.NEWOBJ_EX)},
+    **{code[0]: 400 for code in (pickle.INST, pickle.OBJ, pickle.GLOBAL, pickle.STACK_GLOBAL)},
+}
+
+
+def _paid(load: Callable, cost: int) -> Callable:
+    def paid(unpickler: 'Unpickler') -> None:
+        unpickler.budget.spend(cost)
+        load(unpickler)
+
+    return paid
 
 
 class Unpickler(pickle._Unpickler):
@@ -182,22 +246,21 @@ class Unpickler(pickle._Unpickler):
 
     Args:
         stream: Where to read; it is left behind the pickle.
-        limit: About how many bytes the stream has. The containers and arrays that are copied may
-            not have more in all.
+        budget: Pays for what is made.
         storage: Gives the storage of a persistent id, which is a tuple.
-        nested: Gives that of a file within the pickle.
+        nested: Reads a file within the pickle.
     """
 
     def __init__(
         self,
         stream: BinaryIO,
-        limit: int,
+        budget: Budget,
         storage: Callable[[tuple], Any] | None = None,
         nested: Callable[[bytes], Any] | None = None,
     ) -> None:
         # Text of Python 2 may be of any bytes, and latin1 reads all of them.
         super().__init__(stream, encoding='latin1')
-        self.left = 4 * limit + (1 << 20)
+        self.budget = budget
         self.storage = storage
         self.nested = nested
 
@@ -219,22 +282,19 @@ class Unpickler(pickle._Unpickler):
     def _call(self, name: Any, args: Any) -> Any:
         if type(args) is not tuple or not isinstance(name, (Name, Unread)):
             raise pickle.UnpicklingError('a call of no function')
-        self._spend(args)
+        self.budget.spend(sum(len(v) for v in args if isinstance(v, (str, bytes, bytearray))))
+        self.budget.spend(sum(32 * len(v) for v in args if isinstance(v, (list, tuple, dict))))
         if isinstance(name, Name):
             if name.name == WITH_ATTRIBUTES:
                 return self._call(args[0], args[2])
             if name.name == NESTED and self.nested is not None:
-                return self.nested(*args)
+                return self.nested(*args, self.budget)
             if name.name in BUILDERS:
-                return BUILDERS[name.name](*args)
-        return Unread(name.name)
-
-    def _spend(self, values: tuple) -> None:
-        # Many copies of one large object are a way to fill the memory from a small file.
-        sized = (str, bytes, bytearray, list, tuple, dict)
-        self.left -= sum(len(value) for value in values if isinstance(value, sized))
-        if self.left < 0:
-            raise pickle.UnpicklingError('more data than the file has')
+                made = BUILDERS[name.name](*args)
+                # One that repeats its storage grows when it is copied.
+                self.budget.spend(made.nbytes if isinstance(made, Tensor) else 0)
+                return made
+        return Unread(name.name, args)
 
     def _instantiate(self, name: Any, args: list) -> None:
         self.append(self._call(name, tuple(args)))
@@ -271,28 +331,38 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError('an array without its data')
         if len(raw) != math.prod(shape) * (1 if objects else dtype.itemsize):
             raise pickle.UnpicklingError('an array of another size than its data')
-        self._spend((raw,))
+        self.budget.spend(len(raw))
         # In its place, because others may refer to it already.
         array.__setstate__((1, tuple(shape), dtype, bool(fortran), raw))
 
     def _bytearray(self) -> None:
         (length,) = struct.unpack('<Q', self.read(8))
-        content = self.read(min(length, self.left + 1))
-        self._spend((content,))
-        self.append(bytearray(content))
+        self.budget.spend(length)
+        self.append(bytearray(self.read(length)))
 
     def _set_items(self) -> None:
-        items = self.pop_mark()
-        target = self.stack[-1]
-        if not isinstance(target, dict):
-            raise pickle.UnpicklingError('keys of what has none')
-        target.update(zip(items[::2], items[1::2], strict=True))
+        self._update(self.pop_mark())
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._update(items)
+
+    def _update(self, items: list) -> None:
         if not isinstance(self.stack[-1], dict):
             raise pickle.UnpicklingError('keys of what has none')
-        self.stack[-1][key] = value
+        self.stack[-1].update(zip(_keys(items[::2]), items[1::2], strict=True))
+
+    def _frozenset(self) -> None:
+        self.append(frozenset(_keys(self.pop_mark())))
+
+    def _long(self) -> None:
+        # Python takes long to print them, or refuses to.
+        raise pickle.UnpicklingError('an integer of more than 255 bytes')
 
     def _append_items(self) -> None:
         self._extend(self.pop_mark())
@@ -305,20 +375,24 @@ class Unpickler(pickle._Unpickler):
         if type(target) is list:
             target.extend(items)
         elif type(target) is set:
-            target.update(items)
+            target.update(_keys(items))
         elif not isinstance(target, Unread):
             raise pickle.UnpicklingError('items of what has none')
 
-    dispatch = {
+    loaders = {
         **pickle._Unpickler.dispatch,
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,
         pickle.NEWOBJ_EX[0]: _newobj_ex,
         pickle.BUILD[0]: _build,
         pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.LONG4[0]: _long,
+        pickle.DICT[0]: _dict,
+        pickle.FROZENSET[0]: _frozenset,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
         pickle.APPEND[0]: _append_item,
         pickle.APPENDS[0]: _append_items,
         pickle.ADDITEMS[0]: _append_items,
     }
+    dispatch = {code: _paid(load, COSTS.get(code, 32)) for code, load in loaders.items()}

@@ -107,6 +107,13 @@ def test_real_torchvision_weights_fit():
     assert not report.unexpected
 
 
+def whole(state: dict[str, torch.Tensor]) -> TextbookShuffleNetV2:
+    net = TextbookShuffleNetV2(0.5)
+    net.load_state_dict({k: v for k, v in state.items() if not k.startswith('fc.')})
+    net.fc = torch.nn.Linear(1024, 1000)
+    return net
+
+
 # What wraps a state dict, and how it is told in the report where there was a choice.
 TAKEN = 'the moving averages below {} are taken'
 WRAPPERS = {
@@ -136,6 +143,16 @@ WRAPPERS = {
     'state_dict_ema': (
         lambda s, o: {'state_dict': o, 'state_dict_ema': {f'module.{k}': v for k, v in s.items()}},
         TAKEN.format('state_dict_ema'),
+    ),
+    **{
+        key: (lambda s, o, key=key: {'model': o, key: s}, TAKEN.format(key))
+        for key in ('model_ema_state_dict', 'averaged_model', 'ema_params')
+    },
+    'whole': (lambda s, o: whole(s), None),
+    'whole-compiled': (lambda s, o: {'model': torch.compile(whole(s))}, None),
+    'long-doubles': (
+        lambda s, o: {k: v.numpy().astype('g' if v.ndim else 'i8') for k, v in s.items()},
+        None,
     ),
     'ema-within': (
         lambda s, o: {'state_dict': o, 'ema': {'decay': 0.9, 'shadow': s}},
@@ -190,6 +207,14 @@ def test_two_networks_in_a_file_are_told_apart_by_the_prefix(tmp_path):
     load_pretrained(net, str(tmp_path / 'a.pth'), prefix='student')
     wanted = two['stage4.2.branch2.4.bias']
     assert torch.equal(net.stages[3].branches[2][1].bn.bias, wanted)
+
+
+def test_complex_numbers_are_refused_by_name(tmp_path):
+    state = torchvision_state(0.5)
+    state['stage3.2.branch2.4.running_var'] = state['stage3.2.branch2.4.running_var'] * 1j
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r'bn\.running_var has complex numbers'):
+        load_pretrained(ShuffleNetV2(0.5, 'torchvision'), str(tmp_path / 'a.pth'))
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])

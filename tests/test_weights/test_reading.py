@@ -14,6 +14,7 @@ import types
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import mmengine.fileio
@@ -215,9 +216,9 @@ def as_legacy(program: bytes, keys: tuple = (), rest: bytes = b'') -> bytes:
     return begin + program + pickle.dumps(list(keys), 2) + rest
 
 
-def as_zip(program: bytes, **storages: bytes) -> bytes:
+def as_zip(program: bytes, compression: int = zipfile.ZIP_STORED, **storages: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w') as archive:
+    with zipfile.ZipFile(buffer, 'w', compression) as archive:
         archive.writestr('archive/data.pkl', program)
         for key, content in storages.items():
             archive.writestr(f'archive/data/{key.removeprefix("_")}', content)
@@ -359,7 +360,11 @@ def program(content) -> bytes:
     return buffer.getvalue()
 
 
-def tensor(offset, size, stride, count=4, **kwargs) -> Made:
+def tensor(offset, size, stride, count=4, dtype=None, **kwargs) -> Made:
+    if dtype is not None:
+        storage, hooks = Stored(16, torch.UntypedStorage), OrderedDict()
+        function = torch._utils._rebuild_tensor_v3
+        return Made(function, storage, offset, size, stride, False, hooks, dtype)
     function = torch._utils._rebuild_tensor_v2
     return Made(function, Stored(count, **kwargs), offset, size, stride, False, OrderedDict())
 
@@ -380,6 +385,12 @@ IMPOSSIBLE = {
     'storage-type': tensor(0, (1,), (1,), kind=OrderedDict),
     'storage-of-nothing': tensor(0, (1,), (1,), key='1'),
     'text-for-numbers': tensor('0', ('1',), ('1',)),
+    'copies': [tensor(0, (1 << 24,), (0,)) for _ in range(2)],
+    'quantised': tensor(0, (1,), (1,), dtype=torch.quint8),
+    'bits': tensor(0, (1,), (1,), dtype=torch.bits8),
+    'conjugated': Made(
+        torch._utils._rebuild_tensor_v2, Stored(4), 0, (1,), (1,), False, None, {'neg': True}
+    ),
     'no-storage': Made(torch._utils._rebuild_tensor_v2, b'', 0, (1,), (1,), False, None),
 }
 
@@ -421,6 +432,19 @@ MAPS = b'\x80\x02}' + b''.join(
         many(LIST, b'ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\ndeque\nNh\x01\x85}tR'),
         b'ctorch\ndevice\n' + PAIRS[2:] + b'\x85R.',
         MAPS + b'.',
+        b'\x80\x02' + b'}' * 5_000_000 + b'.',
+        b'\x80\x02' + b'(' * 5_000_000 + b'.',
+        b'\x80\x04N' + b'\x94' * 5_000_000 + b'.',
+        b'cx\ny\nq\x00' + b'h\x00)R' * 1_250_000 + b'.',
+        many(
+            b'B' + (500_001).to_bytes(4, 'little') + b'}' * 500_000 + b'.',
+            b'ctorch.storage\n_load_from_bytes\nh\x01\x85R',
+        ),
+        as_zip(b'\x80\x02' + b'}' * 50_000_000 + b'.', compression=zipfile.ZIP_DEFLATED),
+        as_zip(
+            b'\x80\x02X' + (80 << 20).to_bytes(4, 'little') + bytes(80 << 20) + b'.',
+            compression=zipfile.ZIP_DEFLATED,
+        ),
         as_zip(b'\x80\x02N.').replace(b'\x05\x00\x00\x00\x05', b'\x05\xff\xff\x7f\x05'),
         npz(np.savez_compressed, {'a': np.zeros(1 << 26)}),
         many(TEXT, b'ctorch.storage\n_load_from_bytes\nh\x01\x85R'),
@@ -443,6 +467,61 @@ def test_a_small_file_does_not_fill_the_memory(bomb, tmp_path):
     except UserError as error:
         assert re.search(r'a\.pth (is damaged|has no tensors|would expand)', str(error))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+DEEP = b'N' + b'\x85' * 1_000_000
+# A tuple of a tuple twice, and so on.
+WIDE = b')' + b''.join(b'q' + bytes([i]) + b'h' + bytes([i]) + b'\x86' for i in range(1, 60))
+
+
+@pytest.mark.parametrize('key', [DEEP, WIDE])
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    [
+        (b'}', b'Ns.'),
+        (b'}(', b'Nu.'),
+        (b'(', b'Nd.'),
+        (b'(', b'\x91.'),
+        (b'\x8f(', b'\x90.'),
+        (b'cbuiltins\nset\n(', b'l\x85R.'),
+        (b'cbuiltins\nfrozenset\n(', b'l\x85R.'),
+        (b'ccollections\nOrderedDict\n(', b'N\x86l\x85R.'),
+        (b'ccollections\nCounter\n(', b'N\x86l\x85R.'),
+    ],
+)
+def test_a_key_without_end_is_not_hashed(key, before, after, tmp_path):
+    (tmp_path / 'a.pth').write_bytes(b'\x80\x04' + before + key + after)
+    with pytest.raises(UserError, match='a key of many parts'):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('length', [0x3C, 0x3C20, 0x8B1F, 0x685A42, 0x4B50])
+def test_safetensors_are_told_whatever_the_length_of_their_header_looks_like(length, tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    content = length.to_bytes(8, 'little') + header + np.float32(2).tobytes()
+    (tmp_path / 'a').write_bytes(content)
+    assert read_tensors(tmp_path / 'a')['a'].tolist() == [2]
+
+
+@pytest.mark.parametrize('form', ['npz', 'pickle', 'zip'])
+def test_arrays_of_any_numbers_are_read_and_others_left_out(form, tmp_path):
+    numbers = {
+        kind: np.arange(3).astype(kind) for kind in ('g', 'G', '>f4', '>i8', '<u2', 'f2', '?', 'b')
+    }
+    others = {
+        'text': np.array(['a']),
+        'when': np.array(['2020-01-01'], 'M8[D]'),
+        'objects': np.array([{'a': 1}, None]),
+        'fields': np.zeros(2, [('x', 'f4')]),
+    }
+    content = numbers | {
+        k: v for k, v in others.items() if form == 'npz' or k in ('text', 'objects')
+    }
+    forms = {'npz': partial(npz, np.savez), 'pickle': pickle.dumps, 'zip': saved}
+    (tmp_path / 'a').write_bytes(forms[form](content))
+    found = read_tensors(tmp_path / 'a')
+    assert found.keys() == numbers.keys()
+    assert all(np.array_equal(value, numbers[name]) for name, value in found.items())
 
 
 def tar(content: bytes) -> bytes:
@@ -480,8 +559,10 @@ STRANGERS = {
     'web page': lambda: b'\n <!DOCTYPE html><html></html>',
     'TorchScript': torchscript,
     'archive without tensors': other_archive,
-    'no tensors': lambda: saved({'epoch': 3, 'optimizer': {'state': {0: torch.ones(1)}}}),
+    'has no tensors': lambda: saved({'epoch': 3, 'optimizer': {'state': {0: torch.ones(1)}}}),
+    'no tensors by name': lambda: saved(list(STATE.values())),
     'damaged, or no weight file': lambda: b'not weights',
+    'no weight file .no pickle': lambda: bytes(100),
     'damaged': lambda: b'\x80\x02.',
 }
 
