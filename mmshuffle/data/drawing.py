@@ -43,12 +43,14 @@ class Scene:
         labels: Index into :data:`CLASSES` of each object, the hindmost first.
         opacities: What each object covers, hidden parts included, (height, width), 0 to 1.
         visible: What is seen of it, (height, width), 0 to 1.
+        truncated: Whether the border cuts the object.
     """
 
     image: np.ndarray
     labels: list[int] = field(default_factory=list)
     opacities: list[np.ndarray] = field(default_factory=list)
     visible: list[np.ndarray] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
 
     def masks(self) -> list[np.ndarray]:
         """Return the visible pixels of each object, (height, width), bool."""
@@ -108,6 +110,7 @@ def _place(
     scene.labels.append(label)
     scene.opacities.append(opacity)
     scene.visible.append(opacity.copy())
+    scene.truncated.append(pixels < np.count_nonzero(alpha >= 0.5))
     return True
 
 
