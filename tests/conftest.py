@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmengine.config import config as config_module
 from mmengine.registry import init_default_scope
-from mmengine.runner import loops
+from mmengine.runner import Runner, loops
 from mmengine.runner import runner as runner_module
 
 import mmshuffle  # noqa: F401  (registers everything)
@@ -58,7 +58,19 @@ def _no_waiting():
             lambda text, style_config: formatted(text, tuple(style_config.items())),
         )
         patch.setattr(loops, 'time', SimpleNamespace(sleep=lambda seconds: None))
+        patch.setattr(Runner, 'train', functools.partialmethod(_train, Runner.train))
         yield
+
+
+def _train(runner, train):
+    """Train, and end the workers: one that is left to the garbage collector takes it 5 s."""
+    try:
+        return train(runner)
+    finally:
+        loader = getattr(runner._train_loop, 'dataloader', None)
+        iterator = getattr(loader, '_iterator', None)
+        if hasattr(iterator, '_shutdown_workers'):
+            iterator._shutdown_workers()
 
 
 def facts(relative: str) -> Path:
