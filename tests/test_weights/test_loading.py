@@ -10,46 +10,12 @@ from textbook import TextbookShuffleNetV2
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV2
 from mmshuffle.errors import UserError
 from mmshuffle.weights import load_pretrained, read_tensors
-from tests.conftest import facts
 from tests.test_weights.test_families import publish
 
 
 def torchvision_state(width: float) -> dict[str, torch.Tensor]:
     state = TextbookShuffleNetV2(width).state_dict()
     return {**state, 'fc.weight': torch.rand(1000, 1024), 'fc.bias': torch.rand(1000)}
-
-
-@pytest.mark.parametrize('width', [0.5, 1.0, 1.5, 2.0])
-def test_torchvision_weights_load_and_the_classifier_is_reported(width, tmp_path):
-    state = torchvision_state(width)
-    path = tmp_path / 'weights.pth'
-    torch.save(state, path)
-    net = ShuffleNetV2(width, 'torchvision', out_indices=(0, 1, 2, 3, 4))
-    report = load_pretrained(net, str(path))
-    assert report.family == 'torchvision ShuffleNetV2'
-    assert report.unexpected == ['fc.bias', 'fc.weight']
-    assert not report.missing and not report.misshapen
-    assert torch.equal(net.stages[3].branches[2][1].bn.bias, state['stage4.2.branch2.4.bias'])
-
-
-def test_a_wrong_width_changes_nothing_and_is_reported(tmp_path):
-    path = tmp_path / 'weights.pth'
-    torch.save(torchvision_state(1.0), path)
-    net = ShuffleNetV2(0.5, 'torchvision')
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    with pytest.raises(UserError) as caught:
-        load_pretrained(net, str(path))
-    message = str(caught.value)
-    assert 'widen_factor=0.5' in message and 'of another shape' in message
-    assert 'stages.1.projection.1.conv.weight (58, 24, 1, 1) for (24, 24, 1, 1)' in message
-    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
-
-
-def test_the_other_layout_is_named(tmp_path):
-    path = tmp_path / 'weights.pth'
-    torch.save(torchvision_state(0.5), path)
-    with pytest.raises(UserError, match="layout='torchvision'"):
-        load_pretrained(ShuffleNetV2(0.5, 'megvii'), str(path))
 
 
 def test_named_exceptions_may_be_missing(tmp_path):
@@ -92,19 +58,6 @@ def test_a_prefix_without_tensors_is_an_error(tmp_path):
     torch.save(torchvision_state(0.5), path)
     with pytest.raises(UserError, match="prefix='backbone'"):
         load_pretrained(ShuffleNetV2(0.5, 'torchvision'), str(path), prefix='backbone')
-
-
-def test_real_torchvision_weights_fit():
-    path = facts('weights/shufflenet_v2_x0.5_backbone_torchvision-layout.pth')
-    net = ShuffleNetV2(0.5, 'torchvision').eval()
-    report = load_pretrained(net, str(path))
-    textbook = TextbookShuffleNetV2(0.5, conv5=False).eval()
-    textbook.load_state_dict(read_tensors(path), strict=False)
-    x = torch.rand(1, 3, 96, 96)
-    with torch.no_grad():
-        for a, b in zip(net(x), textbook(x), strict=True):
-            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
-    assert not report.unexpected
 
 
 def whole(state: dict[str, torch.Tensor]) -> TextbookShuffleNetV2:
