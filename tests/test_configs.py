@@ -24,7 +24,7 @@ from mmengine.structures import InstanceData
 from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.tables import load_tables
 from mmshuffle.checks import check_classifier_model, check_model
-from mmshuffle.checks.dataset import check_checkpoints
+from mmshuffle.checks.weights import check_checkpoints
 from mmshuffle.engine import shipped
 from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError

@@ -7,10 +7,11 @@ from mmengine.config import Config
 
 from .classes import check_class_counts
 from .classifier import check_classifier_model, check_image_folders, is_classifier_config
-from .dataset import check_checkpoints, check_datasets
+from .dataset import check_datasets
 from .dataset_config import LOADERS, unwrapped
 from .detector import check_model
 from .problem import Problem, guarded
+from .weights import check_checkpoints
 
 # Numbers that a slip on the command line turns into text.
 NUMBERS = {

@@ -12,12 +12,12 @@ from mmengine.config import Config
 from mmshuffle.data.annotations import (
     Use,
     check_categories,
-    check_entries,
     listed,
     read_annotations,
     used_names,
 )
 from mmshuffle.data.boxes import Kept, check_boxes
+from mmshuffle.data.entries import check_entries
 from mmshuffle.data.pictures import (
     Loading,
     explain_missing,
@@ -26,22 +26,21 @@ from mmshuffle.data.pictures import (
     sample,
     summarise,
 )
-from mmshuffle.errors import UserError, way_to_train
+from mmshuffle.errors import UserError
 
 from .dataset_config import (
     LOADERS,
+    check_settings,
+    class_of,
     evaluators_of,
     is_coco,
     is_local,
     loading_of,
-    read_names,
     same_file,
     unwrapped,
     use_of,
 )
 from .problem import Problem, guarded
-
-OLD_KEYS = ('classes', 'img_prefix', 'seg_prefix')
 
 
 @dataclass
@@ -55,7 +54,7 @@ class CocoFile:
         use: What the run does with the file.
         loading: How the run reads its images; None where that is not known.
         names: Names of the categories that become labels, in their order.
-        image_ids: Ids of its images.
+        image_names: Names of its image files by id, without folders.
         kept: What MMDetection keeps of it.
         listed: Number of images that are used.
         missing: Number of those that are not there.
@@ -68,7 +67,7 @@ class CocoFile:
     use: Use
     loading: Loading | None
     names: list[str] = field(default_factory=list)
-    image_ids: set = field(default_factory=set)
+    image_names: dict[Any, str] = field(default_factory=dict)
     kept: Kept | None = None
     listed: int = 0
     missing: int = 0
@@ -78,20 +77,6 @@ class CocoFile:
     def loader(self) -> str:
         """The data loader that it belongs to."""
         return self.where.partition('.')[0]
-
-
-def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
-    """Look for the local checkpoint files that a run starts from."""
-    found = [('load_from', cfg.get('load_from'))]
-    if training and not cfg.get('load_from'):
-        found += _pretrained(cfg.model, 'model')
-    return [
-        Problem(
-            where, f'checkpoint {path} does not exist; fix it, or give None{way_to_train(path)}'
-        )
-        for where, path in found
-        if isinstance(path, str) and is_local(path) and not Path(path).expanduser().is_file()
-    ]
 
 
 def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
@@ -151,18 +136,21 @@ def _check_coco(
     sampled: bool,
 ) -> list[Problem]:
     """Check one data set, and put what is remembered of its file into ``found``."""
+    if class_of(dataset) is None:
+        message = f'{dataset.get("type")!r} is no known data set: fix it, or import its module'
+        return [Problem(f'{where}.type', message)]
     root = str(dataset.get('data_root') or '')
-    if not is_coco(dataset) or not is_local(root) or dataset.get('backend_args'):
+    if not is_local(root) or dataset.get('backend_args'):
+        return []
+    if root and not Path(root).is_dir():
+        return [Problem(f'{where}.data_root', f'folder {root} does not exist; fix the path')]
+    if not is_coco(dataset):
         return []
     settings = {key: value for key, value in dataset.items() if key != 'pipeline'}
-    problems = list(_check_settings(dataset, where))
+    problems = list(check_settings(dataset, where))
     if problems:
         seen.append(settings)
         return [] if settings in seen[:-1] else problems
-    if root and not Path(root).is_dir():
-        return [Problem(f'{where}.data_root', f'folder {root} does not exist; fix the path')]
-    if not dataset.get('ann_file'):
-        return []
     path = Path(root, dataset['ann_file'])
     if not is_local(str(dataset['ann_file'])):
         return []
@@ -190,7 +178,7 @@ def _check_coco(
         for f in check_categories(content, file.use.classes)
     ]
     file.names = used_names(content, file.use.classes)
-    file.image_ids = {image['id'] for image in content['images']}
+    file.image_names = _image_names(content)
     findings, file.kept = check_boxes(content, file.use)
     problems += [Problem(source, f.message, f.fatal) for f in findings]
     images = list(itertools.compress(content['images'], file.kept.images))
@@ -209,33 +197,6 @@ def _once(problems: Sequence[Problem]) -> list[Problem]:
         if key not in kept or (problem.fatal and not kept[key].fatal):
             kept[key] = problem
     return list(kept.values())
-
-
-def _check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
-    """What MMDetection misreads or fails on before it opens a file."""
-    for key in OLD_KEYS:
-        if key in dataset:
-            new = 'metainfo=dict(classes=...)' if key == 'classes' else 'data_prefix=dict(img=...)'
-            yield Problem(f'{where}.{key}', f'MMDetection 3 does not take it: give {new}')
-    metainfo = dataset.get('metainfo') or {}
-    if 'CLASSES' in metainfo and 'classes' not in metainfo:
-        yield Problem(f'{where}.metainfo', 'MMDetection 3 reads classes, in small letters')
-    given = metainfo.get('classes', ('',))
-    names = read_names(given) if isinstance(given, str) else given
-    if names is None:
-        yield Problem(
-            f'{where}.metainfo',
-            f'classes is the string {given!r} and no text file with a name a line, so that each '
-            'category whose name is a part of it would be taken: give a tuple, with a comma also '
-            f'behind one name: classes=({given!r},)',
-        )
-    elif not names:
-        yield Problem(f'{where}.metainfo', 'classes is empty: give the names in the file')
-    prefix = dataset.get('data_prefix')
-    if not isinstance(prefix, Mapping) or not isinstance(prefix.get('img'), str):
-        yield Problem(
-            f'{where}.data_prefix', f'{prefix!r}: give dict(img=...), the folder below data_root'
-        )
 
 
 def _check_pictures(
@@ -268,6 +229,10 @@ def _check_pictures(
     ]
     findings = summarise(faults, len(picked), file.loading)
     return problems + [Problem(source, f.message, f.fatal) for f in findings]
+
+
+def _image_names(content: Mapping[str, Any]) -> dict[Any, str]:
+    return {image['id']: image['file_name'].rpartition('/')[2] for image in content['images']}
 
 
 def _compare(training: Sequence[CocoFile], file: CocoFile) -> Iterator[Problem]:
@@ -323,12 +288,21 @@ def _check_evaluator(
         yield Problem(f'{where} ({path})', finding.message, finding.fatal)
     if any(finding.fatal for finding in findings):
         return
-    ids = {image['id'] for image in content['images']}
+    names = _image_names(content)
     for file in found:
-        if not file.image_ids <= ids:
+        others = [key for key, name in file.image_names.items() if names.get(key, name) != name]
+        if not file.image_names.keys() <= names.keys():
             yield Problem(
                 f'{where}.ann_file',
                 f'{path} lacks images of {file.path}, which {file.where} reads: give it that file',
+            )
+        elif others:
+            first = others[0]
+            yield Problem(
+                f'{where}.ann_file',
+                f'{len(others)} image ids of {path} stand for other images than in {file.path}, '
+                f'which {file.where} reads (such as {first!r}: {names[first]!r}, and '
+                f'{file.image_names[first]!r} there): give it that file',
             )
         elif used_names(content, file.use.classes) != file.names:
             yield Problem(
@@ -336,23 +310,3 @@ def _check_evaluator(
                 f'the categories of {path} or their order differ from those of {file.path}, which '
                 f'{file.where} reads: give it that file',
             )
-
-
-def _pretrained(node: Any, where: str) -> list[tuple[str, str]]:
-    """Every checkpoint of an ``init_cfg`` in a model."""
-    found = []
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == 'init_cfg':
-                entries = value if isinstance(value, (list, tuple)) else [value]
-                found += [
-                    (f'{where}.init_cfg.checkpoint', entry['checkpoint'])
-                    for entry in entries
-                    if isinstance(entry, Mapping) and entry.get('checkpoint')
-                ]
-            else:
-                found += _pretrained(value, f'{where}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            found += _pretrained(value, f'{where}[{index}]')
-    return found

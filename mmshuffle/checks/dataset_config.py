@@ -1,5 +1,6 @@
 """What the data part of a detector config says: classes, wrappers, pipelines and evaluators."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,65 @@ from mmengine.fileio import list_from_file
 from mmshuffle.data.annotations import Use
 from mmshuffle.data.pictures import Loading
 
+from .problem import Problem
+
+OLD_KEYS = ('classes', 'img_prefix', 'seg_prefix')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """What MMDetection misreads or fails on before it opens a file of a COCO data set."""
+    for key in OLD_KEYS:
+        if key in dataset:
+            new = 'metainfo=dict(classes=...)' if key == 'classes' else 'data_prefix=dict(img=...)'
+            yield Problem(f'{where}.{key}', f'MMDetection 3 does not take it: give {new}')
+    path = dataset.get('ann_file')
+    if not path:
+        yield Problem(f'{where}.ann_file', 'it is missing: give the path of the annotation file')
+    elif not isinstance(path, (str, os.PathLike)):
+        message = f'{path!r}: give one path, and a data set each in a ConcatDataset for more'
+        yield Problem(f'{where}.ann_file', message)
+    min_size = (dataset.get('filter_cfg') or {}).get('min_size', 0)
+    if not isinstance(min_size, (int, float)):
+        yield Problem(f'{where}.filter_cfg.min_size', f'{min_size!r}: give a number of pixels')
+    prefix = dataset.get('data_prefix')
+    if not isinstance(prefix, Mapping) or not isinstance(prefix.get('img'), str):
+        yield Problem(
+            f'{where}.data_prefix', f'{prefix!r}: give dict(img=...), the folder below data_root'
+        )
+    metainfo = dataset.get('metainfo') or {}
+    if not isinstance(metainfo, Mapping):
+        yield Problem(f'{where}.metainfo', f'{metainfo!r}: give dict(classes=(...))')
+        return
+    if 'CLASSES' in metainfo and 'classes' not in metainfo:
+        yield Problem(f'{where}.metainfo', 'MMDetection 3 reads classes, in small letters')
+    given = metainfo.get('classes', ('',))
+    if isinstance(given, str):
+        names = read_names(given)
+        if names is None:
+            what = (
+                'a file that is no UTF-8 text: save it as plain UTF-8 text with a name a line'
+                if Path(given).is_file()
+                else 'no text file with a name a line, so that each category whose name is a part '
+                'of it would be taken: give a tuple, with a comma also behind one name: '
+                f'classes=({given!r},)'
+            )
+            yield Problem(f'{where}.metainfo', f'classes is the string {given!r} and {what}')
+            return
+    else:
+        names = given
+        if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+            yield Problem(
+                f'{where}.metainfo', f'classes is {given!r}: give a tuple of the names in the file'
+            )
+            return
+    if not names:
+        yield Problem(f'{where}.metainfo', 'classes is empty: give the names in the file')
 
 
 def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The classes that a data set config stands for; None where they cannot be told."""
-    kind = _class_of(dataset)
+    kind = class_of(dataset)
     metainfo = dataset.get('metainfo') or {}
     if 'classes' not in metainfo:
         return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
@@ -30,7 +84,7 @@ def is_coco(dataset: Mapping[str, Any]) -> bool:
 
     MMDetection's own other data sets have files with peculiarities of their own.
     """
-    kind = _class_of(dataset)
+    kind = class_of(dataset)
     if not isinstance(kind, type) or not issubclass(kind, CocoDataset):
         return False
     same = all(
@@ -132,7 +186,8 @@ def _unwrapped(dataset: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any
         yield where, dataset
 
 
-def _class_of(dataset: Mapping[str, Any]) -> Any:
+def class_of(dataset: Mapping[str, Any]) -> Any:
+    """The class of a data set config; None where it is not registered."""
     kind = dataset.get('type')
     return kind if isinstance(kind, type) or kind is None else DATASETS.get(str(kind))
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from mmshuffle.errors import UserError
 
 EXAMPLES = 3
 LISTS = ('images', 'annotations', 'categories')
-MISSING = object()
 # Numbers and brackets: no text can be in it, nor the end of the entry.
 POLYGONS = re.compile(r'"segmentation"\s*:\s*\[[-+0-9.eE,\s\[\]]*\]')
 
@@ -85,7 +83,8 @@ def read_annotations(
     for key in LISTS:
         entries = content.get(key)
         if not isinstance(entries, list):
-            raise UserError(f'annotation file {path} has no list {key!r}; give a COCO file')
+            what = f', but a {type(entries).__name__}' if key in content else ''
+            raise UserError(f'annotation file {path} has no list {key!r}{what}; give a COCO file')
         if not set(map(type, entries)) <= {dict}:
             index = next(i for i, entry in enumerate(entries) if not isinstance(entry, dict))
             raise UserError(
@@ -93,82 +92,6 @@ def read_annotations(
                 'give a COCO file'
             )
     return content
-
-
-def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
-    """Find keys that are missing or of the wrong type, ids that occur twice, and orphans.
-
-    Args:
-        content: A COCO annotation file.
-        use: What the run does with it.
-
-    Returns:
-        One finding a kind of fault, with the first entries that have it.
-    """
-    findings = []
-    for list_name, key, fits, fix in RULES:
-        for kind, found in _misfits(content[list_name], key, fits).items():
-            fatal = _is_fatal(list_name, key, kind, use)
-            what = f'have no {key}' if kind == 'missing' else f'have {kind} for {key}'
-            shown = _examples(list_name, content, found, None if kind == 'missing' else key)
-            findings.append(
-                Finding(
-                    f'{len(found)} of {len(content[list_name])} {list_name} {what} {shown}: {fix}',
-                    fatal,
-                )
-            )
-    if any(finding.fatal for finding in findings):
-        return findings
-    for list_name, what in (
-        ('images', 'image'),
-        ('annotations', 'annotation'),
-        ('categories', 'category'),
-    ):
-        ids = Counter(entry['id'] for entry in content[list_name])
-        if len(ids) == len(content[list_name]):
-            continue
-        twice = [i for i, entry in enumerate(content[list_name]) if ids[entry['id']] > 1]
-        first = content[list_name][twice[0]]['id']
-        same = [i for i in twice if content[list_name][i]['id'] == first]
-        places = ', '.join(f'{list_name}[{i}]' for i in same[:EXAMPLES])
-        findings.append(
-            Finding(
-                f'{sum(n > 1 for n in ids.values())} {what} ids occur more than once (such as '
-                f'{what} id {first!r}: {places}): {TWICE[list_name]}'
-            )
-        )
-    names = Counter(image['file_name'] for image in content['images'])
-    twice = [i for i, image in enumerate(content['images']) if names[image['file_name']] > 1]
-    if twice:
-        findings.append(
-            Finding(
-                f'{len(twice)} of {len(content["images"])} images have the file_name of another '
-                f'{_examples("images", content, twice, "file_name")}: each is an image of its own '
-                'to MMDetection, with its own boxes only; give them one entry',
-                fatal=False,
-            )
-        )
-    for key, list_name in (('image_id', 'images'), ('category_id', 'categories')):
-        known = {entry['id'] for entry in content[list_name]}
-        column = [annotation[key] for annotation in content['annotations']]
-        if known.issuperset(column):
-            continue
-        found = [i for i, value in enumerate(column) if value not in known]
-        as_text = {str(value): value for value in known}
-        alike = next((as_text[str(column[i])] for i in found if str(column[i]) in as_text), None)
-        hint = (
-            f'the {list_name} have {alike!r}, text and numbers differ: '
-            if alike is not None
-            else ''
-        )
-        findings.append(
-            Finding(
-                f'{len(found)} of {len(column)} annotations have an unknown {key} '
-                f'{_examples("annotations", content, found, key)}: {hint}give each the id of one '
-                f'of the {list_name}, or remove it'
-            )
-        )
-    return findings
 
 
 def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> list[Finding]:
@@ -243,9 +166,21 @@ def listed(names: Iterable[Any], limit: int = 10) -> str:
     return f'[{", ".join(map(repr, names[:limit]))}{", ..." if len(names) > limit else ""}]'
 
 
-def places(content: dict[str, Any], found: Sequence[int], key: str | None = None) -> str:
-    """Name the first of some annotations, with the value of a key."""
-    return _examples('annotations', content, found, key)
+def examples(
+    content: dict[str, Any],
+    found: Sequence[int],
+    key: str | None = None,
+    list_name: str = 'annotations',
+) -> str:
+    """Name the first of some entries by place and id, with the value of a key."""
+    shown = []
+    for index in found[:EXAMPLES]:
+        entry = content[list_name][index]
+        name = f'{list_name}[{index}]'
+        if key != 'id':
+            name += f', id {entry.get("id")!r}'
+        shown.append(name if key is None else f'{name}: {_short(entry.get(key))}')
+    return f'({"; ".join(shown)}{"; ..." if len(found) > EXAMPLES else ""})'
 
 
 def _decode(raw: bytes) -> str:
@@ -299,146 +234,6 @@ def _surplus(text: str) -> int:
 def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
     entry.pop('segmentation', None)
     return entry
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_size(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_box(value: Any) -> bool:
-    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool or _is_number(value)
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str and bool(value)
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int
-
-
-def _is_reference(value: Any) -> bool:
-    return type(value) in (int, str) or _is_number(value)
-
-
-_UNIQUE = 'give each a whole number of its own, not in quotes'
-RULES: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
-    ('images', 'id', _is_id, _UNIQUE),
-    ('images', 'file_name', _is_text, "give the image's path below data_prefix"),
-    ('images', 'width', _is_size, 'give the width in pixels, a number above 0'),
-    ('images', 'height', _is_size, 'give the height in pixels, a number above 0'),
-    ('annotations', 'id', _is_id, _UNIQUE),
-    ('annotations', 'image_id', _is_reference, 'give the id of its image'),
-    ('annotations', 'category_id', _is_reference, 'give the id of its category'),
-    ('annotations', 'bbox', _is_box, 'give four numbers [x, y, width, height] in pixels'),
-    ('annotations', 'area', _is_number, 'give the area in pixels, for a box its width x height'),
-    ('annotations', 'iscrowd', _is_flag, 'write 0, or 1 for a crowd, not in quotes'),
-    ('categories', 'id', _is_id, _UNIQUE),
-    ('categories', 'name', _is_text, 'give it a name'),
-)
-# What every value has the type of, nearly always.
-FAST = {
-    _is_id: {int},
-    _is_reference: {int},
-    _is_number: {int, float},
-    _is_size: {int, float},
-    _is_flag: {int, bool},
-    _is_text: {str},
-}
-TWICE = {
-    'images': 'MMDetection keeps the last image of an id and gives it the boxes of all; '
-    'number the images anew, and the image_id of the annotations with them',
-    'annotations': 'MMDetection refuses the file; number the annotations anew',
-    'categories': 'MMDetection mixes them up; give each category an id of its own',
-}
-
-
-def _misfits(
-    entries: list[dict[str, Any]], key: str, fits: Callable[[Any], bool]
-) -> dict[str, list[int]]:
-    """Indices of the entries whose value does not fit, by kind of fault."""
-    column = [entry.get(key, MISSING) for entry in entries]
-    # Types alone decide nearly always, at the speed of C.
-    if fits is _is_box:
-        if _are_boxes(column):
-            return {}
-    elif set(map(type, column)) <= FAST[fits]:
-        if fits is _is_text and all(column):
-            return {}
-        if fits is _is_number or fits is _is_size:
-            positive = fits is _is_number or min(column, default=1) > 0
-            if positive and all(map(math.isfinite, column)):
-                return {}
-        elif fits is not _is_text:
-            return {}
-    found: dict[str, list[int]] = {}
-    for index, value in enumerate(column):
-        if not fits(value):
-            found.setdefault(_kind(value, fits), []).append(index)
-    return found
-
-
-def _are_boxes(column: list[Any]) -> bool:
-    if not set(map(type, column)) <= {list} or not set(map(len, column)) <= {4}:
-        return False
-    numbers = [number for box in column for number in box]
-    return set(map(type, numbers)) <= {int, float} and all(map(math.isfinite, numbers))
-
-
-def _kind(value: Any, fits: Callable[[Any], bool]) -> str:
-    if value is MISSING:
-        return 'missing'
-    if value is None:
-        return 'null'
-    if fits is _is_box and isinstance(value, list):
-        return 'no four numbers'
-    if fits is _is_text and value == '':
-        return 'an empty text'
-    if isinstance(value, str):
-        return 'text'
-    if isinstance(value, bool):
-        return 'true or false'
-    if isinstance(value, float) and not math.isfinite(value):
-        return 'NaN or Infinity'
-    if isinstance(value, float) and fits is _is_id:
-        return 'a decimal number'
-    if fits is _is_size:
-        return 'a number of 0 or less' if isinstance(value, (int, float)) else 'no number'
-    return 'a number' if isinstance(value, (int, float)) else 'a list or object'
-
-
-def _is_fatal(list_name: str, key: str, kind: str, use: Use) -> bool:
-    """Whether MMDetection fails on it, or takes it for something else."""
-    if key == 'iscrowd' and kind in ('missing', 'null'):
-        return use.evaluated  # training takes it for 0
-    if key == 'id' and kind == 'a decimal number':
-        return False
-    if key == 'id' and kind == 'text':
-        # pycocotools takes the text of a category for a list, and computes with those of boxes.
-        return list_name != 'images' and use.evaluated
-    return True
-
-
-def _examples(
-    list_name: str, content: dict[str, Any], found: Sequence[int], key: str | None
-) -> str:
-    """Name the first entries by place and id."""
-    shown = []
-    for index in found[:EXAMPLES]:
-        entry = content[list_name][index]
-        name = f'{list_name}[{index}]'
-        if key != 'id':
-            name += f', id {entry.get("id")!r}'
-        shown.append(name if key is None else f'{name}: {_short(entry.get(key))}')
-    return f'({"; ".join(shown)}{"; ..." if len(found) > EXAMPLES else ""})'
 
 
 def _short(value: Any) -> str:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from .annotations import Finding, Use, places, used_names
+from .annotations import Finding, Use, examples, used_names
+from .entries import is_finite
 
 # A share of boxes that are lost is worth a line from here on; COCO's own files lose 2 %.
 WORTH_A_LINE = 0.05
 PIXEL = 1.0
+RUNS = 'run lengths that do not add up to the image'
 TOO_SHORT = 'only polygons of fewer than 6 numbers or an odd count, which MMDetection leaves out,'
 
 
@@ -97,6 +100,8 @@ def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]
                 f'annotations of the classes and those with a side below {use.min_size} (min_size)'
             )
         )
+    elif use.classes and not used_names(content, use.classes):
+        pass  # check_categories says so
     elif use.labelled and not any(finding.fatal for finding in findings):
         findings += _check_kept(content, kept)
     return findings, kept
@@ -113,7 +118,7 @@ def _check_kept(content: dict[str, Any], kept: Kept) -> list[Finding]:
     told = []
     for reason, found in kept.lost.items():
         key = 'area' if 'area' in reason else 'segmentation' if 'mask' in reason else 'bbox'
-        told.append(f'{len(found)} {reason} {places(content, found, key)}')
+        told.append(f'{len(found)} {reason} {examples(content, found, key)}')
     head = (
         f'MMDetection leaves out {lost} of {kept.total} boxes ({lost / kept.total:.0%})'
         if kept.boxes
@@ -133,7 +138,7 @@ def _check_format(content: dict[str, Any]) -> list[Finding]:
         findings.append(
             Finding(
                 f'{len(negative)} of {len(boxes)} annotations have a negative bbox '
-                f'{places(content, negative, "bbox")}: give [x, y, width, height] with width and '
+                f'{examples(content, negative, "bbox")}: give [x, y, width, height] with width and '
                 'height above 0'
             )
         )
@@ -144,8 +149,8 @@ def _check_format(content: dict[str, Any]) -> list[Finding]:
         return [
             *findings,
             Finding(
-                f'all {len(boxes)} boxes are between 0 and 1 {places(content, [0], "bbox")}: give '
-                "pixels, x and width times the image's width, y and height times its height"
+                f'all {len(boxes)} boxes are between 0 and 1 {examples(content, [0], "bbox")}: '
+                "give pixels, x and width times the image's width, y and height times its height"
             ),
         ]
     # Of boxes that are [x, y, width, height], hardly any set has all of them below and right of
@@ -156,7 +161,7 @@ def _check_format(content: dict[str, Any]) -> list[Finding]:
         return [
             *findings,
             Finding(
-                f'the boxes are [x1, y1, x2, y2] {places(content, np.flatnonzero(out), "bbox")}: '
+                f'the boxes are [x1, y1, x2, y2] {examples(content, np.flatnonzero(out), "bbox")}: '
                 f'as [x, y, width, height], {out.sum()} of {len(boxes)} reach out of their image; '
                 'give [x1, y1, x2 - x1, y2 - y1]'
             ),
@@ -169,7 +174,7 @@ def _check_format(content: dict[str, Any]) -> list[Finding]:
         findings.append(
             Finding(
                 f'{len(far)} of {len(boxes)} boxes are more than half outside their image '
-                f'{places(content, far, "bbox")}: give [x, y, width, height] in pixels of the '
+                f'{examples(content, far, "bbox")}: give [x, y, width, height] in pixels of the '
                 'image as it is on disk',
                 fatal=False,
             )
@@ -192,7 +197,7 @@ def _check_masks(content: dict[str, Any], use: Use) -> list[Finding]:
     return [
         Finding(
             f'{len(found)} of {len(content["annotations"])} annotations have {fault} '
-            f'{places(content, found, "segmentation")}: give polygons [[x1, y1, x2, y2, x3, y3, '
+            f'{examples(content, found, "segmentation")}: give polygons [[x1, y1, x2, y2, x3, y3, '
             '...], ...] or run lengths {"size": [height, width], "counts": ...}, or train without '
             'masks',
             fatal=fault != TOO_SHORT,
@@ -207,7 +212,8 @@ def _mask_fault(mask: Any, size: list[float]) -> str | None:
     if isinstance(mask, list):
         if not all(type(part) is list for part in mask):
             return 'a segmentation that is no list of lists'
-        if not set(map(type, (v for part in mask for v in part))) <= {int, float}:
+        values = [value for part in mask for value in part]
+        if not set(map(type, values)) <= {int, float} or not is_finite([*values, 0.0]):
             return 'a segmentation with something other than numbers'
         return None if _mask_is_used(mask, poly2mask=True) else TOO_SHORT
     if not isinstance(mask, dict):
@@ -215,10 +221,14 @@ def _mask_fault(mask: Any, size: list[float]) -> str | None:
     counts = mask.get('counts')
     if not isinstance(counts, (str, list)) or mask.get('size') != size:
         return 'run lengths without counts, or with another size than the image'
-    if isinstance(counts, list) and not set(map(type, counts)) <= {int}:
-        return 'run lengths with something other than whole numbers'
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-        return 'run lengths that do not add up to the image'
+    if isinstance(counts, list):
+        if not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
+            return 'run lengths with something other than whole numbers'
+        return None if sum(counts) == size[0] * size[1] else RUNS
+    try:
+        coco_mask.decode(dict(size=list(map(int, size)), counts=counts))
+    except ValueError:
+        return RUNS
     return None
 
 

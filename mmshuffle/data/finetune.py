@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from mmshuffle.errors import UserError
 
-from .annotations import Use, check_entries, read_annotations
+from .annotations import Use, read_annotations
+from .entries import check_entries
 from .pictures import explain_missing, find_missing
 
 # Roboflow writes valid/.

@@ -106,6 +106,13 @@ def test_class_files_are_read_as_mmengine_reads_them(cfg, tmp_path, text, proble
         (dict(classes='no/such/file.txt'), ['classes is the string', 'text file']),
         (dict(classes='.'), ['classes is the string']),
         (dict(classes=()), ['classes is empty']),
+        (dict(classes=None), ['classes is None: give a tuple']),
+        (dict(classes=2), ['classes is 2: give a tuple']),
+        (dict(classes=[1, 2]), ['classes is [1, 2]: give a tuple']),
+        (dict(classes=[['box', 'disc']]), ["[['box', 'disc']]: give a tuple"]),
+        (dict(classes={'box': 0}), ['give a tuple']),
+        (['box', 'disc'], ["metainfo: ['box', 'disc']: give dict(classes=(...))"]),
+        ('box', ["metainfo: 'box': give dict(classes=(...))"]),
         (dict(CLASSES=('box', 'disc')), ['small letters']),
         (dict(classes=('disc', 'box')), ['another order', "classes=('box', 'disc')"]),
         (dict(classes=('box', 'disc ')), ["'disc ' is 'disc' there"]),
@@ -117,6 +124,7 @@ def test_classes_that_the_file_does_not_have(cfg, metainfo, parts):
     for part in PARTS:
         cfg[f'{part}_dataloader'].dataset.metainfo = metainfo
     assert told(cfg, *parts) == [True, True]
+    assert not told(cfg, 'no annotations of the classes')
 
 
 @pytest.mark.parametrize(
@@ -259,6 +267,12 @@ def test_images_that_mmdetection_leaves_out_need_not_be_there(cfg, data):
         (dict(data_prefix='x'), 'data_prefix', ['dict(img=...)'], True),
         (dict(classes=('box', 'disc')), 'classes', ['metainfo=dict(classes=...)'], True),
         (dict(img_prefix='x'), 'img_prefix', ['data_prefix=dict(img=...)'], True),
+        (dict(ann_file=['a.json', 'b.json']), 'ann_file', ['ConcatDataset'], True),
+        (dict(ann_file=''), 'ann_file', ['it is missing'], True),
+        (dict(type='CocoDataSet'), 'type', ["'CocoDataSet' is no known data set"], True),
+        (dict(type=None), 'type', ['None is no known data set'], True),
+        (dict(filter_cfg=dict(min_size='32')), 'filter_cfg.min_size', ['give a number'], True),
+        (dict(type='VOCDataset', data_root='VOC'), 'data_root', ['folder VOC does not'], True),
         (dict(data_root='nowhere'), 'data_root', ['folder nowhere does not exist'], True),
         (dict(ann_file='none.json'), 'ann_file', ['none.json does not exist'], True),
     ],
@@ -273,7 +287,12 @@ def test_the_evaluators_file_is_that_of_its_images(cfg, data, tmp_path):
     cfg.val_evaluator.ann_file = str(data / 'none.json')
     assert told(cfg, 'val_evaluator.ann_file', 'does not exist') == [True]
     shutil.copy(data / 'val.json', tmp_path / 'copy.json')
-    cfg.val_evaluator = [dict(type='CocoMetric', ann_file=str(tmp_path / 'copy.json'))]
+    cfg.val_evaluator = [dict(type='CocoMetric', ann_file=str(data / 'train.json'))]
+    edit(data / 'train.json', lambda c: rename(c, lambda name: f'9{name}'))
+    said = ('3 image ids', 'stand for other images', "1: '90.jpg', and '0.jpg' there")
+    assert told(cfg, 'val_evaluator.ann_file', *said) == [True]
+    cfg.val_evaluator[0].ann_file = str(tmp_path / 'copy.json')
+    edit(data / 'train.json', lambda c: rename(c, lambda name: name[1:]))
     assert check_datasets(cfg) == []
     edit(tmp_path / 'copy.json', lambda c: c['categories'].reverse())
     assert told(cfg, 'val_evaluator.ann_file', 'order differ') == [True]

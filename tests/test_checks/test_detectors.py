@@ -6,6 +6,7 @@ it finds nothing more; then the detector must take a training step.
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,17 @@ from mmshuffle.checks import check_model
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 # ShuffleNetV2 0.5x has 24, 48, 96 and 192 channels at strides 4, 8, 16 and 32.
+NECK, HEAD = 'neck.in_channels', 'bbox_head.in_channels'
+STRIDES = 'bbox_head.anchor_generator.strides'
 WIDTHS = [24, 48, 96, 192]
 SSD_WIDTHS = (96, 192, 64, 32, 32, 16)
+ALL = (0, 1, 2, 3)
 # Config of MMDetection, outputs of the backbone, other settings of the model.
 RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
-    'retinanet': (
-        'retinanet/retinanet_r50_fpn_1x_coco.py',
-        (0, 1, 2, 3),
-        {'neck.in_channels': WIDTHS},
-    ),
-    'atss-dyhead': (
-        'dyhead/atss_r50_fpn_dyhead_1x_coco.py',
-        (0, 1, 2, 3),
-        {'neck.0.in_channels': WIDTHS},
-    ),
+    'retinanet': ('retinanet/retinanet_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
+    'atss-dyhead': ('dyhead/atss_r50_fpn_dyhead_1x_coco', ALL, {'neck.0.in_channels': WIDTHS}),
     'gfl-pafpn': (
-        'gfl/gfl_r50_fpn_1x_coco.py',
+        'gfl/gfl_r50_fpn_1x_coco',
         (1, 2, 3),
         {
             'neck': dict(type='PAFPN', in_channels=WIDTHS[1:], out_channels=64, num_outs=4),
@@ -47,120 +43,62 @@ RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
             'bbox_head.anchor_generator.strides': [8, 16, 32, 64],
         },
     ),
-    'fcos': (
-        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
-        (0, 1, 2, 3),
-        {'neck.in_channels': WIDTHS},
-    ),
-    'yolox': ('yolox/yolox_tiny_8xb8-300e_coco.py', (1, 2, 3), {'neck.in_channels': WIDTHS[1:]}),
-    'rtmdet': (
-        'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
-        (1, 2, 3),
-        {'neck.in_channels': WIDTHS[1:]},
-    ),
-    'yolov3': (
-        'yolo/yolov3_d53_8xb8-320-273e_coco.py',
-        (1, 2, 3),
-        {'neck.in_channels': [192, 96, 48]},
-    ),
+    'fcos': ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco', ALL, {NECK: WIDTHS}),
+    'yolox': ('yolox/yolox_tiny_8xb8-300e_coco', (1, 2, 3), {NECK: WIDTHS[1:]}),
+    'rtmdet': ('rtmdet/rtmdet_tiny_8xb32-300e_coco', (1, 2, 3), {NECK: WIDTHS[1:]}),
+    'yolov3': ('yolo/yolov3_d53_8xb8-320-273e_coco', (1, 2, 3), {NECK: [192, 96, 48]}),
     'ssdlite': (
-        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco',
         (2, 3),
-        {
-            'neck.in_channels': (96, 192),
-            'neck.out_channels': SSD_WIDTHS,
-            'bbox_head.in_channels': SSD_WIDTHS,
-        },
+        {NECK: (96, 192), 'neck.out_channels': SSD_WIDTHS, HEAD: SSD_WIDTHS},
     ),
-    'centernet': (
-        'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
-        (3,),
-        {'neck.in_channels': 192},
-    ),
-    'mask-rcnn': (
-        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-        (0, 1, 2, 3),
-        {'neck.in_channels': WIDTHS},
-    ),
-    'cascade-mask-rcnn': (
-        'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
-        (0, 1, 2, 3),
-        {'neck.in_channels': WIDTHS},
-    ),
+    'centernet': ('centernet/centernet_r18_8xb16-crop512-140e_coco', (3,), {NECK: 192}),
+    'mask-rcnn': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
+    'cascade': ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
     'deformable-detr': (
-        'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+        'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
         (1, 2, 3),
-        {'neck.in_channels': WIDTHS[1:], 'encoder.num_layers': 1, 'decoder.num_layers': 1},
+        {NECK: WIDTHS[1:], 'encoder.num_layers': 1, 'decoder.num_layers': 1},
     ),
 }
-# A detector, a mistake in it, and the setting that is to blame.
-WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ('retinanet', {'neck.in_channels': [24, 116, 232, 464]}, 'neck.in_channels'),
-    ('retinanet', {'neck.start_level': 0}, 'bbox_head.anchor_generator.strides'),
-    ('retinanet', {'neck.num_outs': 4}, 'bbox_head.anchor_generator.strides'),
-    ('retinanet', {'neck.out_channels': 64}, 'bbox_head.in_channels'),
-    ('retinanet', {'backbone.out_indices': (1, 2, 3)}, 'neck.in_channels'),
-    ('atss-dyhead', {'neck.0.in_channels': [256, 512, 1024, 2048]}, 'neck[0].in_channels'),
-    ('atss-dyhead', {'neck.1.in_channels': 128}, 'neck[1].in_channels'),
-    ('gfl-pafpn', {'neck.in_channels': [256, 512, 1024]}, 'neck.in_channels'),
-    ('gfl-pafpn', {'neck.num_outs': 3}, 'bbox_head.anchor_generator.strides'),
-    ('fcos', {'neck.start_level': 0}, 'bbox_head.strides'),
-    ('fcos', {'neck.num_outs': 4}, 'bbox_head.regress_ranges'),
-    ('yolox', {'neck.in_channels': [96, 192, 384]}, 'neck.in_channels'),
-    ('yolox', {'backbone.out_indices': (0, 1, 2, 3)}, 'neck.in_channels'),
-    (
-        'yolox',
-        {'backbone.out_indices': (0, 1, 2, 3), 'neck.in_channels': WIDTHS},
-        'bbox_head.strides',
-    ),
-    ('yolox', {'bbox_head.in_channels': 128}, 'bbox_head.in_channels'),
-    ('rtmdet', {'neck.in_channels': [96, 192, 384]}, 'neck.in_channels'),
-    (
-        'rtmdet',
-        {'backbone.out_indices': (0, 1, 2, 3), 'neck.in_channels': WIDTHS},
-        'bbox_head.anchor_generator.strides',
-    ),
-    ('rtmdet', {'bbox_head.in_channels': 256}, 'bbox_head.in_channels'),
-    ('yolov3', {'neck.in_channels': [48, 96, 192]}, 'neck.in_channels'),
-    ('yolov3', {'bbox_head.anchor_generator.strides': [8, 16, 32]}, 'bbox_head.anchor_generator'),
-    (
-        'ssdlite',
-        {'neck.in_channels': (96, 1280), 'neck.out_channels': (96, 1280, 64, 32, 32, 16)},
-        'neck.in_channels',
-    ),
-    ('ssdlite', {'bbox_head.in_channels': (96, 1280, 512, 256, 256, 128)}, 'bbox_head.in_channels'),
-    ('ssdlite', {'bbox_head.in_channels': SSD_WIDTHS[:5]}, 'bbox_head.in_channels'),
-    (
-        'ssdlite',
-        {'bbox_head.anchor_generator.strides': [8, 16, 32, 64, 107, 160]},
-        'bbox_head.anchor_generator.strides',
-    ),
-    ('centernet', {'neck.in_channels': 512}, 'neck.in_channels'),
-    ('centernet', {'bbox_head.in_channels': 256}, 'bbox_head.in_channels'),
-    ('mask-rcnn', {'roi_head.mask_head.in_channels': 128}, 'roi_head.mask_head.in_channels'),
-    ('mask-rcnn', {'roi_head.bbox_head.roi_feat_size': 14}, 'roi_head.bbox_head.roi_feat_size'),
-    (
-        'mask-rcnn',
-        {'roi_head.mask_roi_extractor.featmap_strides': [8, 16, 32, 64]},
-        'roi_head.mask_roi_extractor.featmap_strides',
-    ),
-    (
-        'cascade-mask-rcnn',
-        {'roi_head.bbox_head.1.in_channels': 128},
-        'roi_head.bbox_head[1].in_channels',
-    ),
-    (
-        'cascade-mask-rcnn',
-        {'roi_head.bbox_roi_extractor.out_channels': 128},
-        'roi_head.bbox_roi_extractor.out_channels',
-    ),
-    ('deformable-detr', {'neck.in_channels': [512, 1024, 2048]}, 'neck.in_channels'),
-    ('deformable-detr', {'neck.num_outs': 3}, 'neck.num_outs'),
-    (
-        'deformable-detr',
-        {'neck.out_channels': 128},
-        'neck.out_channels',
-    ),
+FOUR = {'backbone.out_indices': ALL}
+# A detector, the setting that is to blame, and the mistake: its value, or several settings.
+WRONG: list[tuple[str, str, Any]] = [
+    ('retinanet', NECK, [24, 116, 232, 464]),
+    ('retinanet', STRIDES, {'neck.start_level': 0}),
+    ('retinanet', STRIDES, {'neck.num_outs': 4}),
+    ('retinanet', HEAD, {'neck.out_channels': 64}),
+    ('retinanet', NECK, {'backbone.out_indices': (1, 2, 3)}),
+    ('atss-dyhead', 'neck[0].in_channels', [256, 512, 1024, 2048]),
+    ('atss-dyhead', 'neck[1].in_channels', 128),
+    ('gfl-pafpn', NECK, [256, 512, 1024]),
+    ('gfl-pafpn', STRIDES, {'neck.num_outs': 3}),
+    ('fcos', 'bbox_head.strides', {'neck.start_level': 0}),
+    ('fcos', 'bbox_head.regress_ranges', {'neck.num_outs': 4}),
+    ('yolox', NECK, [96, 192, 384]),
+    ('yolox', NECK, FOUR),
+    ('yolox', 'bbox_head.strides', {**FOUR, NECK: WIDTHS}),
+    ('yolox', HEAD, 128),
+    ('rtmdet', NECK, [96, 192, 384]),
+    ('rtmdet', STRIDES, {**FOUR, NECK: WIDTHS}),
+    ('rtmdet', HEAD, 256),
+    ('yolov3', NECK, [48, 96, 192]),
+    ('yolov3', 'bbox_head.anchor_generator', {STRIDES: [8, 16, 32]}),
+    ('ssdlite', NECK, {NECK: (96, 1280), 'neck.out_channels': (96, 1280, 64, 32, 32, 16)}),
+    ('ssdlite', HEAD, (96, 1280, 512, 256, 256, 128)),
+    ('ssdlite', HEAD, SSD_WIDTHS[:5]),
+    ('ssdlite', STRIDES, [8, 16, 32, 64, 107, 160]),
+    ('centernet', NECK, 512),
+    ('centernet', HEAD, 256),
+    ('mask-rcnn', 'roi_head.mask_head.in_channels', 128),
+    ('mask-rcnn', 'roi_head.bbox_head.roi_feat_size', 14),
+    ('mask-rcnn', 'roi_head.mask_roi_extractor.featmap_strides', [8, 16, 32, 64]),
+    ('cascade', 'roi_head.bbox_head[1].in_channels', 128),
+    ('cascade', 'roi_head.bbox_roi_extractor.out_channels', 128),
+    ('cascade', 'roi_head.bbox_roi_extractor.featmap_strides', [8, 16, 32, 64]),
+    ('deformable-detr', NECK, [512, 1024, 2048]),
+    ('deformable-detr', 'neck.num_outs', 3),
+    ('deformable-detr', 'neck.out_channels', 128),
 ]
 
 
@@ -175,7 +113,7 @@ def put(cfg: Config, key: str, value: Any) -> None:
 
 def detector(name: str, changes: dict[str, Any]) -> Config:
     path, outputs, settings = RIGHT[name]
-    cfg = Config.fromfile(MMDET_CONFIGS / path)
+    cfg = Config.fromfile(MMDET_CONFIGS / f'{path}.py')
     cfg.model.backbone = dict(type='ShuffleNetV2', widen_factor=0.5, out_indices=outputs)
     for key, value in {**settings, **changes}.items():
         put(cfg, key, value)
@@ -198,9 +136,19 @@ def apply_advice(cfg: Config, problem: Any) -> None:
         put(cfg, f'{key.rpartition(".")[0]}.{keyword.arg}', ast.literal_eval(keyword.value))
 
 
-def take_a_step(cfg: Config, side: int = 128) -> None:
+def samplers(node: Any) -> Iterator[Any]:
+    """Of boxes to train on, in the training settings."""
+    if isinstance(node, list):
+        for entry in node:
+            yield from samplers(entry)
+    elif isinstance(node, dict):
+        yield from [node.sampler] if 'num' in node.get('sampler', {}) else []
+        yield from samplers(list(node.values()))
+
+
+def take_a_step(cfg: Config, side: int = 64) -> None:
     truth = InstanceData(
-        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 90.0, 90.0]]),
+        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 60.0, 62.0]]),
         labels=torch.tensor([0, 3]),
     )
     if 'mask_head' in cfg.model.get('roi_head', {}):
@@ -218,6 +166,8 @@ def take_a_step(cfg: Config, side: int = 128) -> None:
         for i in range(2)
     ]
     cfg.model.data_preprocessor.batch_augments = None
+    for sampler in samplers(cfg.model.train_cfg):
+        sampler.num = 16
     model = MODELS.build(cfg.model)
     model.init_weights()
     model.train()
@@ -237,9 +187,9 @@ def test_right_ones_pass_and_train(name):
     take_a_step(cfg)
 
 
-@pytest.mark.parametrize(('name', 'changes', 'blamed'), WRONG)
-def test_mistakes_are_found_and_the_advice_makes_them_train(name, changes, blamed):
-    cfg = detector(name, changes)
+@pytest.mark.parametrize(('name', 'blamed', 'mistake'), WRONG)
+def test_mistakes_are_found_and_the_advice_makes_them_train(name, blamed, mistake):
+    cfg = detector(name, mistake if isinstance(mistake, dict) else {blamed: mistake})
     found = errors(cfg)
     assert any(problem.where.startswith(f'model.{blamed}') for problem in found), found
     for _ in range(3):

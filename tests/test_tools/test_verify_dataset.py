@@ -1,5 +1,6 @@
 """Every image of a set is opened, and every fault of it ends in one line and in the report."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -136,7 +137,7 @@ def test_bad_input_is_one_line(call, coco, args, part):
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='signals')
 def test_ctrl_c_ends_all_processes_and_writes_nothing(coco, tmp_path):
-    os.mkfifo(coco / 'train/a.jpg')  # opening it waits
+    os.mkfifo(coco / 'train/a.jpg')  # reading it waits
     path = coco / 'annotations/train.json'
     content = json.loads(path.read_text())
     content['images'][0]['file_name'] = 'a.jpg'
@@ -149,11 +150,14 @@ def test_ctrl_c_ends_all_processes_and_writes_nothing(coco, tmp_path):
         text=True,
         start_new_session=True,
     )
-    while 'images:' not in running.stderr.readline(20):
-        time.sleep(0.05)
-    time.sleep(0.5)
+    held = None
+    while held is None and running.poll() is None:
+        with contextlib.suppress(OSError):  # until a worker reads it
+            held = os.open(coco / 'train/a.jpg', os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate()
+    os.close(held)
     assert running.returncode == 130 and 'Traceback' not in err and 'interrupted' in err
     assert not (tmp_path / 'r.json').exists()
     with pytest.raises(ProcessLookupError):

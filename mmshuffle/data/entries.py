@@ -1,0 +1,212 @@
+"""Single entries of a COCO annotation file: keys, types, ids and what they refer to."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .annotations import EXAMPLES, Finding, Use, examples
+
+MISSING = object()
+NUMBER = {int, float}
+
+
+def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
+    """Find keys that are missing or of the wrong type, ids that occur twice, and orphans.
+
+    Args:
+        content: A COCO annotation file.
+        use: What the run does with it.
+
+    Returns:
+        One finding a kind of fault, with the first entries that have it.
+    """
+    findings = []
+    for list_name, key, fits, fix in RULES:
+        for kind, found in _misfits(content[list_name], key, fits).items():
+            what = f'have no {key}' if kind == 'missing' else f'have {kind} for {key}'
+            shown = examples(content, found, None if kind == 'missing' else key, list_name)
+            head = f'{len(found)} of {len(content[list_name])} {list_name} {what} {shown}'
+            findings.append(Finding(f'{head}: {fix}', _is_fatal(list_name, key, kind, use)))
+    if any(finding.fatal for finding in findings):
+        return findings
+    findings += _check_ids(content, use)
+    names = Counter(image['file_name'] for image in content['images'])
+    twice = [i for i, image in enumerate(content['images']) if names[image['file_name']] > 1]
+    if twice:
+        findings.append(
+            Finding(
+                f'{len(twice)} of {len(content["images"])} images have the file_name of another '
+                f'{examples(content, twice, "file_name", "images")}: each is an image of its own '
+                'to MMDetection, with its own boxes only; give them one entry',
+                fatal=False,
+            )
+        )
+    for key, list_name in (('image_id', 'images'), ('category_id', 'categories')):
+        known = {entry['id'] for entry in content[list_name]}
+        column = [annotation[key] for annotation in content['annotations']]
+        if known.issuperset(column):
+            continue
+        found = [i for i, value in enumerate(column) if value not in known]
+        as_text = {str(value): value for value in known}
+        alike = next((as_text[str(column[i])] for i in found if str(column[i]) in as_text), None)
+        hint = '' if alike is None else f'the {list_name} have {alike!r}, text and numbers differ: '
+        findings.append(
+            Finding(
+                f'{len(found)} of {len(column)} annotations have an unknown {key} '
+                f'{examples(content, found, key)}: {hint}give each the id of one of the '
+                f'{list_name}, or remove it'
+            )
+        )
+    return findings
+
+
+def _check_ids(content: dict[str, Any], use: Use) -> Iterable[Finding]:
+    for list_name, (what, fix) in TWICE.items():
+        column = [entry['id'] for entry in content[list_name]]
+        ids = Counter(column)
+        if len(ids) < len(column):
+            first = next(value for value in column if ids[value] > 1)
+            same = [i for i, value in enumerate(column) if value == first]
+            places = ', '.join(f'{list_name}[{i}]' for i in same[:EXAMPLES])
+            yield Finding(
+                f'{sum(n > 1 for n in ids.values())} {what} ids occur more than once (such as '
+                f'{what} id {first!r}: {places}): {fix}'
+            )
+    zero = [i for i, annotation in enumerate(content['annotations']) if annotation['id'] == 0]
+    if zero and use.evaluated:
+        yield Finding(
+            f'annotations have the id 0 {examples(content, zero, "bbox")}, which pycocotools takes '
+            'for no box: a detection that fits it counts as wrong, and AP is too low; number the '
+            'annotations from 1',
+            fatal=False,
+        )
+
+
+def is_finite(numbers: Iterable[float]) -> bool:
+    """Whether none of some numbers is NaN, infinite or too large for a float."""
+    try:
+        return math.isfinite(sum(numbers))
+    except OverflowError:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in NUMBER and is_finite([value, 0.0])
+
+
+def _is_size(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_box(value: Any) -> bool:
+    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool or _is_number(value)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and bool(value)
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_reference(value: Any) -> bool:
+    return type(value) in (int, str) or _is_number(value)
+
+
+_UNIQUE = 'give each a whole number of its own, not in quotes'
+RULES: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
+    ('images', 'id', _is_id, _UNIQUE),
+    ('images', 'file_name', _is_text, "give the image's path below data_prefix"),
+    ('images', 'width', _is_size, 'give the width in pixels, a number above 0'),
+    ('images', 'height', _is_size, 'give the height in pixels, a number above 0'),
+    ('annotations', 'id', _is_id, _UNIQUE),
+    ('annotations', 'image_id', _is_reference, 'give the id of its image'),
+    ('annotations', 'category_id', _is_reference, 'give the id of its category'),
+    ('annotations', 'bbox', _is_box, 'give four numbers [x, y, width, height] in pixels'),
+    ('annotations', 'area', _is_number, 'give the area in pixels, for a box its width x height'),
+    ('annotations', 'iscrowd', _is_flag, 'write 0, or 1 for a crowd, not in quotes'),
+    ('categories', 'id', _is_id, _UNIQUE),
+    ('categories', 'name', _is_text, 'give it a name'),
+)
+TWICE = {
+    'images': (
+        'image',
+        'MMDetection keeps the last image of an id and gives it the boxes of all; '
+        'number the images anew, and the image_id of the annotations with them',
+    ),
+    'annotations': ('annotation', 'MMDetection refuses the file; number the annotations anew'),
+    'categories': ('category', 'MMDetection mixes them up; give each category an id of its own'),
+}
+
+
+def _misfits(
+    entries: list[dict[str, Any]], key: str, fits: Callable[[Any], bool]
+) -> dict[str, list[int]]:
+    """Indices of the entries whose value does not fit, by kind of fault."""
+    column = [entry.get(key, MISSING) for entry in entries]
+    if _all_fit(column, fits):
+        return {}
+    found: dict[str, list[int]] = {}
+    for index, value in enumerate(column):
+        if not fits(value):
+            found.setdefault(_kind(value, fits), []).append(index)
+    return found
+
+
+def _all_fit(column: list[Any], fits: Callable[[Any], bool]) -> bool:
+    """Decide by types and a sum, at the speed of C, what is so nearly always."""
+    types = set(map(type, column))
+    if fits is _is_text:
+        return types <= {str} and all(column)
+    if fits is _is_box:
+        if not types <= {list} or not set(map(len, column)) <= {4}:
+            return False
+        column = list(itertools.chain.from_iterable(column))
+        types = set(map(type, column))
+    if fits is _is_flag:
+        return types <= {int, bool}
+    if fits in (_is_id, _is_reference):
+        return types <= {int}
+    positive = fits is not _is_size or not types <= NUMBER or min(column, default=1) > 0
+    return types <= NUMBER and positive and is_finite([*column, 0.0])
+
+
+def _kind(value: Any, fits: Callable[[Any], bool]) -> str:
+    if value is MISSING:
+        return 'missing'
+    if value is None:
+        return 'null'
+    if fits is _is_box and isinstance(value, list):
+        return 'no four numbers'
+    if fits is _is_text and value == '':
+        return 'an empty text'
+    if isinstance(value, str):
+        return 'text'
+    if isinstance(value, bool):
+        return 'true or false'
+    if not isinstance(value, (int, float)):
+        return 'no number' if fits is _is_size else 'a list or object'
+    if not is_finite([value, 0.0]):
+        return 'NaN or Infinity'
+    if isinstance(value, float) and fits is _is_id:
+        return 'a decimal number'
+    return 'a number of 0 or less' if fits is _is_size else 'a number'
+
+
+def _is_fatal(list_name: str, key: str, kind: str, use: Use) -> bool:
+    """Whether MMDetection fails on it, or takes it for something else."""
+    if key == 'iscrowd' and kind in ('missing', 'null'):
+        return use.evaluated  # training takes it for 0
+    if key == 'id' and kind == 'a decimal number':
+        return False
+    if key == 'id' and kind == 'text':
+        # pycocotools takes the text of a category for a list, and computes with those of boxes.
+        return list_name != 'images' and use.evaluated
+    return True
