@@ -166,7 +166,7 @@ def take_a_step(cfg: Config, side: int = 64) -> None:
         for i in range(2)
     ]
     cfg.model.data_preprocessor.batch_augments = None
-    for sampler in samplers(cfg.model.train_cfg):
+    for sampler in samplers(cfg.model.get('train_cfg')):
         sampler.num = 16
     model = MODELS.build(cfg.model)
     model.init_weights()
