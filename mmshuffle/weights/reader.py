@@ -63,7 +63,11 @@ def read_weights(source: str | Path) -> Weights:
     Raises:
         UserError: See there; or the file has no tensors.
     """
-    weights = find_weights(read_checkpoint(source))
+    return _find(read_checkpoint(source), source)
+
+
+def _find(content: Any, source: str | Path) -> Weights:
+    weights = find_weights(content)
     if not weights.tensors:
         raise UserError(f'{source} has no tensors by name in it; save a model.state_dict()')
     return weights
@@ -201,12 +205,10 @@ def _from_pavi(name: str) -> bytes:
 def load_from_mmshuffle(source: str, map_location: Any = None) -> Any:
     """Read a file for mmengine, whose own readers leave it to PyTorch's default what is run."""
     content = read_checkpoint(source)
-    training = isinstance(content, Mapping) and {'meta', 'state_dict'} <= content.keys()
-    if training and not source.startswith('mmcls://'):
+    training = isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping)
+    if training and 'meta' in content and not source.startswith('mmcls://'):
         return content
-    weights = find_weights(content)
-    if not weights.tensors:
-        return content
+    weights = _find(content, source)
     for note in weights.notes:
         print_log(f'{source}: {note}', logger='current')
     below = 'backbone.' if source.startswith('mmcls://') else ''  # as mmengine does

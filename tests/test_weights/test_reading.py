@@ -560,6 +560,7 @@ STRANGERS = {
     'TorchScript': torchscript,
     'archive without tensors': other_archive,
     'has no tensors': lambda: saved({'epoch': 3, 'optimizer': {'state': {0: torch.ones(1)}}}),
+    'no tensors by name in it': lambda: saved({'meta': {}, 'state_dict': [torch.ones(1)]}),
     'no tensors by name': lambda: saved(list(STATE.values())),
     'damaged, or no weight file': lambda: b'not weights',
     'no weight file .no pickle': lambda: bytes(100),
@@ -570,9 +571,10 @@ STRANGERS = {
 @pytest.mark.parametrize('told', STRANGERS)
 def test_what_is_no_weight_file_is_told_in_one_line(told, tmp_path):
     (tmp_path / 'a.pth').write_bytes(STRANGERS[told]())
-    with pytest.raises(UserError, match=told) as caught:
-        read_tensors(tmp_path / 'a.pth')
-    assert 'a.pth' in str(caught.value) and '\n' not in str(caught.value)
+    for read in (read_tensors, CheckpointLoader.load_checkpoint):
+        with pytest.raises(UserError, match=told) as caught:
+            read(str(tmp_path / 'a.pth'))
+        assert 'a.pth' in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_a_path_that_is_no_file_is_told(tmp_path):
