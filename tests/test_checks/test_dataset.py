@@ -389,7 +389,8 @@ def test_stock_configs_are_sound_on_coco(monkeypatch, tmp_path, name):
     assert [str(p) for p in problems] == []
 
 
-def test_cases_of_public_bug_reports(tmp_path):
+@pytest.mark.slow  # fifteen processes; the tables above hold each kind
+def test_cases_of_public_bug_reports():
     """``run.py`` of the cases, as it is."""
     folder = facts('cases')
     done = subprocess.run(
