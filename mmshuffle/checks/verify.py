@@ -144,6 +144,9 @@ def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, lis
     # Forked workers start at once; where there is no fork, they import this module.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
     others = set(multiprocessing.active_children())
+    # A forked process has none of OpenCV's threads, but would wait for them if this one has some.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
     pool = ProcessPoolExecutor(min(workers, len(jobs) or 1), context, initializer=_start_worker)
     try:
         yield from pool.map(_open, jobs, chunksize=CHUNK)
@@ -157,11 +160,12 @@ def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, lis
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        cv2.setNumThreads(threads)
 
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends them
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)
     # Decoders write of damaged files to the terminal, across the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

@@ -64,6 +64,22 @@ def test_sound_sets(call, coco, folders, tmp_path, workers):
         assert (written['sound'], written['images'], written['problems']) == (True, images, [])
 
 
+OPENCV_HAS_THREADS = """
+import cv2, numpy, sys
+from mmshuffle.checks.verify import Part, Picture, verify
+cv2.setNumThreads(4)
+cv2.GaussianBlur(numpy.zeros((4000, 4000, 3), numpy.uint8), (31, 31), 5)
+print(verify([Part('train', '', [Picture(path) for path in sys.argv[1:]])], 2), cv2.getNumThreads())
+"""
+
+
+def test_workers_do_not_wait_for_threads_that_opencv_had_before_the_fork(coco):
+    paths = sorted(map(str, (coco / 'train').iterdir()))
+    command = [sys.executable, '-W', 'ignore', '-c', OPENCV_HAS_THREADS, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
+    assert done.stdout == '([], []) 4\n', done.stderr
+
+
 def test_every_image_is_looked_at(call, coco, tmp_path):
     (coco / 'train/7.jpg').write_bytes(b'no image')
     noise(coco / 'train/9.jpg', 1)
