@@ -20,7 +20,7 @@ LAYERS = (
     {'errors'},
 )
 # The installer and the doctor run where nothing else can be imported.
-ALONE = {'environment', '_probe'}
+ALONE = {'environment'}
 MODULES = {
     '.'.join(path.relative_to(REPO).with_suffix('').parts).removesuffix('.__init__'): path
     for path in sorted((REPO / 'mmshuffle').rglob('*.py'))
