@@ -99,7 +99,13 @@ def _interrupted() -> int:
 
 
 def _leave_process_group() -> None:
-    """Stop the communication threads of a distributed run: at exit they would abort the process."""
+    """End a distributed run together: gloo's threads abort a process that exits in their work.
+
+    A thread that drops a finished work's tensors while the interpreter shuts down calls
+    ``std::terminate``. The barrier waits for all earlier works; DDP keeps the threads themselves
+    alive after ``destroy_process_group``.
+    """
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
