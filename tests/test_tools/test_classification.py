@@ -215,7 +215,7 @@ def test_accumulation_is_checked(call, trained, tmp_path, arguments, part):
     assert_refused(done, part)
 
 
-RETINAFACE = ('mobilenet_v1/mobilenetv1-x0.25_retinaface', 'mobilenetV1X0.25_pretrain.tar')
+RETINAFACE = ('mobilenet_v1/mobilenetv1-x0.25-retinaface', 'mobilenetV1X0.25_pretrain.tar')
 SLIM = ('mobilenet_v1/mobilenetv1-x1.0-tf-slim', 'mobilenet_v1_1.0_224_tf-slim.npz')
 SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.pth')
 
@@ -233,7 +233,7 @@ SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.
 def test_published_weights_have_their_accuracy(config, weights, padding, top1, top5, tmp_path):
     done = run(
         'tools/test.py',
-        f'configs/imagenet/{config}_imagenet10.py',
+        f'configs/imagenet/{config}_test_imagenet10.py',
         *(facts(f'weights/{weights}'), '--work-dir', tmp_path, '--cfg-options'),
         f'model.backbone.padding={padding}',
         f'test_dataloader.dataset.data_root={facts("data/imagenet_10")}',
