@@ -1,7 +1,17 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The one exception that means "the input is wrong", and output whose reader may leave.
 
+Standard library only: the doctor imports this file without its package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
 import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 
 class UserError(Exception):
@@ -44,3 +54,44 @@ def one_line(error: BaseException) -> str:
     line = ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
     line = re.sub(r'^(class `\w+` in [\w/.]+: )+', '', line)
     return line if len(line) <= 300 else f'{line[:300]}...'
+
+
+class _PatientStream:
+    """A stream that goes nowhere from where its reader has left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._unless_broken(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._unless_broken(self._stream.flush)
+
+    def _unless_broken(self, call: Callable, *arguments: str) -> None:
+        try:
+            call(*arguments)
+        except BrokenPipeError:
+            # What the stream still holds goes there too, at the latest when Python ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def patient_output() -> Iterator[None]:
+    """Go on where nobody reads what is printed any more, as behind ``| head``.
+
+    The files that a command line writes are complete all the same.
+    """
+    streams = _PatientStream(sys.stdout), _PatientStream(sys.stderr)
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        try:
+            yield
+        finally:
+            for stream in streams:
+                stream.flush()

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'mmshuffle' if (ROOT / 'mmshuffle').is_dir() else ROOT.parent
 sys.path.insert(0, str(PACKAGE))
 import environment
+import errors
 
 sys.path.pop(0)
 
@@ -70,4 +71,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with errors.patient_output():
+        code = main()
+    sys.exit(code)

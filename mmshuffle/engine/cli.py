@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, patient_output
 
 # mmengine imports it whenever it looks for a package; nothing that a user can change.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -58,28 +58,32 @@ def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command line: bad input is one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    with patient_output():
+        code = _run(main)
+    sys.exit(code or 0)
+
+
+def _run(main: Callable[[], int | None]) -> int | None:
     try:
         code = main()
         _leave_process_group()
+        return code
     except UserError as error:
         # A dataloader's worker hands over its whole traceback, with the message at the end.
         message = str(error).strip().rpartition(f'{UserError.__name__}: ')[2]
         print(f'error: {message}', file=sys.stderr)
-        code = 2
+        return 2
     except KeyboardInterrupt:
-        code = _interrupted()
+        return _interrupted()
     except Exception as error:
         damaged = _damaged_image(error)
         # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
         if isinstance(error.__context__, KeyboardInterrupt):
-            code = _interrupted()
-        elif damaged is not None:
-            print(f'error: {damaged}', file=sys.stderr)
-            code = 2
-        else:
+            return _interrupted()
+        if damaged is None:
             raise
-    sys.stdout.flush()
-    sys.exit(code or 0)
+        print(f'error: {damaged}', file=sys.stderr)
+        return 2
 
 
 def _damaged_image(error: Exception) -> str | None:

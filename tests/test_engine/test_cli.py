@@ -1,12 +1,16 @@
 """How a command line ends."""
 
 import argparse
+import os
+import subprocess
+import sys
 
 import cv2
 import pytest
 
 from mmshuffle.engine import cli
 from mmshuffle.errors import UserError
+from tests.conftest import REPO
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -88,3 +92,49 @@ def test_images_that_do_not_decode_are_one_line(capsys, error, words):
 
     code, err = ended(main, capsys)
     assert code == 2 and words in err and err.count('\n') == 1
+
+
+LONG_WORK = """
+import logging, sys
+from pathlib import Path
+from mmshuffle.engine import cli
+
+def main():
+    log = logging.StreamHandler(sys.stdout)
+    for number in range(20_000):
+        print(number)
+        print('progress', file=sys.stderr)
+        log.emit(logging.makeLogRecord(dict(msg='loss')))
+    Path(sys.argv[1]).write_text('whole')
+    return 3
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize('closed', ['stdout', 'stderr', 'both'])
+@pytest.mark.parametrize(
+    ('command', 'code'),
+    [
+        (['-c', LONG_WORK, 'OUT'], 3),
+        (['tools/command/__init__.py'], 0),
+        (['tools/doctor.py', '--help'], 0),
+    ],
+)
+def test_work_goes_on_where_nobody_reads_the_output(tmp_path, command, code, closed):
+    """As behind ``| head``: no traceback, and the files are whole."""
+    out = tmp_path / 'out.txt'
+    words = [str(out) if word == 'OUT' else word for word in command]
+    reader, writer = os.pipe()
+    os.close(reader)
+    kept = {name: subprocess.PIPE for name in ('stdout', 'stderr') if closed not in (name, 'both')}
+    streams = dict(dict(stdout=writer, stderr=writer), **kept)
+    environment = {**os.environ, 'PYTHONPATH': str(REPO)}
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=REPO, env=environment, text=True, **streams
+    )
+    os.close(writer)
+    said = [text for text in process.communicate() if text]
+    assert process.returncode == code, said
+    assert not any('BrokenPipe' in text for text in said)
+    assert 'OUT' not in command or out.read_text() == 'whole'

@@ -5,6 +5,7 @@ seconds and needs PyTorch, which ``mmshuffle doctor`` may be called to find miss
 """
 
 import ast
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +47,11 @@ def main() -> int:
     tools = find_tools()
     if name in ('-h', '--help'):
         lines = [f'  {command:<16} {summary(tool)}' for command, tool in tools.items()]
-        print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):', *lines, sep='\n')
+        try:
+            print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):', *lines, sep='\n')
+            sys.stdout.flush()
+        except BrokenPipeError:  # behind head, say; tools see to it themselves
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     name = name.replace('_', '-')  # as in the name of the file
     if name not in tools:
