@@ -28,7 +28,6 @@ from mmshuffle.deploy.formats import Format, Unsupported
 from mmshuffle.deploy.forms import DEVICES, NATIVE, ShuffleForm, recommend_form
 from mmshuffle.deploy.part import Part, cut
 from mmshuffle.deploy.shuffle_free import has_shuffle
-from mmshuffle.deploy.timing import fastest, time_in_turns
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.network import (
@@ -40,6 +39,7 @@ from mmshuffle.engine.network import (
     predict,
 )
 from mmshuffle.errors import UserError
+from mmshuffle.latency.device import loop
 
 EXAMPLE = """examples:
   python tools/export.py shufflenetv2-x1.0 \\
@@ -48,7 +48,11 @@ EXAMPLE = """examples:
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
 """
 AUTO, FASTEST = 'auto', 'fastest'
-TRIAL_SECONDS = 5
+# Of each form, block by block in turn, at least.
+TRIAL = dict(
+    **dict(loops=15, seconds=1.5, block_loops=3, block_seconds=0.0),
+    **dict(warmup_loops=1, warmup_seconds=0.0),
+)
 DEFAULT_SHAPE = (224, 224)
 Exported = tuple[ShuffleForm, Part, ExportReport]
 Write = Callable[[ShuffleForm, Path], tuple[Part, ExportReport]]
@@ -207,10 +211,13 @@ def export_fastest(write: Write, format: Format, name: Name) -> Exported:
             images = cut_out.options.get('images', torch.zeros(done.input_shape)).numpy()
             runs[form] = functools.partial(format.load(done.paths, threads=1), images)
             written[form] = cut_out, done
-        times = time_in_turns(runs, TRIAL_SECONDS)
-        best = fastest(times)
-        medians = ', '.join(f'{form} {np.median(ms):.2f} ms' for form, ms in times.items())
-        print(f'on this machine, one thread: {medians}; the fastest, {best}, is kept')
+        times: dict[ShuffleForm, list[float]] = {form: [] for form in runs}
+        series = list(times.values())
+        loop.measure(list(runs.values()), TRIAL, lambda n, block, *_: series[n].extend(block))
+        medians = {form: float(np.median(ms)) for form, ms in times.items()}
+        best = min(medians, key=medians.__getitem__)
+        said = ', '.join(f'{form} {ms:.2f} ms' for form, ms in medians.items())
+        print(f'on this machine, one thread: {said}; the fastest, {best}, is kept')
         cut_out, done = written[best]
         paths = format.paths(name(best))
         replace_all(done.paths, paths)
@@ -234,9 +241,8 @@ def file_path(
     """The file that is asked for, or one whose name tells what is in it."""
     if args.out:
         return Path(args.out)
-    config = Path(args.config).stem if args.config.endswith('.py') else args.config
     name = f'{part}_{form}_{shape[0]}x{shape[1]}'
-    return Path('work_dirs', config, name + FORMATS[args.format].suffixes[0])
+    return Path('work_dirs', Path(args.config).stem, name + FORMATS[args.format].suffixes[0])
 
 
 def report(title: str, cut_out: Part, done: ExportReport) -> str:

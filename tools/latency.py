@@ -24,7 +24,7 @@ from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.networks import PARTS
 from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan, Protocol
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
-from mmshuffle.latency.request import MLPERF, Request, read_request
+from mmshuffle.latency.request import TARGET_OPTIONS, Request, read_request
 from mmshuffle.latency.suites import names
 from mmshuffle.latency.targets import make_target
 from mmshuffle.latency.wheels import read_wheels
@@ -40,7 +40,11 @@ BAR = '{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line of a measurement."""
+    """Read the command line of a measurement; with ``--replay``, the file has the defaults.
+
+    Raises:
+        UserError: That file, or a checkpoint's network, is not clear.
+    """
     parser = cli.make_parser(__doc__, EXAMPLE)
     what = parser.add_argument_group('what')
     what.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
@@ -114,7 +118,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='FILE',
         help='file to write (default latency.json), with .md and .png beside it',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.replay:
+        before = read_request(read_record(Path(args.replay))['request'])
+        parser.set_defaults(**before.options(args.target))
+        args = parser.parse_args(argv)
+    if args.checkpoint:
+        args.checkpoints = read_checkpoints(args.checkpoint, args.models)
+    return args
 
 
 def read_shape(text: str) -> tuple[int, int]:
@@ -126,47 +137,6 @@ def read_shape(text: str) -> tuple[int, int]:
     if min(height, width) < 1:
         raise argparse.ArgumentTypeError(f'{text}: write height x width, such as 480x640')
     return height, width
-
-
-def make_request(args: argparse.Namespace) -> Request:
-    """What the command line asks for; with ``--replay``, what differs from the file.
-
-    Raises:
-        UserError: See :class:`Request`.
-    """
-    fields = {field.name for field in dataclasses.fields(Request)}
-    given = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in vars(args).items()
-        if key in fields and value
-    }
-    if args.checkpoint:
-        given['checkpoints'] = read_checkpoints(args.checkpoint, args.models)
-    before = read_request(read_record(Path(args.replay))['request']) if args.replay else None
-    if before and 'target' in given:
-        before = before.for_target(given['target'])
-    given['protocol'] = make_protocol(args, before)
-    return dataclasses.replace(before, **given) if before else Request(**given)
-
-
-def make_protocol(args: argparse.Namespace, before: Request | None) -> Protocol:
-    """How networks are timed: as before or by default, save what the command line says.
-
-    Raises:
-        UserError: A number has no meaning.
-    """
-    chosen = {f.name: getattr(args, f.name) for f in dataclasses.fields(Protocol)}
-    protocol = dataclasses.replace(
-        before.protocol if before else Protocol(),
-        **{key: value for key, value in chosen.items() if value is not None},
-    )
-    if not (args.mlperf or (before and before.mlperf)):
-        return protocol
-    return dataclasses.replace(
-        protocol,
-        loops=max(protocol.loops, MLPERF.loops),
-        seconds=max(protocol.seconds, MLPERF.seconds),
-    )
 
 
 def read_checkpoints(options: list[str], models: list[str]) -> dict[str, str]:
@@ -222,11 +192,10 @@ def run(args: argparse.Namespace) -> None:
         UserError: Something could not be measured; what was is written.
         KeyboardInterrupt: Ctrl-C; likewise.
     """
-    request = make_request(args)
+    request = Request.of(vars(args))
     wheels = read_wheels(request.wheels) if request.wheels else []
-    options = ('python', 'folder', 'ssh_config', 'root', 'cpu', 'binary')
-    given = {name: getattr(request, name) for name in options}
-    target = make_target(request.target, args.keep, **given)
+    options = {name: getattr(request, name) for name in TARGET_OPTIONS}
+    target = make_target(request.target, args.keep, **options)
     check_path(args.out)
     target.probe()  # before the networks are exported
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
@@ -258,7 +227,7 @@ def finish(record: Record, path: Path) -> None:
         first = record['failures'][0]
         more = len(record['failures']) - 1
         others = f' (and {more} more, see {path})' if more else ''
-        raise UserError(f'{first["config"]}, {first["runtime"]}: {first["message"]}{others}')
+        raise UserError(f'{report.label(first)}, {first["runtime"]}: {first["message"]}{others}')
 
 
 def compare(argv: list[str]) -> None:
@@ -289,7 +258,7 @@ def main(argv: list[str] | None = None) -> None:
     elif words[:1] == ['show']:
         show(words[1:])
     else:
-        run(parse_args())
+        run(parse_args(words))
 
 
 if __name__ == '__main__':

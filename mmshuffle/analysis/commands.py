@@ -1,5 +1,6 @@
 """The commands that measure what a table prints and what is not measured yet."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +82,17 @@ class Planner:
         self.planned.add(config)
         checkpoint = self._checkpoint(config, cfg)
         elsewhere = self.folder != DEFAULT_FOLDER
-        place = [f'--work-dir {Path(checkpoint).parent}'] if elsewhere else []
+        place = ['--work-dir', str(Path(checkpoint).parent)] if elsewhere else []
         train = [*place, *_batch_options(cfg, self.gpus or 1), *_cfg_options([*start, *both])]
         test = [*place, *_cfg_options(both)]
-        if self.gpus is None:
-            yield ' '.join(['python tools/train.py', config, *train])
-            yield ' '.join(['python tools/test.py', config, checkpoint, *test])
-        else:
-            yield ' '.join(['tools/dist_train.sh', config, str(self.gpus), *train])
-            yield ' '.join(['tools/dist_test.sh', config, checkpoint, str(self.gpus), *test])
+        for tool, what, options in (
+            ('train', [config], train),
+            ('test', [config, checkpoint], test),
+        ):
+            command = ['python', f'tools/{tool}.py', *what]
+            if self.gpus is not None:
+                command = [f'tools/dist_{tool}.sh', *what, str(self.gpus)]
+            yield shlex.join([*command, *options])
 
     def _checkpoint(self, config: str, cfg: Config) -> str:
         """Path of the last checkpoint that a training of the config writes."""
@@ -109,7 +112,7 @@ def _batch_options(cfg: Config, processes: int) -> list[str]:
     batch = cfg.train_dataloader.batch_size * processes
     if total is None or batch == total:
         return []
-    return ['--accumulate auto'] if total % batch == 0 else ['--auto-scale-lr']
+    return ['--accumulate', 'auto'] if total % batch == 0 else ['--auto-scale-lr']
 
 
 def _start_options(cfg: Config, checkpoint: str) -> list[str]:
@@ -127,7 +130,7 @@ def _input_options(cfg: Config, source: Config) -> list[str]:
     """Settings that give a detector the input normalisation of its pretraining."""
     mine, theirs = cfg.model.data_preprocessor, source.model.data_preprocessor
     return [
-        f'"model.data_preprocessor.{key}={str(theirs[key]).replace(" ", "")}"'
+        f'model.data_preprocessor.{key}={str(theirs[key]).replace(" ", "")}'
         for key in ('mean', 'std', 'bgr_to_rgb')
         if key in theirs and mine.get(key) != theirs[key]
     ]

@@ -170,31 +170,29 @@ def summary(rows: Sequence[Compared]) -> str:
 
 def to_csv(table: Table, rows: Sequence[Compared]) -> str:
     """Format a comparison with everything that is known, in full precision."""
-    files = _latency_files(rows)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(
-        [
-            *('table', 'model', 'family', 'config', 'height', 'width', 'missing', 'difference'),
-            *(f'published {name}' for name in table.columns),
-            *('counted multiply_adds', 'counted parameters', 'multiply_adds difference %'),
-            *('measured top1_error', 'measured top5_error', 'measured coco_map', 'metrics file'),
-            *(f'measured latency_ms ({name})' for name in files),
-            'unstable latencies',
-        ]
-    )
+    files, records = _latency_files(rows), []
     for r in rows:
         row, total, run = r.row, r.cost and r.cost.total, r.run
-        values = [
-            *(table.name, row.model, row.family, row.config, *row.shape, r.missing, row.difference),
-            *(row.published.get(name) for name in table.columns),
-            *((total.multiply_adds, total.parameters) if total else (None, None)),
-            _difference(r),
-            *((run.top1_error, run.top5_error, run.coco_map, run.path) if run else [None] * 4),
-            *(r.latency_ms.get(name) for name in files),
-            '; '.join(sorted(r.unstable)),
-        ]
-        writer.writerow('' if value is None else value for value in values)
+        height, width = row.shape
+        record = dict(table=table.name, model=row.model, family=row.family, config=row.config)
+        record |= dict(height=height, width=width, missing=r.missing, difference=row.difference)
+        record |= {f'published {name}': row.published.get(name) for name in table.columns}
+        record |= {
+            'counted multiply_adds': total and total.multiply_adds,
+            'counted parameters': total and total.parameters,
+            'multiply_adds difference %': _difference(r),
+            'measured top1_error': run and run.top1_error,
+            'measured top5_error': run and run.top5_error,
+            'measured coco_map': run and run.coco_map,
+            'metrics file': run and run.path,
+            **{f'measured latency_ms ({name})': r.latency_ms.get(name) for name in files},
+            'unstable latencies': '; '.join(sorted(r.unstable)),
+        }
+        records.append(record)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(records[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(records)
     return stream.getvalue()
 
 
@@ -205,20 +203,16 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
     sizes = any(row.row.parameters for row in rows)
     size = 'published' if 'parameters_m' in published else 'of the published size'
     top1, coco = published & {'top1_error', 'top1_accuracy'}, published & {'coco_map'}
+    configs, counted = any(row.row.config for row in rows), any(row.cost for row in rows)
+    times = published & {'latency_ms'}
+    shapes, files = {row.row.shape for row in rows}, _latency_files(rows)
+    others = [name for name in table.columns if name not in COMPARED]
     columns: list[tuple[object, str, Callable[[Compared], str]]] = [
         (True, 'model', lambda r: r.row.model),
-        (
-            any(row.row.config for row in rows),
-            'config',
-            lambda r: '-' if r.path is None else shipped.network(r.path),
-        ),
-        (len({row.row.shape for row in rows}) > 1, 'input', lambda r: '{}x{}'.format(*r.row.shape)),
+        (configs, 'config', lambda r: '-' if r.path is None else shipped.network(r.path)),
+        (len(shapes) > 1, 'input', lambda r: '{}x{}'.format(*r.row.shape)),
         (costs, 'multiply-adds published, M', lambda r: _figure(r.row.multiply_adds, 'g')),
-        (
-            any(r.cost for r in rows),
-            'multiply-adds counted, M',
-            lambda r: _number(r.multiply_adds, 1),
-        ),
+        (counted, 'multiply-adds counted, M', lambda r: _number(r.multiply_adds, 1)),
         (costs, 'difference', lambda r: _percent(_difference(r))),
         (sizes, f'parameters {size}, M', lambda r: _figure(r.row.parameters, '.4g')),
         (sizes, 'parameters counted, M', lambda r: _number(r.parameters, 2)),
@@ -226,17 +220,11 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
         (top1, 'top-1 error measured, %', lambda r: _number(r.run and r.run.top1_error, 1)),
         (coco, 'COCO AP published, %', lambda r: _printed(r.row.published.get('coco_map'))),
         (coco, 'COCO AP measured, %', lambda r: _number(r.run and r.run.coco_map, 1)),
-        (
-            'latency_ms' in published,
-            'latency published, ms',
-            lambda r: _printed(r.row.published.get('latency_ms')),
-        ),
+        (times, 'latency published, ms', lambda r: _printed(r.row.published.get('latency_ms'))),
+        *((True, f'{name}, ms', functools.partial(_latency, name)) for name in files),
+        *((True, COLUMNS[name], functools.partial(_as_printed, name)) for name in others),
     ]
-    shown = [(title, cell) for has, title, cell in columns if has]
-    for name in _latency_files(rows):
-        shown.append((f'{name}, ms', functools.partial(_latency, name)))
-    others = [name for name in table.columns if name not in COMPARED]
-    return shown + [(COLUMNS[name], functools.partial(_as_printed, name)) for name in others]
+    return [(title, cell) for has, title, cell in columns if has]
 
 
 def _latency(name: str, row: Compared) -> str:

@@ -82,7 +82,10 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
     for folder in folders:
         for path in (path for pattern in METRICS for path in Path(folder).glob(pattern)):
             content = _read(path, ('config', 'checkpoint', 'metrics'))
-            run = Run(path, content['checkpoint'], content['metrics'])
+            figures = content['metrics']
+            if not isinstance(figures, dict) or not isinstance(content['config'], str):
+                raise UserError(f'{path} is another kind of file than tools/test.py writes')
+            run = Run(path, content['checkpoint'], figures)
             name = Path(content['config']).stem
             if name not in found or found[name].path.stat().st_mtime < path.stat().st_mtime:
                 found[name] = run

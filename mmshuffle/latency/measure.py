@@ -19,43 +19,18 @@ INTERRUPTED = 'interrupted by Ctrl-C'
 
 
 @dataclass
-class Measured:
-    """What came back of a case.
-
-    Attributes:
-        case: The case.
-        version: Version of the runtime there.
-        options: Its settings.
-        gate: Outcome of the correctness gate, of the last session.
-        sessions: Milliseconds of the runs, session by session.
-        cpu: Processor's time as a share of the length, block by block.
-        layers: Layers with their times, of a profile.
-        failure: Stage and message, where it cannot be measured.
-    """
-
-    case: Case
-    version: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    gate: dict[str, Any] | None = None
-    sessions: list[list[float]] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    layers: list[dict[str, Any]] | None = None
-    failure: dict[str, str] | None = None
-
-
-@dataclass
 class Recording:
     """What came back of a measurement.
 
     Attributes:
-        cases: By case.
+        cases: The cases, with what came back of each.
         device: See :func:`mmshuffle.latency.device.state.read_device`.
         states: State before and after each group of each session.
         pinned: Cores that it ran on; None for the system's choice.
         problem: Why it is not complete; None where it is.
     """
 
-    cases: list[Measured]
+    cases: list[Case]
     device: dict[str, Any] | None = None
     states: list[dict[str, Any]] = field(default_factory=list)
     pinned: list[int] | None = None
@@ -63,10 +38,10 @@ class Recording:
 
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:
-    """Cases that are measured in turn: those of one size and setting, in their order."""
-    found: dict[Any, list[Case]] = {}
+    """Cases that are measured in turn, in their order; see :attr:`.plan.Case.group`."""
+    found: dict[str, list[Case]] = {}
     for case in cases:
-        found.setdefault(case.group, []).append(case)
+        found.setdefault(str(case.group), []).append(case)
     return list(found.values())
 
 
@@ -91,15 +66,25 @@ def measure(
         sleep: Waits between sessions.
         wheels: Packages that the device does not have.
     """
-    recording = Recording([Measured(case) for case in plan.cases])
+    recording = Recording(plan.cases)
+    parts = groups(plan.cases)
+    sessions = request.protocol.sessions if request.what == 'measure' else 1
+    done, total = 0.0, len(plan.cases) * sessions
     try:
         with target:
             chosen = choose_wheels(wheels, target.place) if wheels else []
             target.send({**plan.files, **{path.name: path for path in chosen}})
-            for session in range(request.protocol.sessions if request.what == 'measure' else 1):
-                if session > 0:
+            for number, cases in enumerate(parts * sessions):
+                session, part = divmod(number, len(parts))
+                if session > 0 and part == 0:
                     sleep(request.protocol.cooldown)
-                _run_session(session, plan, target, request, recording, progress)
+                _run(
+                    [case for case in cases if case.failure is None],
+                    *(target, request, recording, session),
+                    lambda share, done=done: progress((done + share) / total),
+                )
+                done += len(cases)
+                progress(done / total)
     except KeyboardInterrupt:
         recording.problem = INTERRUPTED
     except UserError as error:
@@ -107,37 +92,28 @@ def measure(
     return recording
 
 
-def _run_session(
-    session: int,
-    plan: Plan,
+def _run(
+    cases: Sequence[Case],
     target: Target,
     request: Request,
     recording: Recording,
+    session: int,
     progress: Progress,
 ) -> None:
-    total = len(plan.cases) * (request.protocol.sessions if request.what == 'measure' else 1)
-    before = session * len(plan.cases)
-    for cases in groups(plan.cases):
-        left = [case for case in cases if recording.cases[case.number].failure is None]
-        shares: dict[int, float] = dict.fromkeys((case.number for case in cases), 0.0)
-        for case in left:
-            recording.cases[case.number].sessions.append([])
-        where = dict(session=session, **describe(cases[0]))
-        if left:
-            # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
-            with contextlib.closing(target.run(request.job(left))) as events:
-                for event in events:
-                    take(recording, event, where)
-                    if event['event'] in ('times', request.what):
-                        shares[event['run']] = event.get('done', 1.0)
-                        progress((before + sum(shares.values())) / total)
-        before += len(cases)
-        progress(before / total)
-
-
-def describe(case: Case) -> dict[str, Any]:
-    """Size and setting of a case, for files."""
-    return dict(shape=list(case.shape[2:]), **vars(case.setting))
+    """Run cases of one group; ``progress`` is told how many of them are done."""
+    if not cases:
+        return
+    for case in cases:
+        case.sessions.append([])
+    where = dict(session=session, **cases[0].group)
+    shares: dict[int, float] = {}
+    # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
+    with contextlib.closing(target.run(request.job(cases))) as events:
+        for event in events:
+            take(recording, event, where)
+            if event['event'] in ('times', request.what):
+                shares[event['run']] = event.get('done', 1.0)
+                progress(sum(shares.values()))
 
 
 def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
@@ -146,33 +122,31 @@ def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
     Args:
         recording: Is changed.
         event: See :func:`mmshuffle.latency.device.main.work`.
-        where: Session, size and setting.
+        where: Session and group.
 
     Raises:
         DeviceError: The runner was interrupted there.
     """
     kind = event['event']
-    measured = recording.cases[event['run']] if 'run' in event else None
+    case = recording.cases[event['run']] if 'run' in event else None
     if kind == 'device':
         recording.device = event['device']
     elif kind == 'pinned':
         recording.pinned = event['cores']
-    elif kind == 'loaded':
-        measured.version, measured.options = event['version'], event['options']
-    elif kind == 'gate':
-        measured.version, measured.options = event['version'], event['options']
-        measured.gate = event['result']
+    elif kind in ('loaded', 'gate'):
+        case.version, case.options = event['version'], event['options']
+        case.gate = event.get('result')
     elif kind == 'failed':
-        measured.failure = dict(stage=event['stage'], message=event['message'])
-        measured.sessions.pop()
+        case.failure = dict(stage=event['stage'], message=event['message'])
+        case.sessions.pop()
         if event['stage'] == 'gate':
-            measured.sessions.clear()  # wrong once, it may have been wrong before
+            case.sessions.clear()  # wrong once, it may have been wrong before
     elif kind == 'times':
-        measured.sessions[-1] += event['ms']
+        case.sessions[-1] += event['ms']
         if event['cpu'] is not None:
-            measured.cpu.append(event['cpu'])
+            case.cpu.append(event['cpu'])
     elif kind == 'profile':
-        measured.layers = event['layers']
+        case.layers = event['layers']
     elif kind == 'state':
         recording.states.append(dict(where, when=event['when'], **event['state']))
     elif kind == 'interrupted':

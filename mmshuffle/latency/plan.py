@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,14 +63,16 @@ class Protocol:
         """
         for name, value in dataclasses.asdict(self).items():
             least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
-            if not value >= least:
+            if not least <= value < math.inf:
                 option = f'--{name.replace("_", "-")}'
-                raise UserError(f'{option} {value:g}: give at least {least}')
+                raise UserError(f'{option} {value:g}: give a finite number, at least {least}')
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How networks run; only figures of the same setting and image size are ranked.
+    """How networks run.
+
+    Only figures of one image size are ranked, and of one setting but for the form of the shuffle.
 
     Attributes:
         runtime: One of :data:`RUNTIMES`.
@@ -97,9 +100,9 @@ class Setting:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
-    """One network at one size in one setting.
+    """One network at one size in one setting, and what came back of it.
 
     Attributes:
         number: Its number.
@@ -109,20 +112,42 @@ class Case:
         files: Names of its files on the device, by role.
         expected: Names of the files with its expected outputs.
         tolerance: Largest difference from them that passes the gate.
+        version: Version of the runtime there.
+        options: Its settings.
+        gate: Outcome of the correctness gate, of the last session.
+        sessions: Milliseconds of the runs, session by session.
+        cpu: Processor's time as a share of the length, block by block.
+        layers: Layers with their times, of a profile.
+        failure: Stage and message, where it cannot be measured.
     """
 
     number: int
     network: Network
     shape: tuple[int, int, int, int]
     setting: Setting
-    files: dict[str, str]
-    expected: list[str]
+    files: dict[str, str] = field(default_factory=dict)
+    expected: list[str] = field(default_factory=list)
     tolerance: float = TOLERANCES['fp32']
+    version: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] | None = None
+    sessions: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    layers: list[dict[str, Any]] | None = None
+    failure: dict[str, str] | None = None
 
     @property
-    def group(self) -> tuple[tuple[int, int], Setting]:
+    def group(self) -> dict[str, Any]:
         """What those cases have in common that are measured in turn and ranked."""
-        return self.shape[2:], self.setting
+        found = dict(shape=list(self.shape[2:]), **vars(self.setting))
+        del found['shuffle']  # forms of one network are compared
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, for files."""
+        network = self.network
+        names = dict(config=network.name, part=network.part, weights=network.weights)
+        return {**names, **self.group, 'shuffle': self.setting.shuffle}
 
     def as_run(self, profile: bool = False) -> dict[str, Any]:
         """The entry of a job for the device."""
@@ -193,7 +218,7 @@ class Plan:
         for size in shapes:
             for setting in settings:
                 shape = (1, network.channels, *size)
-                self.cases.append(Case(len(self.cases), network, shape, setting, files, []))
+                self.cases.append(Case(len(self.cases), network, shape, setting, files))
                 yield
 
     def _export(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mmshuffle.reporting import new_figure, to_png
 
-from .report import Record, by_setting, title
+from .report import Record, by_setting, label, title
 from .statistics import Summary
 
 if TYPE_CHECKING:
@@ -45,23 +45,22 @@ def draw(record: Record) -> bytes | None:
 
 
 def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
-    for number, config in enumerate(dict.fromkeys(entry['config'] for entry in entries)):
+    for number, name in enumerate(dict.fromkeys(map(label, entries))):
         mine = sorted(
-            (entry for entry in entries if entry['config'] == config),
+            (entry for entry in entries if label(entry) == name),
             key=lambda entry: entry['shape'][0] * entry['shape'][1],
         )
         sizes = [entry['shape'][0] * entry['shape'][1] / 1e6 for entry in mine]
         summaries = [Summary.read(entry) for entry in mine]
         medians = [s.median for s in summaries]
-        below = [s.median - s.interval[0] for s in summaries]
-        above = [s.interval[1] - s.median for s in summaries]
+        around = [abs(s.median - bound) for s in summaries for bound in s.interval]
         axis.errorbar(
             sizes,
             medians,
-            [below, above],
+            [around[::2], around[1::2]],
             marker=MARKS[number % len(MARKS)],
             capsize=2,
-            label=config,
+            label=name,
         )
     axis.set(xscale='log', yscale='log', xlabel='image, megapixels', ylabel='median, ms')
     axis.grid(True, which='both', alpha=0.3)

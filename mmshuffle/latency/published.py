@@ -28,27 +28,21 @@ def short_name(config: str) -> str:
     return shipped.RECIPE.sub('', config)
 
 
-def paper_latencies(table: str, shape: tuple[int, int]) -> dict[str, float]:
-    """Printed times of a table at an image size.
+def paper_ratio(table: str, shape: tuple[int, int], config: str, reference: str) -> float | None:
+    """Printed time of a network over that of another; None where either is not printed.
 
     Args:
         table: Name of the table.
-        shape: Height and width.
-
-    Returns:
-        Milliseconds by the names of the configs; only rows whose config comes with the project.
+        shape: Height and width of the image.
+        config: Name of the network's config.
+        reference: That of the other one.
     """
-    found = {}
-    for row in load_table(table).rows:
-        if row.config and row.latency_ms is not None and row.shape == shape:
-            found[shipped.network(Path(row.config))] = row.latency_ms
-    return found
-
-
-def paper_ratio(table: str, shape: tuple[int, int], config: str, reference: str) -> float | None:
-    """Printed time of a network over that of another; None where either is not printed."""
-    printed = paper_latencies(table, shape)
-    mine, other = printed.get(short_name(config)), printed.get(short_name(reference))
+    printed = {
+        shipped.network(Path(row.config)): row.latency_ms
+        for row in load_table(table).rows
+        if row.config and row.latency_ms is not None and row.shape == shape
+    }
+    mine, other = (printed.get(short_name(name)) for name in (config, reference))
     return None if mine is None or other is None else mine / other
 
 

@@ -13,7 +13,8 @@ from mmshuffle.engine import files
 from mmshuffle.errors import UserError
 
 from . import layers, plot, report
-from .measure import Measured, Recording, describe
+from .measure import Recording
+from .plan import Case
 from .statistics import summarise
 from .targets import Target
 
@@ -37,9 +38,8 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
         target: Where it was made.
         request: Options of the command line, for a replay.
     """
-    failures = [
-        dict(describe_case(m), **m.failure) for m in recording.cases if m.failure is not None
-    ]
+    cases, emulated = recording.cases, target.emulated
+    failures = [dict(c.describe(), **c.failure) for c in cases if c.failure is not None]
     return dict(
         schema=VERSION,
         mmshuffle=mmshuffle.__version__,
@@ -47,53 +47,36 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
         complete=recording.problem is None and not failures,
         problem=recording.problem,
         request=request,
-        target=dict(name=target.name, kind=target.kind, emulated=target.emulated),
+        target=dict(name=target.name, kind=target.kind, emulated=emulated),
         device=recording.device,
         cores=recording.pinned,
         states=recording.states,
-        gates=[
-            dict(describe_case(m), version=m.version, **m.gate)
-            for m in recording.cases
-            if m.gate is not None
-        ],
-        results=[
-            _result(m, recording, target.emulated) for m in recording.cases if any(m.sessions)
-        ],
-        profiles=[_profile(m) for m in recording.cases if m.layers is not None],
+        gates=[dict(c.describe(), version=c.version, **c.gate) for c in cases if c.gate],
+        results=[_result(c, recording, emulated) for c in cases if any(c.sessions)],
+        profiles=[_profile(c) for c in cases if c.layers is not None],
         failures=failures,
     )
 
 
-def describe_case(measured: Measured) -> dict[str, Any]:
-    """What a case is, for the file."""
-    network = measured.case.network
+def _result(case: Case, recording: Recording, emulated: bool) -> dict[str, Any]:
+    notes = notes_on(case, recording.states, recording.pinned)
+    samples = [list(times) for times in case.sessions if times]
     return dict(
-        config=network.name,
-        part=network.part,
-        weights=network.weights,
-        **describe(measured.case),
-    )
-
-
-def _result(measured: Measured, recording: Recording, emulated: bool) -> dict[str, Any]:
-    notes = notes_on(measured, recording.states, recording.pinned)
-    samples = [list(times) for times in measured.sessions if times]
-    return dict(
-        describe_case(measured),
-        version=measured.version,
-        options=measured.options,
-        gate_error=None if measured.gate is None else measured.gate['error'],
+        case.describe(),
+        version=case.version,
+        options=case.options,
+        gate_error=None if case.gate is None else case.gate['error'],
         **summarise(samples, notes).as_dict(emulated),
         **{'emulated_samples_ms' if emulated else 'samples_ms': samples},
     )
 
 
-def _profile(measured: Measured) -> dict[str, Any]:
+def _profile(case: Case) -> dict[str, Any]:
     return dict(
-        describe_case(measured),
-        version=measured.version,
-        by_type=layers.sum_up(measured.layers),
-        layers=[dict(layer, kind=layers.layer_type(layer)) for layer in measured.layers],
+        case.describe(),
+        version=case.version,
+        by_type=layers.sum_up(case.layers),
+        layers=[dict(layer, kind=layers.layer_type(layer)) for layer in case.layers],
     )
 
 
@@ -142,25 +125,21 @@ def write_results(record: Record, path: Path, reference: str | None = None) -> N
     print('\nwritten: ' + ', '.join(map(str, written)))
 
 
-def notes_on(
-    measured: Measured, states: Sequence[State], cores: Sequence[int] | None = None
-) -> list[str]:
+def notes_on(case: Case, states: Sequence[State], cores: Sequence[int] | None = None) -> list[str]:
     """Reasons not to trust the figures of a case.
 
     Args:
-        measured: The case.
+        case: The case.
         states: All states of the measurement.
         cores: Cores that it ran on; None where the system chose.
     """
-    where = describe(measured.case)
-    mine = [state for state in states if all(state[key] == where[key] for key in where)]
-    before = [state for state in mine if state['when'] == 'before']
-    after = [state for state in mine if state['when'] == 'after']
-    notes = [] if measured.gate is not None else ['outputs not checked: the program shows none']
+    mine = [state for state in states if case.group.items() <= state.items()]
+    before, after = ([s for s in mine if s['when'] == when] for when in ('before', 'after'))
+    notes = [] if case.gate is not None else ['outputs not checked: the program shows none']
     for first, last in zip(before, after):
         notes += _throttling(first, last) + _slowdown(first, last, cores)
-    share = float(np.mean(measured.cpu)) if measured.cpu else 1.0
-    if measured.case.setting.threads == 1 and share < MIN_SHARE:
+    share = float(np.mean(case.cpu)) if case.cpu else 1.0
+    if case.setting.threads == 1 and share < MIN_SHARE:
         notes.append(f'other programs took {1 - share:.0%} of its core')
     return list(dict.fromkeys(notes))
 

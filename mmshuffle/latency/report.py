@@ -1,6 +1,7 @@
 """A measurement, or the difference of two, as Markdown."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mmshuffle.errors import UserError
@@ -16,7 +17,6 @@ EMULATED = (
     'EMULATED: QEMU translated the ARM code. The outputs were checked; the times say nothing about '
     'any ARM processor and are not ranked.'
 )
-SETTING = ('shape', 'runtime', 'threads', 'precision', 'shuffle')
 # The reference where none is named and it was measured.
 DEFAULT_REFERENCE = 'shufflenetv1-x1.0-g3'
 Record = dict[str, Any]  # of record.py
@@ -40,19 +40,19 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
         tables = [_gates(record['gates'])]
     parts += tables
     if record['failures']:
-        lines = [f'- {title(f)}: {f["config"]}: {f["message"]}' for f in record['failures']]
+        lines = [f'- {title(f)}: {label(f)}: {f["message"]}' for f in record['failures']]
         parts.append('Not measured:\n\n' + '\n'.join(lines))
     if record['request'].get('suite') == GUIDELINES and not record['target']['emulated']:
         for entries in by_setting(record['results']):
             parts += [f'## Guidelines: {title(entries[0])}', guideline_tables(entries)]
     for entries in by_setting(record['profiles']):
-        profiles = {entry['config']: entry['by_type'] for entry in entries}
+        profiles = {label(entry): entry['by_type'] for entry in entries}
         parts += [f'## Time by type of layer: {title(entries[0])}', profile_table(profiles)]
     return '\n\n'.join(parts)
 
 
 def by_setting(results: Sequence[Entry]) -> list[list[Entry]]:
-    """Results that may be compared: of one size and setting each."""
+    """Results that may be compared: of one size and setting, but for the form of the shuffle."""
     groups: dict[str, list[Entry]] = {}
     for result in results:
         groups.setdefault(title(result), []).append(result)
@@ -63,10 +63,13 @@ def title(entry: Entry) -> str:
     """Size and setting in words."""
     height, width = entry['shape']
     threads = '1 thread' if entry['threads'] == 1 else f'{entry["threads"]} threads'
-    words = [f'{height}x{width}', entry['runtime'], threads, entry['precision']]
-    if entry['shuffle'] != 'native':
-        words.append(f'shuffle {entry["shuffle"]}')
-    return ', '.join(words)
+    return f'{height}x{width}, {entry["runtime"]}, {threads}, {entry["precision"]}'
+
+
+def label(entry: Entry) -> str:
+    """The network, with the form of its shuffle where that is not the native one."""
+    form = entry['shuffle']
+    return entry['config'] if form == 'native' else f'{entry["config"]} ({form})'
 
 
 def _head(record: Record) -> str:
@@ -100,26 +103,24 @@ def _head(record: Record) -> str:
 
 def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> str:
     emulated = record['target']['emulated']
-    summaries = {entry['config']: Summary.read(entry) for entry in entries}
-    chosen = _reference(summaries, reference)
-    papers = {} if emulated else _papers(entries, chosen)
+    summaries = {label(entry): Summary.read(entry) for entry in entries}
+    chosen = _reference(entries, reference)
+    base = label(chosen)
+    papers = {} if emulated else _papers(entries, chosen['config'])
     head = ['network', 'median ms', '95 % interval', 'p10', 'p90', 'p99', 'min', 'mean ± std']
     if emulated:
         head = [head[0], *(f'emulated {name}' for name in head[1:])]
     else:
-        head += ['rank', f'× {chosen}', *papers, 'verdict']
+        head += ['rank', f'× {base}', *papers, 'verdict']
     placed = ranks(summaries)
     rows = []
-    for entry in entries:
-        summary = summaries[entry['config']]
-        row = [entry['config'], *_times(summary)]
+    for entry, (name, summary) in zip(entries, summaries.items(), strict=True):
+        row = [name, *_times(summary)]
         if not emulated:
-            ratio = summary.median / summaries[chosen].median
-            row += [_rank(placed[entry['config']]), f'{ratio:.2f}']
+            row += [_rank(placed[name]), f'{summary.median / summaries[base].median:.2f}']
             row += [*(cell(entry) for cell in papers.values()), _verdict(summary)]
         rows.append(row)
-    version = entries[0]['version']
-    heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {version})'
+    heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]})'
     text = f'{heading}\n\n{markdown_table(head, rows)}'
     if not emulated and any(s.sessions == 1 for s in summaries.values()):
         text += '\n\nOne session: the intervals do not show what differs from start to start.'
@@ -136,12 +137,10 @@ def check_reference(names: Collection[str], wanted: str | None) -> None:
         raise UserError(f'--reference {wanted}: give one of {", ".join(sorted(names))}')
 
 
-def _reference(names: Collection[str], wanted: str | None) -> str:
+def _reference(entries: Sequence[Entry], wanted: str | None) -> Entry:
     """The reference of a table; its first network where the wanted one could not be measured."""
-    if wanted in names:
-        return wanted
-    usual = [name for name in names if short_name(name) == DEFAULT_REFERENCE]
-    return next(iter(usual or names))
+    usual = [e for e in entries if short_name(e['config']) == DEFAULT_REFERENCE]
+    return ([e for e in entries if e['config'] == wanted] or usual or entries)[0]
 
 
 def _times(s: Summary) -> list[str]:
@@ -167,16 +166,12 @@ def _verdict(summary: Summary) -> str:
     return 'stable' if summary.stable else f'unstable: {"; ".join(summary.reasons)}'
 
 
-def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
+def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Entry], str]]:
     """Columns of published ratios that have a figure here: heading, and function to a cell."""
-    columns = {}
-    for heading, table in PAPER_TABLES.items():
 
-        def ratio(entry: Entry, table: str = table) -> str:
-            found = paper_ratio(table, tuple(entry['shape']), entry['config'], reference)
-            return '-' if found is None else f'{found:.2f}'
-
-        columns[heading] = ratio
+    def ratio(table: str, entry: Entry) -> str:
+        found = paper_ratio(table, tuple(entry['shape']), entry['config'], reference)
+        return '-' if found is None else f'{found:.2f}'
 
     def phones(entry: Entry) -> str:
         found = ncnn_ratio(tuple(entry['shape']), entry['config'], reference)
@@ -185,6 +180,7 @@ def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
         bounds = '' if len(found) == 1 else f' [{found[1]:.2f} to {found[2]:.2f}]'
         return f'{found[0]:.2f}{bounds}'
 
+    columns = {heading: partial(ratio, table) for heading, table in PAPER_TABLES.items()}
     columns["× in ncnn's runs on 43 ARM devices"] = phones
     return {
         heading: cell
@@ -196,7 +192,7 @@ def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Any]:
 def _gates(gates: Sequence[Entry]) -> str:
     rows = [
         [
-            f'{gate["config"]}, {title(gate)}',
+            f'{label(gate)}, {title(gate)}',
             str(gate['version']),
             '-' if gate['error'] is None else f'{gate["error"]:.1e}',
             f'{gate["tolerance"]:.2g}',
@@ -276,10 +272,10 @@ def difference_table(first: Record, second: Record, names: tuple[str, str]) -> s
     """
     if first['target']['emulated'] or second['target']['emulated']:
         raise UserError('times of emulation are not compared: they say nothing about a device')
-    others = {(r['config'], r['part'], title(r)): r for r in second['results']}
+    others = {(label(r), r['part'], title(r)): r for r in second['results']}
     rows = []
     for result in first['results']:
-        key = result['config'], result['part'], title(result)
+        key = label(result), result['part'], title(result)
         if key not in others:
             continue
         mine, other = Summary.read(result), Summary.read(others[key])

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ from .plan import PRECISIONS, RUNTIMES, Case, Protocol, Setting
 from .suites import TFLITE, Work, named, suite
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
-# MLPerf's single-stream scenario: the 90th percentile of at least so many runs and seconds.
-MLPERF = Protocol(loops=1024, seconds=60.0)
+# Those that each kind of target has some of.
+TARGET_OPTIONS = ('python', 'folder', 'ssh_config', 'root', 'cpu', 'binary')
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Request:
         cores: ``'big'``, ``'little'`` or a list such as ``0,2-3``.
         governor: Frequency governor to be set and put back.
         what: ``'measure'``, ``'gate'`` or ``'profile'``.
-        mlperf: Whether the 90th percentile is the figure, as in MLPerf.
+        mlperf: Whether the 90th percentile is the figure, as in MLPerf's single-stream scenario;
+            the protocol then has at least 1024 runs and 60 s.
         reference: Network that the others are set in relation to.
     """
 
@@ -53,7 +54,7 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     target: str = 'local'
     python: str | None = None
-    folder: str = ''
+    folder: str | None = None
     wheels: str | None = None
     ssh_config: str | None = None
     root: str | None = None
@@ -135,12 +136,34 @@ class Request:
             runs=[case.as_run(self.what == 'profile') for case in cases],
         )
 
-    def for_target(self, target: str) -> 'Request':
-        """The same on another target: what is an option of the first one's kind is dropped."""
-        if target.partition(':')[0] == self.target.partition(':')[0]:
-            return dataclasses.replace(self, target=target)
-        options = dict.fromkeys(('python', 'wheels', 'ssh_config', 'root', 'cpu', 'binary'))
-        return dataclasses.replace(self, target=target, folder='', **options)
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> 'Request':
+        """Make a request of the options of a command line, where None is the default.
+
+        Raises:
+            UserError: The message names the option.
+        """
+        given = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in options.items()
+            if value is not None
+        }
+        protocol, request = (
+            {f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given}
+            for kind in (Protocol, cls)
+        )
+        protocol = Protocol(**protocol)
+        if given.get('mlperf'):
+            loops, seconds = max(protocol.loops, 1024), max(protocol.seconds, 60.0)
+            protocol = dataclasses.replace(protocol, loops=loops, seconds=seconds)
+        return cls(**{**request, 'protocol': protocol})
+
+    def options(self, target: str | None) -> dict[str, Any]:
+        """The options for :meth:`of`, on a target: None is the same, another kind has its own."""
+        found = {**vars(self), **vars(self.protocol)}
+        if target and target.partition(':')[0] != self.target.partition(':')[0]:
+            found |= dict.fromkeys(('wheels', *TARGET_OPTIONS))
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -169,5 +192,5 @@ def read_request(content: dict[str, Any]) -> Request:
         values['shapes'] = [tuple(shape) for shape in content['shapes']]
         lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
         return Request(**{**values, **lists})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'the file cannot be replayed: its request lacks or has {error}') from None

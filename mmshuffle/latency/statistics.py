@@ -58,15 +58,10 @@ class Summary:
             emulated: Name the times so that no reader can take them for those of a device.
         """
         prefix = 'emulated_' if emulated else ''
-        return dict(
-            count=self.count,
-            sessions=self.sessions,
-            **{f'{prefix}{name}_ms': getattr(self, name) for name in TIMES},
-            drift=self.drift,
-            spread=self.spread,
-            verdict='stable' if self.stable else 'unstable',
-            reasons=list(self.reasons),
-        )
+        times = {f'{prefix}{name}_ms': getattr(self, name) for name in TIMES}
+        others = {name: value for name, value in vars(self).items() if name not in TIMES}
+        verdict = 'stable' if self.stable else 'unstable'
+        return {**others, **times, 'verdict': verdict, 'reasons': list(self.reasons)}
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> 'Summary':
@@ -86,25 +81,36 @@ def summarise(sessions: Sequence[Sequence[float]], notes: Sequence[str] = ()) ->
     """
     parts = [np.asarray(times, float) for times in sessions if len(times)]
     times = np.concatenate(parts)
-    p10, median, p90, p99 = np.percentile(times, (10, 50, 90, 99))
-    interval = median_interval(parts)
-    drift = max((_drift(part) for part in parts), key=abs)
+    p10, median, p90, p99 = map(float, np.percentile(times, (10, 50, 90, 99)))
+    low, high = interval = median_interval(parts)
+    drift = max(map(_drift, parts), key=abs)
     medians = [float(np.median(part)) for part in parts]
     spread = max(medians) / min(medians) - 1
+    width = (high - low) / median
+    reasons = [
+        (len(times) < MIN_RUNS, f'only {len(times)} runs'),
+        (
+            p90 > (1 + MAX_TAIL) * median,
+            f'one run in ten takes {p90 / median - 1:.0%} longer than the median',
+        ),
+        (abs(drift) > MAX_DRIFT, f'drifts by {drift:+.1%} within a session'),
+        (spread > MAX_SPREAD, f'sessions differ by {spread:.1%}'),
+        (width > MAX_INTERVAL, f'the interval of the median is {width:.1%} wide'),
+    ]
     return Summary(
         count=len(times),
         sessions=len(parts),
         min=float(times.min()),
-        p10=float(p10),
-        median=float(median),
-        p90=float(p90),
-        p99=float(p99),
+        p10=p10,
+        median=median,
+        p90=p90,
+        p99=p99,
         mean=float(times.mean()),
         std=float(times.std()),
         interval=interval,
         drift=drift,
         spread=spread,
-        reasons=(*_reasons(len(times), median, p90, interval, drift, spread), *notes),
+        reasons=(*(text for holds, text in reasons if holds), *notes),
     )
 
 
@@ -135,27 +141,6 @@ def _drift(times: np.ndarray) -> float:
     if third == 0:
         return 0.0
     return float(np.median(times[-third:]) / np.median(times[:third]) - 1)
-
-
-def _reasons(
-    count: int,
-    median: float,
-    p90: float,
-    interval: tuple[float, float],
-    drift: float,
-    spread: float,
-) -> list[str]:
-    found = [f'only {count} runs'] if count < MIN_RUNS else []
-    if p90 > (1 + MAX_TAIL) * median:
-        found.append(f'one run in ten takes {p90 / median - 1:.0%} longer than the median')
-    if abs(drift) > MAX_DRIFT:
-        found.append(f'drifts by {drift:+.1%} within a session')
-    if spread > MAX_SPREAD:
-        found.append(f'sessions differ by {spread:.1%}')
-    width = (interval[1] - interval[0]) / median
-    if width > MAX_INTERVAL:
-        found.append(f'the interval of the median is {width:.1%} wide')
-    return found
 
 
 def ranks(summaries: Mapping[str, Summary]) -> dict[str, tuple[int, int] | None]:

@@ -114,6 +114,16 @@ def test_a_broken_latency_file_is_named(tmp_path, content, words):
     with pytest.raises(UserError, match=words) as error:
         read_latencies([path])
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'changes', [dict(config=None), dict(metrics=None), dict(metrics=[1]), dict(config=3)]
+)
+def test_metrics_of_another_kind_are_named(tmp_path, changes):
+    content = dict(config=SHUFFLENET, checkpoint='a.pth', metrics={})
+    (tmp_path / 'metrics.json').write_text(json.dumps({**content, **changes}))
+    with pytest.raises(UserError, match=r'metrics\.json is another kind of file'):
+        find_runs([tmp_path])
     (tmp_path / 'metrics.json').write_text('{"metrics": {}}')
     with pytest.raises(UserError, match='needs config, checkpoint, metrics'):
         find_runs([tmp_path])
@@ -252,14 +262,15 @@ def test_latencies_are_measured_once_a_table_and_last(tmp_path):
 
 
 @pytest.mark.parametrize('table', ['shufflenet_v1/table7', 'shufflenet_v1/table8'])
-def test_the_tools_understand_the_commands(table):
-    for line in plan(table, folder='runs'):
+@pytest.mark.parametrize('folder', ['runs', "my runs; $(it's)"])
+def test_the_tools_understand_the_commands(table, folder):
+    for line in plan(table, folder=folder):
         _, tool, *words = shlex.split(line)
         options = runpy.run_path(str(REPO / tool))['parse_args'](words)
         if tool == 'tools/latency.py':
             assert (options.suite, options.models) == (table, [])
         else:
-            assert options.work_dir == f'runs/{Path(options.config).stem}'
+            assert options.work_dir == f'{folder}/{Path(options.config).stem}'
 
 
 def test_commands_use_the_launch_scripts_and_the_given_folder():

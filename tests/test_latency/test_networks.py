@@ -1,5 +1,6 @@
 """Networks, suites and the guidelines' experiments."""
 
+import math
 from array import array
 
 import pytest
@@ -218,9 +219,18 @@ def test_every_combination_is_measured():
         Setting('onnxruntime', precision='fp16')
 
 
-@pytest.mark.parametrize('name, value', [('loops', 0), ('seconds', -1.0), ('sessions', 0)])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('loops', 0),
+        ('seconds', -1.0),
+        ('seconds', math.inf),
+        ('cooldown', math.nan),
+        ('sessions', 0),
+    ],
+)
 def test_protocols_without_meaning_are_refused(name, value):
-    with pytest.raises(UserError, match=f'--{name} {value:g}: give at least'):
+    with pytest.raises(UserError, match=f'--{name} {value:g}: give a finite number, at least'):
         Protocol(**{name: value})
 
 

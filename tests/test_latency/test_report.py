@@ -1,6 +1,7 @@
 """The file of a measurement, its report, and the comparison of two."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
 from mmshuffle.latency import layers, plot
-from mmshuffle.latency.measure import Measured, Recording
+from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.networks import Network
 from mmshuffle.latency.plan import Case, Setting
 from mmshuffle.latency.published import ncnn_ratio, paper_ratio
@@ -39,14 +40,13 @@ DEVICE = dict(
 
 
 def make_case(number: int, name: str, side: int = 224, **setting) -> Case:
-    network = Network(name, None)
-    return Case(number, network, (1, 3, side, side), Setting('ncnn', **setting), {}, [])
+    return Case(number, Network(name, None), (1, 3, side, side), Setting('ncnn', **setting))
 
 
-def measured(number: int, name: str, median: float, side: int = 224) -> Measured:
+def measured(number: int, name: str, median: float, side: int = 224, **setting) -> Case:
     random = np.random.default_rng(number)
-    return Measured(
-        make_case(number, name, side),
+    return dataclasses.replace(
+        make_case(number, name, side, **setting),
         version='1.0',
         gate=dict(passed=True, error=1e-7, tolerance=1e-3),
         sessions=[list(median * (1 + 0.01 * random.standard_normal(100))) for _ in range(3)],
@@ -130,6 +130,23 @@ def test_table_has_ranks_and_the_published_ratios():
     assert '× alexnet' in text and "ncnn's" not in text
 
 
+def test_forms_of_a_network_are_ranked_with_each_other():
+    recording = recording_of(MEDIANS)
+    free = measured(3, 'shufflenetv1-x1.0-g3', 10.0, shuffle='free-8')
+    recording.cases.append(free)
+    assert [len(group) for group in groups(recording.cases)] == [4]
+    record = record_of(recording)
+    check_schema(record)
+    text = to_markdown(record)
+    rows = rows_of(text)
+    assert text.count('## 224x224') == 1 and list(rows).count('shufflenetv1-x1.0-g3') == 1
+    rank, ratio = rows['shufflenetv1-x1.0-g3 (free-8)'][8:10]
+    assert rank == '1' and float(ratio) == pytest.approx(0.5, rel=0.01)
+    assert rows['shufflenetv1-x1.0-g3'][8:10] == ['2', '1.00']
+    difference = difference_table(record, record, ('a', 'b'))
+    assert len(rows_of(difference)) == 5 and difference.count('same') == 4
+
+
 def test_emulated_times_are_labelled_and_not_ranked(emulated):
     text = to_markdown(record_of(recording_of(MEDIANS), emulated))
     assert 'EMULATED' in text and '| emulated median ms |' in text
@@ -169,8 +186,8 @@ def test_state_of_the_device_speaks_against_figures(changes, note):
     assert notes_on(found, make_states(**changes)) == [note]
     found.cpu = [0.9, 0.7]
     assert notes_on(found, []) == ['other programs took 20% of its core']
-    elsewhere = make_case(0, 'alexnet', threads=2)
-    assert notes_on(Measured(elsewhere, gate={}, cpu=[1.0]), make_states(**changes)) == []
+    elsewhere = measured(0, 'alexnet', 90.0, threads=2)
+    assert notes_on(elsewhere, make_states(**changes)) == []
 
 
 def test_what_was_throttled_long_ago_does_not_count():
@@ -244,10 +261,27 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 def test_request_is_read_back_as_it_was():
-    request = Request(models=('a', 'b'), shapes=((224, 224), (480, 640)), threads=(1, 2))
+    options = dict(models=['a', 'b'], shapes=[(224, 224), (480, 640)], threads=[1, 2], loops=7)
+    request = Request.of(dict(options, runtimes=None))
+    assert request.threads == (1, 2) and request.protocol.loops == 7
     assert read_request(json.loads(json.dumps(request.as_dict()))) == request
+    assert Request.of(request.options(None)) == request
+
+
+@pytest.mark.parametrize(
+    'changes', [dict(surprise=1), dict(models=[1]), dict(protocol=None), dict(threads=['1'])]
+)
+def test_requests_of_another_form_cannot_be_replayed(changes):
+    request = Request(models=('a',)).as_dict()
     with pytest.raises(UserError, match='cannot be replayed'):
-        read_request(dict(protocol={}, surprise=1))
+        read_request({**request, **changes})
+
+
+def test_on_another_kind_of_target_its_own_options_hold():
+    request = Request(models=('a',), target='ssh:a', ssh_config='c', wheels='w', cores='big')
+    assert Request.of(request.options('ssh:b')) == request
+    other = Request.of(dict(request.options('local'), target='local'))
+    assert other == Request(models=('a',), cores='big')
 
 
 def test_plot_has_a_line_a_network_over_the_sizes(emulated):

@@ -114,7 +114,7 @@ def test_a_form_that_is_wrong_is_an_error_and_one_that_is_not_there_is_told(
     tmp_path, capsys, monkeypatch, error
 ):
     tool = load_tool('export')
-    monkeypatch.setattr(tool, 'TRIAL_SECONDS', 0)
+    monkeypatch.setitem(tool.TRIAL, 'seconds', 0.0)
     module = nn.Conv2d(3, 4, 1).eval()
 
     def write(form, path):
@@ -178,26 +178,3 @@ def test_a_network_without_shuffles_has_the_native_form_only(call, tmp_path):
     code, printed, _ = call('export', config, 'none', *out)
     assert code == 0 and f'written  {tmp_path / "net.pt"}' in printed
     assert 'shuffle native\n' in printed and ' ms' not in printed
-
-
-def test_the_benchmark_measures_every_form(call, tmp_path):
-    out = tmp_path / 'figures.json'
-    arguments = ('--widths', 0.5, '--shapes', '64x64', '--seconds', 0, '--json', out)
-    threads = torch.get_num_threads()
-    code, printed, err = call('benchmarks/export', *arguments, '--runtimes', 'ncnn', 'pytorch')
-    torch.set_num_threads(threads)
-    assert code == 0, err
-    content = json.loads(out.read_text())
-    # ONNX's packages need not be there.
-    assert content['machine']['versions'].keys() == {'torch', 'ncnn', 'pnnx'}
-    for result in content['results']:
-        forms = {'textbook', 'native', 'free'}
-        if result['runtime'] == 'ncnn':
-            forms |= {'free-4', 'free-8'}
-        assert set(result['median_ms']) == forms and result['fastest'] in forms
-        ratios = result['ratios']['textbook/free']
-        assert ratios['low'] <= ratios['median'] <= ratios['high']
-    assert '## ncnn' in printed and 'Fastest form: 0.5x at 64x64: ' in printed
-    assert_refused(call('benchmarks/export', '--widths', 0.7), 'widen_factor=0.7')
-    assert_refused(call('benchmarks/export', '--shapes', '224'), 'write HxW')
-    assert_refused(call('benchmarks/export', '--threads', 0), '--threads 0')

@@ -8,6 +8,7 @@ import pytest
 
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency.record import read_record
+from mmshuffle.latency.request import Request
 from tests.test_latency.tiny import check_schema
 from tests.test_tools.conftest import exit_code, load_tool
 
@@ -129,7 +130,7 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--target', 'ssh:pi', '--binary', 'a'], '--binary: the target ssh'),
         ([NETWORK, '--target', 'ssh:pi', '--cpu', 'max'], '--cpu: the target ssh'),
         ([NETWORK, '--target', 'adb', '--device-folder', '/a'], '--device-folder: the target adb'),
-        ([NETWORK, '--loops', '0'], '--loops 0: give at least 1'),
+        ([NETWORK, '--loops', '0'], '--loops 0: give a finite number, at least 1'),
         *(
             ([NETWORK, '--shape', size], 'write height x width')
             for size in ('224', '0x224', 'axb', '224x224x3')
@@ -163,7 +164,7 @@ def test_bad_input_is_one_line(tmp_path, capsys, args, message):
 def test_mlperf_asks_for_its_runs_and_seconds(measured, args, least):
     tool = load_tool('latency')
     words = [str(measured) if word == 'MEASURED' else word for word in args]
-    request = tool.make_request(tool.parse_args(words))
+    request = Request.of(vars(tool.parse_args(words)))
     assert (request.protocol.loops, request.protocol.seconds) == least and request.mlperf
 
 
