@@ -1,9 +1,4 @@
-"""The one exception that means "the input is wrong", and output whose reader may leave.
-
-Standard library only: the doctor imports this file without its package.
-"""
-
-from __future__ import annotations
+"""The one exception that means "the input is wrong", and output whose reader may leave."""
 
 import contextlib
 import os

@@ -8,21 +8,18 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shlex
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPO, load_file
 
-SCRIPT = REPO / 'tools' / 'bootstrap.py'
-DOCTOR = REPO / 'tools' / 'doctor.py'
-
-
-bootstrap, doctor = load_file(SCRIPT), load_file(DOCTOR)
-environment = bootstrap.environment
+sys.path.append(str(REPO / 'tools'))
+bootstrap, doctor = map(import_module, ('bootstrap', 'doctor'))
 PACKAGES = {
     'torch': '2.13.0+cpu',
     'mmdet': '3.3.0',
@@ -47,10 +44,11 @@ def facts():
         'platform': 'Linux',
         'cores': 2,
         'compiler': '/usr/bin/c++',
+        'header': None,
         'python': {'version': '3.11.7', 'executable': '/env/bin/python'},
-        'packages': {**dict.fromkeys(environment.PACKAGES), **PACKAGES},
+        'packages': {**dict.fromkeys(doctor.PACKAGES), **PACKAGES},
         'imports': {
-            **dict.fromkeys(environment.IMPORTS),
+            **dict.fromkeys(doctor.IMPORTS),
             'torchvision': "ModuleNotFoundError: No module named 'torchvision'",
         },
         'editable': REPO.as_uri(),
@@ -72,49 +70,30 @@ NO_OPS = {'mmcv_ext': "ModuleNotFoundError: No module named 'mmcv._ext'"}
 OTHER_TORCH = {'mmcv_ext': 'ImportError: undefined symbol: _ZN3c10'}
 
 
+NO_TORCH = {'torch': 'OSError: libtorch.so', 'mmcv_ext': 'x', 'mmdet': 'x'}
+NO_SETUPTOOLS = dict(packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'})
+NO_TORCHVISION = dict(packages={'torchvision': '0.2'}, imports={'torchvision': 'RuntimeError: nms'})
+NEW_TORCH, NEW_TORCH_ONEDL = {'torch': '2.14.1'}, {**ONEDL, 'torch': '2.15.0+cu130'}
+REBUILD = (
+    'MMCV_WITH_OPS=1 /env/bin/python -m pip install --no-build-isolation --no-cache-dir '
+    '--force-reinstall --no-deps mmcv==2.1.0'
+)
+
+
 @pytest.mark.parametrize(
     ('changes', 'code', 'in_fix'),
     [
-        (
-            dict(imports={'torch': 'OSError: libtorch.so', 'mmcv_ext': 'x', 'mmdet': 'x'}),
-            'torch-broken',
-            '/env/bin/python -m pip install --force-reinstall torch==2.13.0+cpu',
-        ),
+        (dict(imports=NO_TORCH), 'torch-broken', 'install --force-reinstall torch==2.13.0+cpu'),
         (dict(packages={'torch': '2.3.1'}), 'torch-version', 'install "torch>=2.4" && python3 '),
-        (
-            dict(imports=NO_OPS),
-            'mmcv-ops',
-            'MMCV_WITH_OPS=1 /env/bin/python -m pip install --no-build-isolation --no-cache-dir '
-            '--force-reinstall --no-deps mmcv==2.1.0',
-        ),
-        (dict(imports=OTHER_TORCH), 'mmcv-ops', '--no-cache-dir'),
+        (dict(imports=NO_OPS), 'mmcv-ops', REBUILD),
+        (dict(imports=OTHER_TORCH), 'mmcv-ops', REBUILD),
         (dict(imports=NO_OPS, compiler=None), 'mmcv-ops', 'apt-get install -y g++ && MMCV'),
-        (
-            dict(packages={'torch': '2.14.1'}, imports=NO_OPS),
-            'mmcv-ops',
-            'python3 tools/bootstrap.py env --line openmmlab',
-        ),
-        (
-            dict(packages={**ONEDL, 'torch': '2.15.0+cu130'}, imports=OTHER_TORCH),
-            'mmcv-ops',
-            'python3 tools/bootstrap.py env --line onedl',
-        ),
-        (
-            dict(packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'}),
-            'setuptools',
-            'install "setuptools>=77.0.3,<82"',
-        ),
-        (
-            dict(packages={'onedl-mmcv': '2.3.6'}),
-            'both-lines',
-            'uninstall -y mmdet mmengine mmcv onedl-mmcv && python3',
-        ),
+        (dict(packages=NEW_TORCH, imports=NO_OPS), 'mmcv-ops', 'env --line openmmlab'),
+        (dict(packages=NEW_TORCH_ONEDL, imports=OTHER_TORCH), 'mmcv-ops', 'env --line onedl'),
+        (NO_SETUPTOOLS, 'setuptools', '/env/bin/python -m pip install "setuptools>=77.0.3,<82"'),
+        (dict(packages={'onedl-mmcv': '1'}), 'both-lines', 'mmdet mmengine mmcv onedl-mmcv && '),
         (dict(packages={'mmengine': None}), 'incomplete-line', 'env --line openmmlab'),
-        (
-            dict(packages={'torchvision': '0.20.0'}, imports={'torchvision': 'RuntimeError: nms'}),
-            'torchvision',
-            'uninstall -y torchvision',
-        ),
+        (NO_TORCHVISION, 'torchvision', 'uninstall -y torchvision'),
         (dict(packages={'mmcv': '2.2.0'}), 'mmcv-version', '--no-build-isolation mmcv==2.1.0'),
         (dict(packages={'mmengine': '0.6.0'}), 'mmengine-version', 'install mmengine==0.10.7'),
         (dict(packages={'mmdet': '2.28.2'}), 'mmdet-version', 'install mmdet==3.3.0'),
@@ -122,30 +101,27 @@ OTHER_TORCH = {'mmcv_ext': 'ImportError: undefined symbol: _ZN3c10'}
         (dict(imports={'pycocotools': 'x'}), 'pycocotools', 'install pycocotools'),
         (dict(python={'version': '3.8.10', 'executable': 'python'}), 'python', 'python3.10'),
         (dict(imports={'mmdet': 'x', 'mmshuffle': 'x'}), 'mmdet', 'bootstrap.py'),
-        (dict(imports={'mmshuffle': 'x'}), 'mmshuffle', '-e .'),
+        (dict(imports={'mmshuffle': 'x'}), 'mmshuffle', 'bootstrap.py'),
     ],
 )
 def test_each_fault_is_found_alone_with_its_fix(facts, changes, code, in_fix):
     change(facts, **changes)
     untouched = copy.deepcopy(facts)
-    (finding,) = environment.diagnose(facts)
+    (finding,) = doctor.diagnose(facts)
     assert finding.code == code and in_fix in finding.fix
     assert '\n' not in finding.message + finding.fix
     assert facts == untouched
 
 
-def test_working_environments_have_no_faults(facts):
-    assert environment.diagnose(facts) == []
+def test_working_environments_have_no_faults_and_empty_ones_need_the_bootstrap(facts):
+    assert doctor.diagnose(facts) == []
     onedl = {**ONEDL, 'torch': '2.10.0+cu130'}  # newer than 2.4
     change(facts, packages=onedl, imports={'pkg_resources': 'no'}, compiler=None)
-    assert environment.diagnose(facts) == []
-
-
-def test_where_nothing_is_installed_the_bootstrap_fixes_it(facts):
-    nothing = dict.fromkeys(environment.PACKAGES)
-    change(facts, packages=nothing, imports=dict.fromkeys(environment.IMPORTS, 'no'))
-    found = {finding.code: finding.fix for finding in environment.diagnose(facts)}
-    assert found == dict.fromkeys(('no-torch', 'no-mmdet'), environment.BOOTSTRAP)
+    assert doctor.diagnose(facts) == []
+    nothing = dict.fromkeys(doctor.PACKAGES)
+    change(facts, packages=nothing, imports=dict.fromkeys(doctor.IMPORTS, 'no'))
+    found = {finding.code: finding.fix for finding in doctor.diagnose(facts)}
+    assert found == dict.fromkeys(('no-torch', 'no-mmdet'), doctor.BOOTSTRAP)
 
 
 def test_a_crashing_import_costs_no_answer(tmp_path, monkeypatch):
@@ -158,7 +134,7 @@ def test_a_crashing_import_costs_no_answer(tmp_path, monkeypatch):
     (tmp_path / 'here' / 'lying_about.py').write_text('')
     monkeypatch.chdir(tmp_path / 'here')
     names = ('lying_about', 'cv2', 'pycocotools', 'torchvision', 'mmdet')
-    facts = environment.collect(sys.executable, names)
+    facts = doctor.collect(sys.executable, names)
     assert facts['imports'] == {
         'lying_about': "ModuleNotFoundError: No module named 'lying_about'",
         'cv2': 'ValueError: first line',
@@ -183,19 +159,20 @@ def test_requirements_are_compared_by_pips_rules(tmp_path, monkeypatch):
         *('mmshuffle', 'mmshuffle[openmmlab]'),
     )
     unmet = ('torch==2.13.0+cu130', 'setuptools>=77,<81', 'absent', 'mmshuffle[dev,openmmlab]')
-    assert environment.collect(sys.executable, (), met + unmet)['unmet'] == list(unmet)
+    assert doctor.collect(sys.executable, (), met + unmet)['unmet'] == list(unmet)
 
 
 def run_doctor(*arguments):
     """Run the command line."""
-    return subprocess.run([sys.executable, str(DOCTOR), *arguments], capture_output=True, text=True)
+    command = [sys.executable, doctor.__file__, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_json_is_the_only_output_and_the_exit_code_follows_it():
     done = run_doctor('--json', '--python', sys.executable)
     report = json.loads(done.stdout)
     assert done.stderr == ''
-    assert set(report['facts']['imports']) == set(environment.IMPORTS)
+    assert set(report['facts']['imports']) == set(doctor.IMPORTS)
     assert report['facts']['imports']['torch'] is None
     # Where PyTorch's own word on its version has the build, pip's may not have it.
     assert report['facts']['details']['PyTorch'].startswith(report['facts']['packages']['torch'])
@@ -203,8 +180,8 @@ def test_json_is_the_only_output_and_the_exit_code_follows_it():
 
 
 def test_text_report_shows_fault_and_fix(facts, monkeypatch, capsys):
-    change(facts, packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'})
-    monkeypatch.setattr(doctor.environment, 'collect', lambda python: facts)
+    change(facts, **NO_SETUPTOOLS)
+    monkeypatch.setattr(doctor, 'collect', lambda python: facts)
     assert doctor.main([]) == 1
     text = capsys.readouterr().out
     assert 'line                     openmmlab' in text
@@ -233,7 +210,6 @@ class Steps:
         command = list(command[command.index('--no-input') + 1 :])
         if '--wheel-dir' in command:
             folder = Path(command.pop(command.index('--wheel-dir') + 1))
-            folder.mkdir(parents=True)
             (folder / 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl').touch()
         self.calls.append(' '.join(command).replace(os.environ['XDG_CACHE_HOME'], '~'))
         for words, changes in self.after.items():
@@ -250,11 +226,14 @@ class Steps:
 def steps(facts, monkeypatch, tmp_path):
     noted = Steps(facts, tmp_path / '.venv' / 'bin' / 'python')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(environment, 'collect', lambda *args: facts)
-    monkeypatch.setattr(environment, 'choose_python', lambda root: str(noted.python))
-    monkeypatch.setattr(bootstrap, 'is_current', lambda facts: facts['editable'] == REPO.as_uri())
+    monkeypatch.setattr(doctor, 'collect', lambda *args: facts)
+    monkeypatch.setattr(doctor, 'choose_python', lambda: str(noted.python))
     monkeypatch.setattr(bootstrap.Runner, 'step', lambda *args, **kw: noted.step(*args, **kw))
     monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
+    facts['editable'] = tmp_path.as_uri()
+    for path in ('setup.py', 'pyproject.toml', 'mmshuffle/.mim/configs'):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
     noted.python.parent.mkdir(parents=True)
     noted.python.touch()
     return noted
@@ -273,8 +252,8 @@ def target():
 def test_a_fresh_environment_needs_every_step_in_order(steps):
     change(
         steps.facts,
-        packages={**dict.fromkeys(environment.PACKAGES), 'pip': '26.0'},
-        imports=dict.fromkeys(environment.IMPORTS, 'ModuleNotFoundError'),
+        packages={**dict.fromkeys(doctor.PACKAGES), 'pip': '26.0'},
+        imports=dict.fromkeys(doctor.IMPORTS, 'ModuleNotFoundError'),
         unmet=[*bootstrap.BUILD_TOOLS['openmmlab'], 'mmcv==2.1.0', OURS],
         editable=None,
     )
@@ -288,19 +267,17 @@ def test_a_fresh_environment_needs_every_step_in_order(steps):
     ('changes', 'expected'),
     [
         ({}, []),
-        (dict(unmet=[OURS], packages={'mmdet': None}), ['OURS']),
-        (dict(editable='file:///elsewhere'), ['OURS']),
+        (dict(unmet=[OURS], packages={'mmdet': None}), [OURS]),
+        (dict(editable='file:///elsewhere'), [OURS]),
+        (dict(editable=None), [OURS]),
+        (dict(installed_at=0), [OURS]),  # before a packaging file changed
+        (dict(installed_at=None), [OURS]),
         (dict(unmet=['wheel']), ['wheel']),
     ],
 )
 def test_an_interrupted_run_goes_on_with_what_is_missing(steps, changes, expected):
     change(steps.facts, **changes)
-    assert steps.prepare() == [target() if step == 'OURS' else step for step in expected]
-
-
-def test_changed_packaging_files_are_installed_again(facts):
-    facts['installed_at'] = 0
-    assert not bootstrap.is_current(facts)
+    assert steps.prepare() == [target() if step == OURS else step for step in expected]
 
 
 def test_mmcv_is_built_for_each_pytorch_and_the_wheels_are_kept(steps):
@@ -331,14 +308,14 @@ def test_a_wheel_that_does_not_load_is_not_kept(steps):
 @pytest.mark.parametrize('built_for', ['2.0.1', None])
 def test_operations_built_for_another_pytorch_are_noticed(built_for, tmp_path, monkeypatch):
     # The compiled module of this environment, which works, is said to be made for another one.
-    folder = environment.wheel_folder(built_for or metadata.version('torch'))
+    folder = f'torch-{built_for or metadata.version("torch")}'
     installed = tmp_path / 'mmcv-2.1.0.dist-info'
     installed.mkdir()
     (installed / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmcv\nVersion: 2.1.0\n')
     url = (tmp_path / folder / 'mmcv.whl').as_uri().replace('+', '%2B')
     (installed / 'direct_url.json').write_text(json.dumps({'url': url, 'archive_info': {}}))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    error = environment.collect(sys.executable, ('mmcv_ext',))['imports']['mmcv_ext']
+    error = doctor.collect(sys.executable, ('mmcv_ext',))['imports']['mmcv_ext']
     assert error == ('ImportError: its wheel comes from torch-2.0.1' if built_for else None)
 
 
@@ -346,11 +323,8 @@ def test_operations_built_for_another_pytorch_are_noticed(built_for, tmp_path, m
     ('changes', 'arguments', 'said'),
     [
         (dict(compiler=None, imports=NO_OPS), {}, 'no C++ compiler found'),
-        (
-            dict(packages={'torchvision': '0.2'}, imports={'torchvision': 'x'}),
-            {},
-            'pip uninstall -y torchvision',
-        ),
+        (dict(header='/usr/Python.h', imports=NO_OPS), {}, 'install the headers'),
+        (NO_TORCHVISION, {}, 'pip uninstall -y torchvision'),
         (dict(packages={'torch': '2.3.0'}), {}, 'needs 2.4 or newer'),
         (dict(packages={'onedl-mmcv': '2.3.6'}), {}, 'both lines'),
         ({}, dict(line='onedl'), 'pass --line openmmlab, or remove it with: pip uninstall mmdet'),
@@ -369,65 +343,90 @@ def test_somebody_elses_environment_is_refused_in_one_line(steps, changes, argum
     assert (stop.value.code, steps.calls) == (2, [])
 
 
+@pytest.mark.parametrize('torch', ['2.13.0', '2.14.1+cu130'])
 @pytest.mark.parametrize('name', ['c++', 'clang++'])
 @pytest.mark.skipif(os.name == 'nt', reason='a script stands for the compiler')
-def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(steps, name, tmp_path, monkeypatch):
+def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(
+    steps, name, torch, tmp_path, monkeypatch
+):
     # A compiler that shows what it is called with: its first words come from CXX.
     compiler = tmp_path / 'a b' / name
     compiler.parent.mkdir()
     compiler.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv('CXX', f"env '{compiler}'")
-    shown = []
+    monkeypatch.setenv('NVCC_APPEND_FLAGS', '-O1')
+    shown, used = [], []
     step = steps.step
 
     def compile_it(runner, title, *command, hint='', env=None):
         if '--wheel-dir' in command:
-            arguments = [env['CXX'], '-std=c++17', '-DA="b c"', 'x.cpp']
+            arguments = [*shlex.split(env['CXX']), '-std=c++17', '-DA="b c"', 'x.cpp']
             shown.append(subprocess.run(arguments, capture_output=True, text=True).stdout)
+            used.extend((env['CXX'], env['NVCC_APPEND_FLAGS']))
         step(runner, title, *command, env=env)
 
     steps.step = compile_it
     steps.after = {'.whl': WORKS}
-    change(steps.facts, unmet=['mmcv==2.1.0'], packages={'torch': '2.14.1'})
+    own = doctor._compiler()
+    change(steps.facts, unmet=['mmcv==2.1.0'], packages={'torch': torch}, compiler=own)
     steps.prepare()
-    assert shown == ['-std=c++17|-DA="b c"|x.cpp|-std=c++20|']
+    given = '-std=c++17|-DA="b c"|x.cpp|'
+    if torch == '2.13.0':
+        assert shown == [given] and used == [own, '-O1']
+    else:
+        assert shown == [f'{given}-std=c++20|'] and used[1] == '-O1 -std=c++20'
+        assert Path(used[0]).name == name and not Path(used[0]).exists()
 
 
-def test_what_stands_for_the_compiler_is_removed(monkeypatch):
-    monkeypatch.setenv('CXX', 'sh -x')
-    with bootstrap.cxx20({'NVCC_APPEND_FLAGS': '-O1'}, '2.14.1+cu130') as env:
-        script = Path(env['CXX'])
-        assert script.is_file() and env['NVCC_APPEND_FLAGS'] == '-O1 -std=c++20'
-    assert not script.exists()
-    variables = {'CXX': 'g++'}
-    with bootstrap.cxx20(variables, '2.13.0') as env:
-        assert env is variables
+def test_a_build_that_fails_leaves_no_wheel(steps):
+    step = steps.step
+
+    def fail(runner, title, *command, hint='', env=None):
+        step(runner, title, *command)
+        raise bootstrap.Stop('why', 1)
+
+    steps.step = fail
+    change(steps.facts, imports=OTHER_TORCH)
+    with pytest.raises(bootstrap.Stop, match='why'):
+        steps.prepare()
+    assert not list(Path(os.environ['XDG_CACHE_HOME']).rglob('*.whl'))
+
+
+@pytest.mark.skipif(bootstrap.fcntl is None, reason='needs file locks')
+def test_of_two_bootstraps_one_waits_for_the_other(tmp_path):
+    code = 'import sys, bootstrap, pathlib; held = bootstrap.lock(pathlib.Path(sys.argv[1])); '
+    code += 'print("has it", flush=True)'
+    path = tmp_path / '.venv' / 'bootstrap.lock'
+    command = [sys.executable, '-c', code, str(path)]
+    env = {**os.environ, 'PYTHONPATH': str(REPO / 'tools')}
+    with bootstrap.lock(path):
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
+        assert 'waiting' in other.stdout.readline()
+    assert other.communicate()[0] == 'has it\n'
+
+
+def test_where_nothing_can_be_written_nothing_has_to_be_locked(tmp_path):
+    (tmp_path / 'file').touch()
+    assert bootstrap.lock(tmp_path / 'file' / 'bootstrap.lock') is None
 
 
 def test_pins_are_those_of_setup_py():
     extras = load_file(REPO / 'setup.py').EXTRAS_REQUIRE
     for line, mmcv in bootstrap.MMCV.items():
         assert mmcv in extras[line]
-    for name, (_, _, good) in environment.VERSIONS.items():
+    for name, (_, _, good) in doctor.VERSIONS.items():
         assert f'{name}=={good}' in extras['openmmlab']
     assert set(bootstrap.EXTRAS['test']) <= set(extras)
 
 
 @pytest.mark.parametrize(
     'arguments',
-    [
-        [],
-        ['nonsense'],
-        ['env', '--line', 'mmlab'],
-        ['env', '--torch', 'torch>=2'],
-        ['env', '--', 'x'],
-        ['test', '-k', 'foo'],
-    ],
+    ['', 'nonsense', 'env --line mmlab', 'env --torch torch>=2', 'env -- x', 'test -k foo'],
 )
 def test_bad_arguments_end_with_one_line_and_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        bootstrap.parse(arguments)
+        bootstrap.parse(arguments.split())
     text = capsys.readouterr()
     assert (stop.value.code, text.out) == (2, '')
     assert '(see --help)' in text.err and text.err.count('\n') == 1
@@ -454,15 +453,16 @@ def test_an_interpreter_with_pytorch_is_used_unless_the_system_owns_it(
 ):
     monkeypatch.delenv('CONDA_PREFIX', raising=False)
     monkeypatch.setattr(sys, 'prefix', '/env' if active else sys.base_prefix)
-    monkeypatch.setattr(environment, 'find_spec', lambda name: has_torch or None)
-    monkeypatch.setattr(environment.sysconfig, 'get_path', lambda name: str(tmp_path))
+    monkeypatch.setattr(doctor, 'find_spec', lambda name: has_torch or None)
+    monkeypatch.setattr(doctor, 'ROOT', tmp_path)
+    monkeypatch.setattr(doctor.sysconfig, 'get_path', lambda name: str(tmp_path))
     if managed:
         (tmp_path / 'EXTERNALLY-MANAGED').touch()
     venv = tmp_path / '.venv' / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     if has_venv:
         venv.parent.mkdir(parents=True)
         venv.touch()
-    chosen = environment.choose_python(tmp_path)
+    chosen = doctor.choose_python()
     assert chosen == (sys.executable if used == 'here' else str(venv))
 
 
@@ -486,7 +486,7 @@ def test_long_steps_show_that_they_go_on(tmp_path, monkeypatch, capsys):
                 raise subprocess.TimeoutExpired('pip', timeout)
             return code
 
-    assert bootstrap.Runner._wait(Process()) == 0
+    assert bootstrap.wait(Process()) == 0
     assert capsys.readouterr().out.count('elapsed\n') == 2
 
 
@@ -494,7 +494,7 @@ def test_build_environment_finds_ninja_and_respects_the_user(tmp_path, monkeypat
     monkeypatch.delenv('MAX_JOBS', raising=False)
     runner = bootstrap.Runner('/env/bin/python', tmp_path / 'log')
     assert runner.env['PATH'].split(os.pathsep)[0] == '/env/bin'
-    assert runner.env['MAX_JOBS'] == str(environment.cores())
+    assert runner.env['MAX_JOBS'] == str(doctor.cores())
     monkeypatch.setenv('MAX_JOBS', '1')
     assert bootstrap.Runner('/env/bin/python', tmp_path / 'log').env['MAX_JOBS'] == '1'
 
@@ -520,15 +520,23 @@ def test_an_interrupt_ends_the_compilers_too(tmp_path, monkeypatch):
 
     runner = bootstrap.Runner(sys.executable, tmp_path / 'log')
     monkeypatch.setattr(subprocess, 'Popen', start)
-    monkeypatch.setattr(runner, '_wait', interrupt)
+    monkeypatch.setattr(bootstrap, 'wait', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        runner.run(sys.executable, '-c', parent, child)
+        runner.step('building', sys.executable, '-c', parent, child)
     assert os.read(reader, 1) == b''
     for descriptor in (reader, silence, held):
         os.close(descriptor)
 
 
-@pytest.mark.parametrize(('end', 'code'), [(KeyboardInterrupt(), 130), (bootstrap.Stop('why'), 2)])
+@pytest.mark.parametrize(
+    ('end', 'code'),
+    [
+        (KeyboardInterrupt(), 130),
+        (bootstrap.Stop('why'), 2),
+        (bootstrap.Stop('a step failed', 1), 1),
+        (OSError(28, 'No space left on device'), 2),
+    ],
+)
 def test_the_end_is_one_line(end, code, monkeypatch, capsys):
     def stop(*args):
         raise end
@@ -537,3 +545,17 @@ def test_the_end_is_one_line(end, code, monkeypatch, capsys):
     assert bootstrap.main(['env']) == code
     text = capsys.readouterr()
     assert text.out == '' and text.err.strip().count('\n') == 0 and 'bootstrap: ' in text.err
+
+
+@pytest.mark.parametrize('content', ['exit 3', 'no program', None])
+@pytest.mark.skipif(os.name == 'nt', reason='a script stands for the interpreter')
+def test_a_broken_interpreter_is_one_line(content, tmp_path, monkeypatch, capsys):
+    python = tmp_path / 'python'
+    if content:
+        python.write_text(f'#!/bin/sh\n{content}\n')
+        python.chmod(0o755 if content == 'exit 3' else 0o644)
+    monkeypatch.setattr(doctor, 'choose_python', lambda: str(python))
+    monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
+    assert bootstrap.main(['env']) == 2
+    text = capsys.readouterr()
+    assert text.out == '' and str(python) in text.err and text.err.count('\n') == 1

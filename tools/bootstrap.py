@@ -20,28 +20,30 @@ if sys.version_info < (3, 10):  # noqa: UP036  (an older Python must get this li
     sys.exit(print('bootstrap: Python 3.10 or newer is needed', file=sys.stderr) or 2)
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
 import signal
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'mmshuffle'))
-import environment
+import doctor
+from doctor import ROOT
 
-sys.path.pop(0)
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 TORCH = 'torch==2.13.0'
 # What has to be there before the rest: mmcv is built with the first for the PyTorch that is there.
 BUILD_TOOLS = {
-    'openmmlab': (environment.BUILD_TOOLS, 'wheel', 'ninja'),
+    'openmmlab': (doctor.SETUPTOOLS, 'wheel', 'ninja'),
     'onedl': ('setuptools>=77.0.3', 'wheel', 'ninja'),
 }
 MMCV = {'openmmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv>=2.3.6'}
@@ -65,42 +67,14 @@ class Stop(Exception):
 
 
 class Runner:
-    """Runs commands with their output in a log, a heartbeat on the screen, and a clean end."""
+    """Runs commands that have to succeed, with their output in a log and a sign of life."""
 
     def __init__(self, python: str, log: Path) -> None:
         self.python, self.log = python, log
         # PyTorch's builder looks for `ninja` on PATH; without it one core compiles for an hour.
         path = os.pathsep.join((str(Path(python).parent), os.environ.get('PATH', '')))
-        self.env = {'MAX_JOBS': str(environment.cores()), 'MMCV_WITH_OPS': '1', **os.environ}
-        self.env['PATH'] = path
-
-    def run(self, *command: str, env: dict[str, str] | None = None) -> int:
-        """Run a command to its end; Ctrl-C ends it and all it started."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open('a', encoding='utf-8') as log:
-            print(f'\n$ {shlex.join(command)}', file=log, flush=True)
-            process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=env or self.env,
-                cwd=ROOT,
-                start_new_session=True,
-            )
-            try:
-                return self._wait(process)
-            except BaseException:
-                end_group(process)
-                raise
-
-    def step(self, title: str, *command: str, hint: str = '', env: dict | None = None) -> None:
-        """Run a command that has to succeed."""
-        print(title, flush=True)
-        if self.run(*command, env=env):
-            log = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
-            print('\n'.join(log[-20:]), file=sys.stderr)
-            hint = hint or 'when the cause is fixed, the same command goes on from here'
-            raise Stop(f'"{title}" failed; {hint}; whole log: {self.log}', 1)
+        jobs = {'MAX_JOBS': str(doctor.cores()), 'MMCV_WITH_OPS': '1'}
+        self.env = {**jobs, **os.environ, 'PATH': path}
 
     def pip(
         self, title: str, *arguments: str, action: str = 'install', env: dict | None = None
@@ -109,43 +83,68 @@ class Runner:
         quiet = ('--disable-pip-version-check', '--no-input')
         self.step(title, self.python, '-m', 'pip', action, *quiet, *arguments, env=env)
 
-    @staticmethod
-    def _wait(process: subprocess.Popen) -> int:
-        start, terminal = time.monotonic(), sys.stdout.isatty()
-        while True:
-            try:
-                return process.wait(timeout=1 if terminal else HEARTBEAT)
-            except subprocess.TimeoutExpired:
-                minutes, seconds = divmod(round(time.monotonic() - start), 60)
-                text = f'      {minutes}:{seconds:02d} elapsed'
-                print(text, end='\r' if terminal else '\n', flush=True)
+    def step(self, title: str, *command: str, hint: str = '', env: dict | None = None) -> None:
+        """Run a command to its end; Ctrl-C ends it and all it started."""
+        print(title, flush=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open('a', encoding='utf-8') as log:
+            print(f'\n$ {shlex.join(command)}', file=log, flush=True)
+            options = dict(env=env or self.env, cwd=ROOT, start_new_session=True)
+            process = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        try:
+            code = wait(process)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                # Where the system has process groups, the compilers that it started too.
+                os.killpg(process.pid, 15) if hasattr(os, 'killpg') else process.terminate()
+            process.wait()
+            raise
+        if code:
+            output = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
+            print('\n'.join(output[-20:]), file=sys.stderr)
+            hint = hint or 'when the cause is fixed, the same command goes on from here'
+            raise Stop(f'"{title}" failed; {hint}; whole log: {self.log}', 1)
 
 
-def end_group(process: subprocess.Popen) -> None:
-    """End a process and, where the system has process groups, the compilers it started."""
-    if process.poll() is None:
-        if hasattr(os, 'killpg'):
-            os.killpg(process.pid, signal.SIGTERM)
-        else:
-            process.terminate()
-        process.wait()
+def wait(process: subprocess.Popen) -> int:
+    """Return the exit code of a process; show that it goes on until then."""
+    start, terminal = time.monotonic(), sys.stdout.isatty()
+    while True:
+        try:
+            return process.wait(timeout=1 if terminal else HEARTBEAT)
+        except subprocess.TimeoutExpired:
+            minutes, seconds = divmod(round(time.monotonic() - start), 60)
+            text = f'      {minutes}:{seconds:02d} elapsed'
+            print(text, end='\r' if terminal else '\n', flush=True)
 
 
-@contextmanager
-def cxx20(env: dict[str, str], torch: str | None) -> Iterator[dict[str, str]]:
-    """Make compilers build as C++20 whatever mmcv's setup.py asks for, if PyTorch needs it.
+def lock(path: Path) -> IO | None:
+    """Wait until no other bootstrap changes the environment; others wait until the file is closed.
+
+    None where nothing can be written: nothing can be installed there either.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open('a')
+    except OSError:
+        return None
+    if fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('another bootstrap is at work: waiting for its end', flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+@contextlib.contextmanager
+def cxx20(env: dict[str, str], compiler: str | None) -> Iterator[dict[str, str]]:
+    """Make a compiler build as C++20, whatever mmcv's setup.py asks for; none where None.
 
     Where several ``-std`` are given the last one holds, so the C++ compiler is a script that calls
-    the real one (``CXX`` if set) and appends it. nvcc and Microsoft's compiler read variables.
-
-    Args:
-        env: variables of the build.
-        torch: the version of PyTorch.
-
-    Yields:
-        The variables to build with; the script exists until the end of the block.
+    the real one and appends it. nvcc and Microsoft's compiler read variables.
     """
-    if not environment.needs_cxx20(torch):
+    if not compiler:
         yield env
         return
     env = {**env, 'NVCC_APPEND_FLAGS': f'{env.get("NVCC_APPEND_FLAGS", "")} -std=c++20'.strip()}
@@ -153,22 +152,12 @@ def cxx20(env: dict[str, str], torch: str | None) -> Iterator[dict[str, str]]:
         if os.name == 'nt':
             env['_CL_'] = f'{env.get("_CL_", "")} /std:c++20'.strip()
         else:
-            command = environment.compiler()
             # PyTorch tells GCC from Clang by the file's name.
-            script = Path(folder, Path(command[-1]).name)
-            script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" -std=c++20\n')
+            script = Path(folder, Path(shlex.split(compiler)[-1]).name)
+            script.write_text(f'#!/bin/sh\nexec {compiler} "$@" -std=c++20\n')
             script.chmod(0o755)
             env['CXX'] = str(script)
         yield env
-
-
-def check_build(facts: dict) -> None:
-    """Refuse before the first download where mmcv's build could only fail at its end."""
-    if not facts['compiler']:
-        raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
-    header = Path(sysconfig.get_path('include')) / 'Python.h'
-    if os.name == 'posix' and not header.is_file():
-        raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
 
 
 def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
@@ -177,32 +166,39 @@ def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
     pip would keep it too, but give a wheel that was built for one PyTorch to all others, with which
     it may even load. From the folder's name the doctor knows what an installed one was built for.
     """
-    torch, python = facts['packages']['torch'], environment.release(facts['python']['version'])
+    torch, python = facts['packages']['torch'], doctor.release(facts['python']['version'])
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    folder = cache / 'mmshuffle' / environment.wheel_folder(torch)
-    name = environment.LINES[line][2].replace('-', '_')
+    folder = cache / 'mmshuffle' / f'torch-{torch}'
+    name = doctor.LINES[line][2].replace('-', '_')
     pattern = f'{name}-*-cp{python[0]}{python[1]}-*.whl'
     if not list(folder.glob(pattern)):
-        cores = environment.cores()
-        title = (
-            f'building {MMCV[line]} (about {max(1, round(20 / cores))} minutes on {cores} cores)'
-        )
-        options = ('--no-deps', '--no-cache-dir', NO_ISOLATION, '--wheel-dir', str(folder))
-        with cxx20(runner.env, torch) as env:
-            runner.pip(f'[4/5] {title}', *options, MMCV[line], action='wheel', env=env)
-    wheel = str(max(folder.glob(pattern), key=os.path.getmtime))
+        folder.mkdir(parents=True, exist_ok=True)
+        cores = doctor.cores()
+        minutes = max(1, round(20 / cores))
+        title = f'[4/5] building {MMCV[line]} (about {minutes} minutes on {cores} cores)'
+        options = ('--no-deps', '--no-cache-dir', NO_ISOLATION, '--wheel-dir')
+        modern = doctor.release(torch) >= doctor.CXX20_TORCH
+        # Others that share the cache find a whole wheel or none.
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as new,
+            cxx20(runner.env, facts['compiler'] if modern else None) as env,
+        ):
+            runner.pip(title, *options, new, MMCV[line], action='wheel', env=env)
+            for built in Path(new).glob(pattern):
+                built.replace(folder / built.name)
+    wheel = max(folder.glob(pattern), key=os.path.getmtime)
     # Without --force-reinstall pip keeps a package of the same version, whatever it was built for.
     anew = () if MMCV[line] in facts['unmet'] else ('--force-reinstall', '--no-deps')
-    runner.pip(f'[4/5] {MMCV[line]}, from {wheel}', *anew, wheel)
+    runner.pip(f'[4/5] {MMCV[line]}, from {wheel}', *anew, str(wheel))
     if error := examine(runner, line)['imports'].get('mmcv_ext'):
-        os.remove(wheel)
+        wheel.unlink()
         raise Stop(f'{wheel} does not load ({error}): the same command builds another one', 1)
 
 
 def examine(runner: Runner, line: str, *requirements: str) -> dict:
     """Collect the facts that the steps need."""
     wanted = (*BUILD_TOOLS[line], MMCV[line], *requirements)
-    return environment.collect(runner.python, ('torch', 'torchvision', 'mmcv_ext'), wanted)
+    return doctor.collect(runner.python, ('torch', 'torchvision', 'mmcv_ext'), wanted)
 
 
 def needs_mmcv(facts: dict, line: str) -> bool:
@@ -214,18 +210,24 @@ def check(facts: dict, line: str, own: bool) -> None:
     """Refuse an environment that the steps would not repair, or that is somebody else's."""
     fatal = ['python', 'both-lines', 'torchvision', 'torch-version']
     fatal += [] if own else ['torch-broken']
-    for finding in environment.diagnose(facts):
+    for finding in doctor.diagnose(facts):
         if finding.code in fatal:
             raise Stop(f'{finding.message}; fix it with: {finding.fix}')
-    for other in environment.lines_present(facts):
+    for other in doctor.lines_present(facts):
         if other != line:
-            names = ' '.join(name for name in environment.LINES[other] if facts['packages'][name])
+            names = ' '.join(name for name in doctor.LINES[other] if facts['packages'][name])
             raise Stop(
                 f'this environment holds the {other} line, which shares its import names with '
                 f'{line}: pass --line {other}, or remove it with: pip uninstall {names}'
             )
     if not facts['packages']['pip']:
         raise Stop(f'{facts["python"]["executable"]} has no pip: run it with -m ensurepip')
+    # Before the first download, because the build could only fail at its end.
+    if needs_mmcv(facts, line):
+        if not facts['compiler']:
+            raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
+        if header := facts['header']:
+            raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
 
 
 def is_current(facts: dict) -> bool:
@@ -238,69 +240,55 @@ def is_current(facts: dict) -> bool:
 
 def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
     """Bring the environment to what ``line`` and ``extras`` need and return a runner for it."""
-    python = environment.choose_python(ROOT)
-    venv = ROOT / '.venv'
+    python, venv = doctor.choose_python(), ROOT / '.venv'
     own = Path(python).is_relative_to(venv)
     runner = Runner(python, (venv if own else ROOT / 'work_dirs') / 'bootstrap.log')
     ours = f'mmshuffle[{",".join((*extras, line))}]'
     wanted = (ours, torch) if torch else (ours,)
-    hint = 'on Debian: apt-get install python3-venv'
     making = (f'[1/5] making {venv}', sys.executable, '-m', 'venv', str(venv))
-    if own and not Path(python).exists():
-        runner.step(*making, hint=hint)
-    facts = examine(runner, line, *wanted)
-    if own and not facts['packages']['pip']:  # an interruption left it without
-        runner.step(*making, hint=hint)
+    hint = 'on Debian: apt-get install python3-venv'
+    with lock(runner.log.with_suffix('.lock')) or contextlib.nullcontext():
+        if own and not Path(python).exists():
+            runner.step(*making, hint=hint)
         facts = examine(runner, line, *wanted)
-    check(facts, line, own)
-    if needs_mmcv(facts, line):
-        check_build(facts)
-    if missing := [tool for tool in BUILD_TOOLS[line] if tool in facts['unmet']]:
-        runner.pip('[2/5] build tools', *missing)
-    installed, broken = facts['packages']['torch'], facts['imports'].get('torch')
-    if broken or torch in facts['unmet']:
-        if installed and not own:
-            raise Stop(f'PyTorch {installed} of this environment is not touched: leave --torch out')
-        anew = ('--force-reinstall',) if installed and broken else ()
-        runner.pip('[3/5] PyTorch', *anew, torch or TORCH)
-        facts = examine(runner, line, *wanted)
-    if needs_mmcv(facts, line):
-        install_mmcv(runner, facts, line)
-    if ours in facts['unmet'] or not is_current(facts):
-        target = f'{ROOT}{ours.removeprefix("mmshuffle")}'
-        runner.pip('[5/5] mmshuffle, MMDetection and MMEngine', NO_ISOLATION, '-e', target)
-        check(examine(runner, line), line, own)
+        if own and not facts['packages']['pip']:  # an interruption left it without
+            runner.step(*making, hint=hint)
+            facts = examine(runner, line, *wanted)
+        check(facts, line, own)
+        if missing := [tool for tool in BUILD_TOOLS[line] if tool in facts['unmet']]:
+            runner.pip('[2/5] build tools', *missing)
+        installed, broken = facts['packages']['torch'], facts['imports'].get('torch')
+        if broken or torch in facts['unmet']:
+            if installed and not own:
+                raise Stop(
+                    f'PyTorch {installed} of this environment is not touched: leave --torch out'
+                )
+            anew = ('--force-reinstall',) if installed and broken else ()
+            runner.pip('[3/5] PyTorch', *anew, torch or TORCH)
+            facts = examine(runner, line, *wanted)
+        if needs_mmcv(facts, line):
+            install_mmcv(runner, facts, line)
+        if ours in facts['unmet'] or not is_current(facts):
+            target = f'{ROOT}{ours.removeprefix("mmshuffle")}'
+            runner.pip('[5/5] mmshuffle, MMDetection and MMEngine', NO_ISOLATION, '-e', target)
+            check(examine(runner, line), line, own)
     print(f'environment ready: {python} ({line}, torch {facts["packages"]["torch"]})', flush=True)
     return runner
-
-
-def go(runner: Runner, arguments: list[str]) -> int:
-    """Become the given Python program, in the environment."""
-    command = [runner.python, *arguments]
-    os.chdir(ROOT)
-    if os.name == 'nt':  # exec there returns to the shell before the program ends
-        return subprocess.call(command, env=runner.env)
-    os.execve(runner.python, command, runner.env)
-
-
-def torch_requirement(text: str) -> str:
-    """Check the form of ``--torch``."""
-    if not re.fullmatch(r'torch(==[\w.+]+)?', text):
-        raise argparse.ArgumentTypeError(f'expected torch or torch==VERSION, not {text!r}')
-    return text
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the options and the arguments after ``--``."""
     split = argv.index('--') if '--' in argv else len(argv)
-    parser = environment.Parser(__doc__)
+    parser = doctor.Parser(__doc__)
     parser.add_argument('command', choices=tuple(EXTRAS))
     parser.add_argument(
         '--line', choices=tuple(MMCV), default='openmmlab', help='see docs/install.md'
     )
     torch_help = f'PyTorch to install (default: what is there, else {TORCH})'
-    parser.add_argument('--torch', type=torch_requirement, help=torch_help)
+    parser.add_argument('--torch', metavar='torch==VERSION', help=torch_help)
     args = parser.parse_args(argv[:split])
+    if args.torch and not re.fullmatch(r'torch(==[\w.+]+)?', args.torch):
+        parser.error(f'--torch {args.torch}: give torch or torch==VERSION')
     if args.command == 'env' and split < len(argv):
         parser.error('env takes no further arguments')
     return args, argv[split + 1 :]
@@ -313,10 +301,14 @@ def main(argv: list[str] | None = None) -> int:
         runner = prepare(args.line, args.torch, EXTRAS[args.command])
         if args.command == 'env':
             return 0
-        return go(runner, [*PROGRAMS[args.command], *passed_on])
-    except Stop as e:
+        command = [runner.python, *PROGRAMS[args.command], *passed_on]
+        os.chdir(ROOT)
+        if os.name == 'nt':  # exec there returns to the shell before the program ends
+            return subprocess.call(command, env=runner.env)
+        os.execve(runner.python, command, runner.env)
+    except (Stop, OSError, RuntimeError) as e:
         print(f'bootstrap: {e}', file=sys.stderr)
-        return e.code
+        return getattr(e, 'code', 2)
     except KeyboardInterrupt:
         print('\nbootstrap: interrupted; the same command goes on from here', file=sys.stderr)
         return 130
