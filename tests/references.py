@@ -20,6 +20,7 @@ V2_STAGES = {
 }
 UNITS = (4, 8, 4)
 Activation = Callable[[Tensor], Tensor]
+Names = tuple[str, str]  # of a convolution and its BatchNorm
 
 
 class Tensors:
@@ -67,7 +68,7 @@ class Tensors:
     def layer(
         self,
         x: Tensor,
-        names: tuple[str, str],
+        names: Names,
         channels: int,
         kernel: int = 1,
         stride: int = 1,
@@ -83,8 +84,8 @@ class Tensors:
         return self.act(y) if act else y
 
 
-def pairs(*names: str) -> list[tuple[str, str]]:
-    """(convolution, BatchNorm) of a list in which they alternate."""
+def pairs(*names: str) -> list[Names]:
+    """Convolutions and BatchNorms of a list in which they alternate."""
     return list(zip(names[::2], names[1::2], strict=True))
 
 
@@ -94,7 +95,7 @@ def shufflenet_v1(
     stem: tuple[str, str, int],
     stages: tuple[int, int, int],
     unit: Callable[[int, int], str],
-    layers: list[tuple[str, str]],
+    layers: list[Names],
     groups: int,
     shuffle: Callable[[Tensor, int], Tensor],
 ) -> list[Tensor]:
@@ -151,20 +152,14 @@ def mmpretrain_v1(tensors: Tensors, x: Tensor, width: float, groups: int) -> lis
     """MMPretrain's ShuffleNet V1, of widths that need no rounding to multiples of 8."""
     stage2 = int(V1_STAGE2[groups] * width)
     assert stage2 % 8 == 0
+    layers = ('g_conv_1x1_compress', 'depthwise_conv3x3_bn', 'g_conv_1x1_expand')
     return shufflenet_v1(
         tensors,
         x,
         ('conv1.conv', 'conv1.bn', int(24 * width)),
         (stage2, 2 * stage2, 4 * stage2),
         lambda stage, i: f'layers.{stage}.{i}',
-        pairs(
-            'g_conv_1x1_compress.conv',
-            'g_conv_1x1_compress.bn',
-            'depthwise_conv3x3_bn.conv',
-            'depthwise_conv3x3_bn.bn',
-            'g_conv_1x1_expand.conv',
-            'g_conv_1x1_expand.bn',
-        ),
+        [(f'{layer}.conv', f'{layer}.bn') for layer in layers],
         groups,
         shuffle_of_the_paper,
     )
@@ -174,11 +169,11 @@ def shufflenet_v2(
     tensors: Tensors,
     x: Tensor,
     width: float,
-    stem: tuple[str, str],
+    stem: Names,
     unit: Callable[[int, int], str],
-    left: list[tuple[str, str]],
-    right: list[tuple[str, str]],
-    last: tuple[str, str] | None,
+    left: list[Names],
+    right: list[Names],
+    last: Names | None,
     megvii: bool,
 ) -> list[Tensor]:
     """ShuffleNet V2 in either layout, one unit after another."""
@@ -243,29 +238,12 @@ def mmpretrain_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
     )
 
 
-def megvii_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """The authors' release of ShuffleNet V2."""
-    return _megvii_v2(
-        tensors,
-        x,
-        width,
-        lambda stage, i: f'features.{sum(UNITS[:stage]) + i}',
-        ('conv_last.0', 'conv_last.1'),
-    )
+def megvii_v2(tensors: Tensors, x: Tensor, width: float, yolo: bool = False) -> list[Tensor]:
+    """The authors' release of ShuffleNet V2, or Yolo-FastestV2's copy of it without Conv5."""
 
+    def unit(stage: int, i: int) -> str:
+        return f'stage{stage + 2}.{i}' if yolo else f'features.{sum(UNITS[:stage]) + i}'
 
-def yolo_fastest_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """The backbone of Yolo-FastestV2: units named by stage, no Conv5."""
-    return _megvii_v2(tensors, x, width, lambda stage, i: f'stage{stage + 2}.{i}', None)
-
-
-def _megvii_v2(
-    tensors: Tensors,
-    x: Tensor,
-    width: float,
-    unit: Callable[[int, int], str],
-    last: tuple[str, str] | None,
-) -> list[Tensor]:
     return shufflenet_v2(
         tensors,
         x,
@@ -274,46 +252,9 @@ def _megvii_v2(
         unit,
         pairs(*(f'branch_proj.{i}' for i in (0, 1, 2, 3))),
         pairs(*(f'branch_main.{i}' for i in (0, 1, 3, 4, 5, 6))),
-        last,
+        None if yolo else ('conv_last.0', 'conv_last.1'),
         megvii=True,
     )
-
-
-def layout_permutation(channels: int, units: int) -> list[int]:
-    """Which channel of a megvii-layout stage output each torchvision-layout channel is.
-
-    A stage's unit ``u`` convolves, of what the units before it gave, the second half (torchvision)
-    or the odd channels (megvii). So a channel's position tells how many units pass it on before one
-    convolves it, and only channels of the same unit and the same such life can correspond. Among
-    those, ascending order does.
-
-    Args:
-        channels: Output channels of the stage.
-        units: Its units, the stride-2 one included.
-    """
-    half = channels // 2
-
-    def torchvision_life(position: int) -> float:
-        if position == 0:
-            return float('inf')
-        return 0 if position >= half else 1 + torchvision_life(2 * position)
-
-    def megvii_life(position: int) -> float:
-        if position == 0:
-            return float('inf')
-        return 0 if position % 2 else 1 + megvii_life(position // 2)
-
-    def match(theirs: range, ours: range) -> dict[int, int]:
-        theirs = sorted(theirs, key=lambda p: (torchvision_life(p), p))
-        ours = sorted(ours, key=lambda p: (megvii_life(p), p))
-        assert [torchvision_life(p) for p in theirs] == [megvii_life(p) for p in ours]
-        return dict(zip(theirs, ours, strict=True))
-
-    fresh = match(range(1, channels, 2), range(half, channels))
-    place = {**match(range(0, channels, 2), range(half)), **fresh}
-    for _ in range(units - 1):
-        place = {2 * p: q // 2 for p, q in place.items() if p < half} | fresh
-    return [place[p] for p in range(channels)]
 
 
 class TensorFlowTensors(Tensors):
@@ -322,7 +263,7 @@ class TensorFlowTensors(Tensors):
     def layer(
         self,
         x: Tensor,
-        names: tuple[str, str],
+        names: Names,
         channels: int,
         kernel: int = 1,
         stride: int = 1,
@@ -359,8 +300,8 @@ def mobilenet_v1(
     tensors: Tensors,
     x: Tensor,
     width: float,
-    stem: tuple[str, str],
-    layer: Callable[[int], tuple[tuple[str, str], tuple[str, str]]],
+    stem: Names,
+    layer: Callable[[int], tuple[Names, Names]],
 ) -> list[Tensor]:
     """MobileNet V1: 13 separable layers, numbered from 1 in ``layer``."""
     x = tensors.layer(x, stem, int(32 * width), 3, 2)
@@ -394,7 +335,7 @@ def timm_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
     """timm's MobileNet V1."""
     blocks = [(0, 0), *((b, i) for b, n in ((1, 2), (2, 2), (3, 6), (4, 2)) for i in range(n))]
 
-    def layer(number: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    def layer(number: int) -> tuple[Names, Names]:
         block = 'blocks.{}.{}'.format(*blocks[number - 1])
         return (f'{block}.conv_dw', f'{block}.bn1'), (f'{block}.conv_pw', f'{block}.bn2')
 
@@ -405,7 +346,7 @@ def retinaface_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
     """MobileNet V1 of RetinaFace, whose stages end before the strides change."""
     places = [(1, i) for i in range(1, 6)] + [(2, i) for i in range(6)] + [(3, i) for i in range(2)]
 
-    def layer(number: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    def layer(number: int) -> tuple[Names, Names]:
         block = 'stage{}.{}'.format(*places[number - 1])
         return (f'{block}.0', f'{block}.1'), (f'{block}.3', f'{block}.4')
 

@@ -30,10 +30,10 @@ def hub(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ('family', 'variant'),
     [
-        (family, case[3][i])
-        for family, case in FAMILIES.items()
+        (name, family.variants[i])
+        for name, family in FAMILIES.items()
         # RetinaFace's is published at 0.25 alone.
-        for i in ({0} if family.startswith('RetinaFace') else {0, len(case[3]) - 1})
+        for i in ({0} if name.startswith('RetinaFace') else {0, len(family.variants) - 1})
     ],
 )
 def test_the_network_of_a_published_file_is_found(family, variant, tmp_path):
@@ -44,7 +44,7 @@ def test_the_network_of_a_published_file_is_found(family, variant, tmp_path):
     assert all(value in config.values() for value in variant)
     assert report.family == family and not report.hints
     # Nothing but the classifier is left behind: Conv5 is taken where the file has it.
-    assert len(report.unexpected) == len(FAMILIES[family][4])
+    assert len(report.unexpected) == len(FAMILIES[family].classifier)
     loaded = MODELS.build(config)
     load_pretrained(loaded, path)
     state = loaded.state_dict()

@@ -1,14 +1,13 @@
 """A published classifier fills an image classifier, its last layer included."""
 
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 
 from mmshuffle.classification import ImageClassifier, LinearHead
 from mmshuffle.errors import UserError
-from mmshuffle.weights import load_pretrained
-from tests.test_weights.test_families import FAMILIES, relative_difference
+from mmshuffle.weights import load_pretrained, read_tensors
+from tests.test_weights.test_families import FAMILIES, publish, relative_difference, write
 
 CLASSES = 7
 # Published name of the last layer, and the variant to try.
@@ -41,67 +40,58 @@ def classifier_of(backbone, num_classes: int = CLASSES) -> ImageClassifier:
     return ImageClassifier(dict(type='Given', network=backbone), head).double().eval()
 
 
-def test_squeezenets_convolution_and_alexnets_three_layers_are_placed(tmp_path):
-    for backbone, head, layers in (
+@pytest.mark.parametrize(
+    ('name', 'variant', 'head', 'layers'),
+    [
         (
-            dict(type='SqueezeNet', version='1.1', padding='published', out_indices=(2,)),
-            dict(type='ConvHead', in_channels=512, num_classes=CLASSES),
+            'torchvision SqueezeNet 1.1',
+            ('1.1',),
+            dict(type='ConvHead', in_channels=512),
             {'classifier.1': 'fc'},
         ),
         (
-            dict(type='AlexNet', version='torchvision', padding='published', out_indices=(3,)),
-            dict(type='HiddenLayersHead', in_channels=256, num_classes=CLASSES),
+            'torchvision AlexNet',
+            (),
+            dict(type='HiddenLayersHead', in_channels=256),
             {'classifier.1': 'hidden.0', 'classifier.4': 'hidden.1', 'classifier.6': 'fc'},
         ),
-    ):
-        model = ImageClassifier(backbone, head)
-        name = {'SqueezeNet': 'torchvision SqueezeNet 1.1'}.get(
-            backbone['type'], 'torchvision AlexNet'
-        )
-        reference, tensors, *_ = FAMILIES[name]
-        drawn = tensors()
-        with torch.no_grad():
-            reference(drawn, torch.rand(1, 3, 64, 64).double(), *name.split()[2:])
-        drawn = {k: v for k, v in drawn.state.items() if not k.startswith('classifier.')}
-        own = model.head.state_dict()
-        state = {
-            f'{theirs}.{leaf}': torch.rand_like(own[f'{ours}.{leaf}'])
-            for theirs, ours in layers.items()
-            for leaf in ('weight', 'bias')
-        }
-        path = tmp_path / f'{backbone["type"]}.pth'
-        torch.save({**drawn, **state}, path)
-        report = load_pretrained(model, str(path))
-        assert report.family == name and not report.unexpected
-        for theirs, ours in layers.items():
-            for leaf in ('weight', 'bias'):
-                placed = model.head.state_dict()[f'{ours}.{leaf}']
-                assert torch.equal(placed, state[f'{theirs}.{leaf}'])
+    ],
+)
+def test_convolutions_and_hidden_layers_are_placed(name, variant, head, layers, tmp_path):
+    network = dict(type='Given', network=FAMILIES[name].build(*variant))
+    model = ImageClassifier(network, dict(head, num_classes=CLASSES))
+    state, own = read_tensors(publish(name, variant, tmp_path)), model.head.state_dict()
+    pairs = {
+        f'{theirs}.{leaf}': f'{ours}.{leaf}'
+        for theirs, ours in layers.items()
+        for leaf in ('weight', 'bias')
+    }
+    state |= {theirs: torch.rand_like(own[ours]) for theirs, ours in pairs.items()}
+    path = write(state, tmp_path, numpy=False)
+    report = load_pretrained(model, str(path))
+    assert report.family == name and not report.unexpected
+    placed = model.head.state_dict()
+    assert all(torch.equal(placed[ours], state[theirs]) for theirs, ours in pairs.items())
 
 
 @pytest.mark.parametrize('name', LAYERS)
 def test_scores_are_those_of_the_published_classifier(name, tmp_path):
     layer, variant = LAYERS[name]
-    reference, tensors, build, *_ = FAMILIES[name]
-    drawn = tensors()
+    family = FAMILIES[name]
+    drawn = family.tensors()
     x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     slim, megvii = name.startswith('TF-slim'), name.startswith('megvii')
     with torch.no_grad():
-        features = reference(drawn, x, *variant)[-1].mean((2, 3))
+        features = family.reference(drawn, x, *variant)[-1].mean((2, 3))
     rows = CLASSES + slim  # TF-slim's class 0 is the background
     weight = torch.rand(rows, features.shape[1], dtype=torch.float64)
     bias = torch.zeros(rows).double() if megvii else torch.rand(rows).double()
     if slim:
         state = {f'{layer}/weights': weight.t()[None, None], f'{layer}/biases': bias}
-        path = tmp_path / 'published.npz'
-        np.savez(path, **{k: v.numpy() for k, v in {**drawn.state, **state}.items()})
     else:
-        state = {f'{layer}.weight': weight}
-        if not megvii:
-            state[f'{layer}.bias'] = bias
-        path = tmp_path / 'published.pth'
-        torch.save({'state_dict': {**drawn.state, **state}}, path)
-    model = classifier_of(build(*variant))
+        state = {f'{layer}.weight': weight} | ({} if megvii else {f'{layer}.bias': bias})
+    path = write({**drawn.state, **state}, tmp_path, numpy=slim)
+    model = classifier_of(family.build(*variant))
     model.head.fc.bias.data.fill_(9.0)
     report = load_pretrained(model, str(path))
     assert report.family == name and not report.unexpected
@@ -109,25 +99,22 @@ def test_scores_are_those_of_the_published_classifier(name, tmp_path):
         expected = (features @ weight.t() + bias)[:, slim:]
         assert relative_difference([model(x)], [expected]) < 1e-10
     if slim:
-        model = classifier_of(build(*variant), rows)
+        model = classifier_of(family.build(*variant), rows)
         load_pretrained(model, str(path))
         with torch.no_grad():
             assert relative_difference([model(x)], [features @ weight.t() + bias]) < 1e-10
 
 
 def test_a_classifier_of_other_classes_is_refused(tmp_path):
-    reference, tensors, build, *_ = FAMILIES['torchvision ShuffleNetV2']
-    drawn = tensors()
-    with torch.no_grad():
-        width = reference(drawn, torch.rand(1, 3, 32, 32).double(), 0.5)[-1].shape[1]
-    path = tmp_path / 'published.pth'
-    state = {'fc.weight': torch.rand(1000, width), 'fc.bias': torch.rand(1000)}
-    torch.save({**drawn.state, **state}, path)
-    model = classifier_of(build(0.5))
+    name = 'torchvision ShuffleNetV2'
+    state = read_tensors(publish(name, (0.5,), tmp_path))
+    path = tmp_path / 'of_1000.pth'
+    torch.save(state | {'fc.weight': torch.rand(1000, 1024), 'fc.bias': torch.rand(1000)}, path)
+    model = classifier_of(FAMILIES[name].build(0.5))
     before = model.backbone.state_dict()['stages.1.branches.0.0.conv.weight'].clone()
     with pytest.raises(UserError, match=r'head.fc.weight \(1000, 1024\) for \(7, 1024\)'):
         load_pretrained(model, str(path))
     assert torch.equal(model.backbone.state_dict()['stages.1.branches.0.0.conv.weight'], before)
     load_pretrained(model, str(path), allow_missing=['head.'])
     assert not torch.equal(model.backbone.state_dict()['stages.1.branches.0.0.conv.weight'], before)
-    assert isinstance(model.head, LinearHead) and model.head.fc.weight.shape == (7, width)
+    assert isinstance(model.head, LinearHead) and model.head.fc.weight.shape == (7, 1024)
