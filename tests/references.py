@@ -6,6 +6,7 @@ state dict with the published names and shapes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -89,31 +90,50 @@ def pairs(*names: str) -> list[Names]:
     return list(zip(names[::2], names[1::2], strict=True))
 
 
+def numbered(name: str, *numbers: int) -> list[Names]:
+    """Such pairs below one name."""
+    return pairs(*(f'{name}.{number}' for number in numbers))
+
+
+def wrapped(*names: str) -> list[Names]:
+    """The layers of MMCV's ConvModules."""
+    return [(f'{name}.conv', f'{name}.bn') for name in names]
+
+
+def released_unit(stage: int, i: int) -> str:
+    """A unit in the authors' releases, which number them through."""
+    return f'features.{sum(UNITS[:stage]) + i}'
+
+
 def shufflenet_v1(
     tensors: Tensors,
     x: Tensor,
-    stem: tuple[str, str, int],
-    stages: tuple[int, int, int],
+    width: float,
+    groups: int,
+    stem: Names,
+    channels: Callable[[float, int], int],
     unit: Callable[[int, int], str],
     layers: list[Names],
-    groups: int,
     shuffle: Callable[[Tensor, int], Tensor],
 ) -> list[Tensor]:
-    """ShuffleNet V1 as released: the shuffle is behind the depthwise convolution."""
-    x = F.max_pool2d(tensors.layer(x, stem[:2], stem[2], 3, 2), 3, 2, 1)
+    """ShuffleNet V1 as released: the shuffle is behind the depthwise convolution.
+
+    ``channels`` are those of the first convolution.
+    """
+    x = F.max_pool2d(tensors.layer(x, stem, channels(width, groups), 3, 2), 3, 2, 1)
     outputs = [x]
-    for stage, (width, units) in enumerate(zip(stages, UNITS, strict=True)):
+    for stage, units in enumerate(UNITS):
+        out = int(V1_STAGE2[groups] * width) << stage
         for i in range(units):
             first, depthwise, last = (
                 tuple(f'{unit(stage, i)}.{name}' for name in pair) for pair in layers
             )
-            middle, stride = width // 4, 1 if i else 2
+            middle, stride = out // 4, 1 if i else 2
             y = tensors.layer(x, first, middle, groups=1 if stage == i == 0 else groups)
             y = tensors.layer(y, depthwise, middle, 3, stride, middle, act=False)
             if groups > 1:
                 y = shuffle(y, groups)
-            out = width if i else width - x.shape[1]
-            y = tensors.layer(y, last, out, groups=groups, act=False)
+            y = tensors.layer(y, last, out if i else out - x.shape[1], groups=groups, act=False)
             x = F.relu(x + y) if i else torch.cat((F.avg_pool2d(x, 3, 2, 1), F.relu(y)), 1)
         outputs.append(x)
     return outputs
@@ -130,39 +150,23 @@ def shuffle_of_megvii(x: Tensor, groups: int) -> Tensor:
     return torch.cat([x[:, i::groups] for i in range(groups)], 1)
 
 
-def megvii_v1(tensors: Tensors, x: Tensor, width: float, groups: int) -> list[Tensor]:
-    """The authors' release of ShuffleNet V1."""
-    stem = {0.5: 16 if groups == 8 else 12, 1.0: 24, 1.5: 24, 2.0: 48}[width]
-    stage2 = int(V1_STAGE2[groups] * width)
-    return shufflenet_v1(
-        tensors,
-        x,
-        ('first_conv.0', 'first_conv.1', stem),
-        (stage2, 2 * stage2, 4 * stage2),
-        lambda stage, i: f'features.{sum(UNITS[:stage]) + i}',
-        pairs(
-            *(f'branch_main_1.{i}' for i in (0, 1, 3, 4)), *(f'branch_main_2.{i}' for i in (0, 1))
-        ),
-        groups,
-        shuffle_of_megvii,
-    )
-
-
-def mmpretrain_v1(tensors: Tensors, x: Tensor, width: float, groups: int) -> list[Tensor]:
-    """MMPretrain's ShuffleNet V1, of widths that need no rounding to multiples of 8."""
-    stage2 = int(V1_STAGE2[groups] * width)
-    assert stage2 % 8 == 0
-    layers = ('g_conv_1x1_compress', 'depthwise_conv3x3_bn', 'g_conv_1x1_expand')
-    return shufflenet_v1(
-        tensors,
-        x,
-        ('conv1.conv', 'conv1.bn', int(24 * width)),
-        (stage2, 2 * stage2, 4 * stage2),
-        lambda stage, i: f'layers.{stage}.{i}',
-        [(f'{layer}.conv', f'{layer}.bn') for layer in layers],
-        groups,
-        shuffle_of_the_paper,
-    )
+megvii_v1 = partial(
+    shufflenet_v1,
+    stem=('first_conv.0', 'first_conv.1'),
+    channels=lambda width, groups: {0.5: 16 if groups == 8 else 12, 2.0: 48}.get(width, 24),
+    unit=released_unit,
+    layers=numbered('branch_main_1', 0, 1, 3, 4) + numbered('branch_main_2', 0, 1),
+    shuffle=shuffle_of_megvii,
+)
+# Of widths that need no rounding to multiples of 8.
+mmpretrain_v1 = partial(
+    shufflenet_v1,
+    stem=('conv1.conv', 'conv1.bn'),
+    channels=lambda width, groups: int(24 * width),
+    unit=lambda stage, i: f'layers.{stage}.{i}',
+    layers=wrapped('g_conv_1x1_compress', 'depthwise_conv3x3_bn', 'g_conv_1x1_expand'),
+    shuffle=shuffle_of_the_paper,
+)
 
 
 def shufflenet_v2(
@@ -174,7 +178,7 @@ def shufflenet_v2(
     left: list[Names],
     right: list[Names],
     last: Names | None,
-    megvii: bool,
+    megvii: bool = False,
 ) -> list[Tensor]:
     """ShuffleNet V2 in either layout, one unit after another."""
     *stages, conv5 = V2_STAGES[width]
@@ -208,53 +212,32 @@ def shufflenet_v2(
     return outputs
 
 
-def torchvision_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """torchvision's ShuffleNet V2."""
-    return shufflenet_v2(
-        tensors,
-        x,
-        width,
-        ('conv1.0', 'conv1.1'),
-        lambda stage, i: f'stage{stage + 2}.{i}',
-        pairs(*(f'branch1.{i}' for i in (0, 1, 2, 3))),
-        pairs(*(f'branch2.{i}' for i in (0, 1, 3, 4, 5, 6))),
-        ('conv5.0', 'conv5.1'),
-        megvii=False,
-    )
-
-
-def mmpretrain_v2(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """MMPretrain's ShuffleNet V2."""
-    return shufflenet_v2(
-        tensors,
-        x,
-        width,
-        ('conv1.conv', 'conv1.bn'),
-        lambda stage, i: f'layers.{stage}.{i}',
-        pairs('branch1.0.conv', 'branch1.0.bn', 'branch1.1.conv', 'branch1.1.bn'),
-        [(f'branch2.{i}.conv', f'branch2.{i}.bn') for i in range(3)],
-        ('layers.3.conv', 'layers.3.bn'),
-        megvii=False,
-    )
-
-
-def megvii_v2(tensors: Tensors, x: Tensor, width: float, yolo: bool = False) -> list[Tensor]:
-    """The authors' release of ShuffleNet V2, or Yolo-FastestV2's copy of it without Conv5."""
-
-    def unit(stage: int, i: int) -> str:
-        return f'stage{stage + 2}.{i}' if yolo else f'features.{sum(UNITS[:stage]) + i}'
-
-    return shufflenet_v2(
-        tensors,
-        x,
-        width,
-        ('first_conv.0', 'first_conv.1'),
-        unit,
-        pairs(*(f'branch_proj.{i}' for i in (0, 1, 2, 3))),
-        pairs(*(f'branch_main.{i}' for i in (0, 1, 3, 4, 5, 6))),
-        None if yolo else ('conv_last.0', 'conv_last.1'),
-        megvii=True,
-    )
+torchvision_v2 = partial(
+    shufflenet_v2,
+    stem=('conv1.0', 'conv1.1'),
+    unit=lambda stage, i: f'stage{stage + 2}.{i}',
+    left=numbered('branch1', 0, 1, 2, 3),
+    right=numbered('branch2', 0, 1, 3, 4, 5, 6),
+    last=('conv5.0', 'conv5.1'),
+)
+mmpretrain_v2 = partial(
+    shufflenet_v2,
+    stem=('conv1.conv', 'conv1.bn'),
+    unit=lambda stage, i: f'layers.{stage}.{i}',
+    left=wrapped('branch1.0', 'branch1.1'),
+    right=wrapped('branch2.0', 'branch2.1', 'branch2.2'),
+    last=('layers.3.conv', 'layers.3.bn'),
+)
+megvii_v2 = partial(
+    shufflenet_v2,
+    stem=('first_conv.0', 'first_conv.1'),
+    unit=released_unit,
+    left=numbered('branch_proj', 0, 1, 2, 3),
+    right=numbered('branch_main', 0, 1, 3, 4, 5, 6),
+    last=('conv_last.0', 'conv_last.1'),
+    megvii=True,
+)
+yolo_fastest_v2 = partial(megvii_v2, unit=lambda stage, i: f'stage{stage + 2}.{i}', last=None)
 
 
 class TensorFlowTensors(Tensors):

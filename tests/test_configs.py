@@ -14,12 +14,10 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS, TRANSFORMS
-from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.config import utils as config_utils
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.structures import InstanceData
 
 from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.tables import load_tables
@@ -30,6 +28,7 @@ from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO, load_file
+from tests.tiny import draw_samples
 
 CONFIGS = REPO / 'configs'
 DETECTORS = sorted(CONFIGS.glob('[!_]*/*.py'))
@@ -48,23 +47,6 @@ def _read(path: Path) -> Config:
 
 def read(path: Path) -> Config:
     return copy.deepcopy(_read(path))
-
-
-def sample(height: int, width: int, classes: int) -> DetDataSample:
-    truth = InstanceData(
-        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 90.0, 90.0]]),
-        labels=torch.tensor([0, classes - 1]),
-    )
-    meta = dict(
-        img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0), img_id=1
-    )
-    return DetDataSample(
-        metainfo=meta,
-        gt_instances=truth,
-        ignored_instances=InstanceData(
-            bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
-        ),
-    )
 
 
 class Step(NamedTuple):
@@ -86,7 +68,7 @@ def take_step(model: str, optimizer: str) -> Step:
     if hasattr(detector, 'roi_head'):
         classes = detector.roi_head.bbox_head.num_classes
         images = [torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8) for _ in range(2)]
-        data = dict(inputs=images, data_samples=[sample(96, 128, classes) for _ in range(2)])
+        data = dict(inputs=images, data_samples=draw_samples((96, 128), classes - 1))
     else:
         side = 128 if type(detector.backbone).__name__ == 'AlexNet' else 64
         data = dict(

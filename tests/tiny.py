@@ -6,7 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -116,11 +119,35 @@ default_hooks = dict(logger=dict(interval=1))
 visualizer = dict(vis_backends=[])
 """
     )
+    return write_over(path, text)
+
+
+def write_over(path: Path, text: str) -> Path:
+    """Write a config over another one; without a text it is the other one."""
     if not text:
         return path
-    variant = folder / 'variant.py'
-    variant.write_text(f"_base_ = './tiny.py'\n{text}")
+    variant = path.with_name('variant.py')
+    variant.write_text(f"_base_ = './{path.name}'\n{text}")
     return variant
+
+
+def draw_samples(shape: tuple[int, int], last_label: int) -> list[DetDataSample]:
+    """Two images' boxes with masks, of the first class and the last."""
+    truth = InstanceData(
+        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 60.0, 62.0]]),
+        labels=torch.tensor([0, last_label]),
+        masks=BitmapMasks(np.ones((2, *shape), np.uint8), *shape),
+    )
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape', 'pad_shape'), shape)
+    return [
+        DetDataSample(
+            metainfo=dict(sizes, img_id=number, scale_factor=(1.0, 1.0)),
+            gt_instances=truth,
+            ignored_instances=empty,
+        )
+        for number in range(2)
+    ]
 
 
 def count_multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> int:

@@ -22,10 +22,6 @@ every_variant = pytest.mark.parametrize('name', VARIANTS)
 every_kind = pytest.mark.parametrize('name', KINDS + KINDS_WITHOUT_C5)
 
 
-def statistics(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in module.named_buffers()}
-
-
 def train_step(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """A loss with which no output and no channel has the same gradient as another."""
     loss = sum((y * torch.linspace(0.5, 1.5, y.numel()).view_as(y)).square().mean() for y in net(x))
@@ -114,15 +110,11 @@ def test_norm_eval_holds_for_every_kind_of_batch_norm(name, norm):
 
 @every_kind
 def test_checkpointing_changes_neither_loss_nor_gradients_nor_statistics(name):
-    plain = build(name)
+    plain, checkpointed = build(name), build(name, with_cp=True)
     plain.init_weights()
-    # The counter of batches decides the statistics where momentum is None.
-    for norm in plain.modules():
-        if isinstance(norm, _BatchNorm):
-            norm.momentum = None
-    checkpointed = build(name, with_cp=True)
     checkpointed.load_state_dict(plain.state_dict())
-    for norm in checkpointed.modules():
+    # The counter of batches decides the statistics where momentum is None.
+    for norm in (*plain.modules(), *checkpointed.modules()):
         if isinstance(norm, _BatchNorm):
             norm.momentum = None
     x = torch.rand(2, 3, 64, 64)
@@ -130,8 +122,8 @@ def test_checkpointing_changes_neither_loss_nor_gradients_nor_statistics(name):
         assert torch.equal(train_step(plain, x), train_step(checkpointed, x))
     for (n, a), b in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, rtol=1e-5, atol=1e-7), n
-    a, b = statistics(plain), statistics(checkpointed)
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    statistics = dict(checkpointed.named_buffers())
+    assert all(torch.equal(value, statistics[key]) for key, value in plain.named_buffers())
 
 
 @every_kind
@@ -200,50 +192,34 @@ def test_arguments_are_not_shared_between_instances():
 
 
 EVERY_NETWORK = sorted({cfg['type'] for cfg in VARIANTS.values()})
-
-
-@pytest.mark.parametrize('network', EVERY_NETWORK)
-@pytest.mark.parametrize(
-    ('name', 'value', 'allowed'),
-    [
-        ('in_channels', 0, 'above 0'),
-        ('in_channels', 3.0, 'whole number'),
-        ('in_channels', True, 'whole number'),
-        ('in_channels', None, 'whole number'),
-        ('out_indices', 2, 'sequence'),
-        ('out_indices', None, 'sequence'),
-        ('out_indices', {0, 1}, 'sequence'),
-        ('out_indices', (), 'strictly increasing'),
-        ('out_indices', (2, 1), 'strictly increasing'),
-        ('out_indices', (-1,), 'strictly increasing'),
-        ('out_indices', (0, 5), 'from 0 to'),
-        ('out_indices', (0, 1.0), 'strictly increasing'),
-        ('out_indices', (False, True), 'strictly increasing'),
-        ('frozen_stages', 4, '-1, 0, 1, 2'),
-        ('frozen_stages', 1.0, '-1, 0, 1, 2'),
-        ('frozen_stages', True, '-1, 0, 1, 2'),
-        ('frozen_stages', None, '-1, 0, 1, 2'),
-        ('output_stride', 8, 'one of 32'),
-        ('output_stride', '16', 'one of 32'),
-        ('output_stride', None, 'one of 32'),
-        ('norm_eval', 1, 'False, True'),
-        ('with_cp', 'yes', 'False, True'),
-        ('norm_cfg', 'BN', 'dict with a type'),
-        ('conv_cfg', 'Conv2d', 'dict with a type'),
-        ('act_cfg', ['ReLU'], 'dict with a type'),
-    ],
-    ids=str,
-)
-def test_wrong_common_arguments_are_named_with_what_is_allowed(network, name, value, allowed):
-    with pytest.raises(ValueError) as caught:
-        MODELS.build({'type': network, name: value})
-    message = str(caught.value)
-    assert all(part in message for part in (f'{name}={value!r}', network, allowed)), message
+# Arguments of every network that are wrong, and what is said of those that are allowed.
+COMMON = {
+    'in_channels': {'above 0': (0,), 'whole number': (3.0, True, None)},
+    'out_indices': {
+        'sequence': (2, None, {0, 1}),
+        'strictly increasing': ((), (2, 1), (-1,), (0, 1.0), (False, True)),
+        'from 0 to': ((0, 5),),
+    },
+    'frozen_stages': {'-1, 0, 1, 2': (4, 1.0, True, None)},
+    'output_stride': {'one of 32': (8, '16', None)},
+    'norm_eval': {'False, True': (1,)},
+    'with_cp': {'False, True': ('yes',)},
+    'norm_cfg': {'dict with a type': ('BN',)},
+    'conv_cfg': {'dict with a type': ('Conv2d',)},
+    'act_cfg': {'dict with a type': (['ReLU'],)},
+}
 
 
 @pytest.mark.parametrize(
     ('network', 'arguments', 'allowed'),
     [
+        *(
+            (network, {name: value}, allowed)
+            for network in EVERY_NETWORK
+            for name, mistakes in COMMON.items()
+            for allowed, values in mistakes.items()
+            for value in values
+        ),
         *(
             (network, {'widen_factor': value}, choices)
             for network, choices in {
@@ -324,16 +300,3 @@ def test_weights_of_colour_images_leave_another_first_layer_only_where_allowed(
     own, theirs = net.state_dict(), colour.state_dict()
     assert own.pop(layer).std() > 0
     assert all(torch.equal(value, theirs[key]) for key, value in own.items())
-
-
-@every_kind
-def test_own_weights_load_from_a_detectors_checkpoint(name, tmp_path):
-    donor = build(name)
-    donor.init_weights()
-    path = tmp_path / 'detector.pth'
-    state = {f'backbone.{k}': v for k, v in donor.state_dict().items()}
-    torch.save({'state_dict': {**state, 'neck.conv.weight': torch.ones(1)}, 'meta': {}}, path)
-    net = build(name, init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone'))
-    net.init_weights()
-    a, b = donor.state_dict(), net.state_dict()
-    assert all(torch.equal(a[k], b[k]) for k in a)

@@ -60,13 +60,9 @@ def told(cfg: Config, *parts: str) -> list[bool]:
     return [p.fatal for p in problems if all(part in str(p) for part in parts)]
 
 
-def set_classes(cfg: Config, *classes, parts=PARTS) -> None:
-    for part in parts:
-        cfg[f'{part}_dataloader'].dataset.metainfo = dict(classes=classes)
-
-
-def test_a_sound_set_has_no_problems(cfg):
-    assert check_datasets(cfg) == []
+def set_metainfo(cfg: Config, metainfo) -> None:
+    for part in PARTS:
+        cfg[f'{part}_dataloader'].dataset.metainfo = metainfo
 
 
 @pytest.mark.parametrize(
@@ -87,8 +83,7 @@ def test_a_sound_set_has_no_problems(cfg):
 def test_class_files_are_read_as_mmengine_reads_them(cfg, tmp_path, text, problem):
     path = tmp_path / 'classes.txt'
     path.write_bytes(text.encode())
-    for part in PARTS:
-        cfg[f'{part}_dataloader'].dataset.metainfo = dict(classes=str(path))
+    set_metainfo(cfg, dict(classes=str(path)))
     wrapped = dict(cfg.val_dataloader.dataset, lazy_init=True, pipeline=[])
     read = DATASETS.build(wrapped).metainfo['classes']
     assert (class_names(wrapped) or ()) == tuple(read)
@@ -116,13 +111,14 @@ def test_class_files_are_read_as_mmengine_reads_them(cfg, tmp_path, text, proble
         (dict(CLASSES=('box', 'disc')), ['small letters']),
         (dict(classes=('disc', 'box')), ['another order', "classes=('box', 'disc')"]),
         (dict(classes=('box', 'disc ')), ["'disc ' is 'disc' there"]),
-        (dict(classes=('box', 'box', 'disc')), ['repeat a name']),
+        (dict(classes=('box', 'box', 'disc')), ['repeat a name', "classes=('box', 'disc')"]),
+        (dict(classes=('box', '', 'disc')), ["['']"]),
+        (dict(classes=('box', 'disc', 'cow')), ["['cow']", "['box', 'disc']"]),
         (dict(), ["'person'", "['box', 'disc']"]),
     ],
 )
 def test_classes_that_the_file_does_not_have(cfg, metainfo, parts):
-    for part in PARTS:
-        cfg[f'{part}_dataloader'].dataset.metainfo = metainfo
+    set_metainfo(cfg, metainfo)
     assert told(cfg, *parts) == [True, True]
     assert not told(cfg, 'no annotations of the classes')
 
@@ -142,10 +138,10 @@ def test_train_and_validation_files_have_the_same_categories(cfg, data, change, 
 
 
 def other_ids(content: dict) -> None:
-    for entry, key in [(c, 'id') for c in content['categories']] + [
-        (a, 'category_id') for a in content['annotations']
-    ]:
-        entry[key] += 40
+    for category in content['categories']:
+        category['id'] += 40
+    for annotation in content['annotations']:
+        annotation['category_id'] += 40
 
 
 @pytest.mark.parametrize(
@@ -165,7 +161,7 @@ def test_files_may_differ_in_what_becomes_no_label(cfg, data, change):
 def test_both_files_may_be_in_an_order_that_the_config_follows(cfg, data):
     for name in ('train.json', 'val.json'):
         edit(data / name, lambda c: c['categories'].reverse())
-    set_classes(cfg, 'disc', 'box')
+    set_metainfo(cfg, dict(classes=('disc', 'box')))
     assert check_datasets(cfg) == []
 
 
@@ -363,12 +359,8 @@ def test_subclasses_that_read_files_alike_are_checked(cfg):
     assert not any(is_coco(dict(type=name)) for name in (*others, 'NoSuchDataset', 'iSAIDDataset'))
 
 
-def picture(path: Path, pixels: np.ndarray) -> None:
-    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
-
-
 def test_a_sample_of_the_images_is_opened(cfg, data):
-    picture(data / 'the images/val/1.jpg', np.zeros((96, 64, 3), np.uint8))
+    cv2.imwrite(str(data / 'the images/val/1.jpg'), np.zeros((96, 64, 3), np.uint8))
     assert told(cfg, '1 of 3 images', 'the other way round', '64x96 loaded, 96x64') == [True]
     cfg.val_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'
     cfg.test_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'

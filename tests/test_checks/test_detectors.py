@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import mmdet
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 
 from mmshuffle.checks import check_model
+from tests.tiny import draw_samples
 
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
@@ -147,32 +144,15 @@ def samplers(node: Any) -> Iterator[Any]:
 
 
 def take_a_step(cfg: Config, side: int = 64) -> None:
-    truth = InstanceData(
-        bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 60.0, 62.0]]),
-        labels=torch.tensor([0, 3]),
-    )
-    if 'mask_head' in cfg.model.get('roi_head', {}):
-        masks = np.ones((2, side, side), np.uint8)
-        truth.masks = BitmapMasks(masks, side, side)
-    shape = (side, side)
-    meta = dict(img_shape=shape, ori_shape=shape, batch_input_shape=shape, pad_shape=shape)
-    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-    samples = [
-        DetDataSample(
-            metainfo=dict(meta, img_id=i, scale_factor=(1.0, 1.0)),
-            gt_instances=truth,
-            ignored_instances=empty,
-        )
-        for i in range(2)
-    ]
     cfg.model.data_preprocessor.batch_augments = None
     for sampler in samplers(cfg.model.get('train_cfg')):
         sampler.num = 16
     model = MODELS.build(cfg.model)
     model.init_weights()
     model.train()
-    images = [torch.randint(0, 255, (3, *shape), dtype=torch.uint8) for _ in samples]
-    data = model.data_preprocessor(dict(inputs=images, data_samples=samples), training=True)
+    images = [torch.randint(0, 255, (3, side, side), dtype=torch.uint8) for _ in range(2)]
+    batch = dict(inputs=images, data_samples=draw_samples((side, side), 3))
+    data = model.data_preprocessor(batch, training=True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
     assert torch.isfinite(loss)

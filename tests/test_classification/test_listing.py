@@ -1,5 +1,6 @@
 """Each layout of images and labels is read, and each mistake in it is told from the others."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,78 +136,66 @@ def other_meta(root: Path) -> dict:
 
 
 # Files, or what makes them, message, arguments; a list of images is given by its lines.
-MISTAKES = {
-    'flat_val': (
+MISTAKES = [
+    (
         [f'val/{name}' for name in val_names(2)],
         "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
+        {},
     ),
-    'packed': (
+    (
         ['train/n01440764.tar', 'train/n01443537.tar'],
         'has .tar files; unpack each into a folder of its name',
+        {},
     ),
-    'flat': (['train/1.jpg', 'train/2.jpg'], 'has images and no class folders'),
-    'empty': (['train/notes.txt'], 'has no class folders; fix data_root or data_prefix'),
-    'too_high': (
+    (['train/1.jpg', 'train/2.jpg'], 'has images and no class folders', {}),
+    (['train/notes.txt'], 'has no class folders; fix data_root or data_prefix', {}),
+    (
         ['train/n01/a.JPEG', 'val/n01/b.JPEG'],
         'class folder .*train has no images but folders: data_prefix is a level too high',
         dict(data_prefix=''),
     ),
-    'empty_class': (
+    (
         ['train/n01/a.JPEG', 'train/n02/notes.txt'],
         'class folder .*n02 has no images but notes.txt.*; fix the layout',
+        {},
     ),
-    'misspelt': (
+    (
         ['training/n01/a.JPEG', 'validation/n01/b.JPEG'],
         'folder .*train does not exist; .* has training, validation: fix',
         dict(data_prefix='train'),
     ),
-    'kaggle': (
+    (
         ['ILSVRC/Data/CLS-LOC/train/n01/a.JPEG'],
         'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
         dict(data_prefix='train'),
     ),
-    'absent_list': (
-        ['val/a.jpg'],
-        'ann_file .*val.txt cannot be read',
-        dict(ann_file='val.txt'),
-    ),
-    'absent_images': (
+    (['val/a.jpg'], 'ann_file .*val.txt cannot be read', dict(ann_file='val.txt')),
+    (
         ['val/a.jpg'],
         '1 of 2 images of .*list.txt do not exist, such as .*val/val/b.jpg',
         dict(ann_file='a.jpg 0\nval/b.jpg 1\n'),
     ),
-    'no_label': (
-        ['val/a.jpg'],
-        "list.txt, line 2: 'b.jpg': give the image",
-        dict(ann_file='a.jpg 0\nb.jpg\n'),
-    ),
-    'absent_names': (
+    (['val/a.jpg'], "list.txt, line 2: 'b.jpg': give the image", dict(ann_file='a.jpg 0\nb.jpg\n')),
+    (
         ['train/n01/a.JPEG'],
         'classes names.txt cannot be read; fix the path',
         dict(classes='names.txt'),
     ),
-    'too_few': (
-        lambda root: devkit(root, (1, 2), images=3),
-        'has 3 images named ILSVRC2012_val_.* 2 labels',
-    ),
-    'no_meta': (no_meta, 'meta.mat does not exist'),
-    'other_meta': (other_meta, 'is not the meta.mat'),
-    'unknown_number': (
-        lambda root: devkit(root, (1, 9)),
-        'has the label 9, which meta.mat beside it lacks',
-    ),
-}
+    (partial(devkit, labels=(1, 2), images=3), '3 images named ILSVRC2012_val_.* 2 labels', {}),
+    (no_meta, 'meta.mat does not exist', {}),
+    (other_meta, 'is not the meta.mat', {}),
+    (partial(devkit, labels=(1, 9)), 'has the label 9, which meta.mat beside it lacks', {}),
+]
 
 
-@pytest.mark.parametrize('mistake', MISTAKES)
-def test_each_mistake_has_its_own_message(mistake, tmp_path):
-    files, message, *given = MISTAKES[mistake]
+@pytest.mark.parametrize(('files', 'message', 'given'), MISTAKES)
+def test_each_mistake_has_its_own_message(files, message, given, tmp_path):
     kwargs = dict(data_prefix='val')
     if callable(files):
         kwargs |= files(tmp_path)
     else:
         write(tmp_path, *files)
-        kwargs |= {'data_prefix': files[0].partition('/')[0], **(given[0] if given else {})}
+        kwargs |= {'data_prefix': files[0].partition('/')[0], **given}
     if '\n' in kwargs.get('ann_file', ''):
         (tmp_path / 'list.txt').write_text(kwargs['ann_file'])
         kwargs['ann_file'] = 'list.txt'

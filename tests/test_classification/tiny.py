@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from tests.conftest import REPO
+from tests.tiny import write_over
 
 COLOURS = {'blue': (200, 60, 40), 'green': (40, 190, 60), 'red': (50, 50, 210)}
 
@@ -56,8 +57,4 @@ custom_hooks = [*_base_.custom_hooks, dict(type='HistoryHook')]
 visualizer = dict(vis_backends=[])
 """
     )
-    if not text:
-        return path
-    variant = folder / 'variant.py'
-    variant.write_text(f"_base_ = './tiny.py'\n{text}")
-    return variant
+    return write_over(path, text)

@@ -210,15 +210,15 @@ def test_segmentations_are_left_out_where_they_are_not_needed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('old', 'new', 'part'),
+    ('old', 'new'),
     [
-        ('[[1, 1', '[[[1, 1', 'line 2 column'),
-        ('9, 9]]', '9, 9]', 'line 2 column'),
-        ('9, 9]]', '9, 9]]]', 'line 2 column'),
-        ('"segmentation": [[', '"segmentation" [[', 'line 2 column'),
+        ('[[1, 1', '[[[1, 1'),
+        ('9, 9]]', '9, 9]'),
+        ('9, 9]]', '9, 9]]]'),
+        ('"segmentation": [[', '"segmentation" [['),
     ],
 )
-def test_what_is_left_out_is_still_json(tmp_path, old, new, part):
+def test_what_is_left_out_is_still_json(tmp_path, old, new):
     text = '\n' + json.dumps(coco())
     whole, without = [tmp_path / name for name in ('a.json', 'b.json')]
     whole.write_text(text.replace('0.jpg', '\\"segmentation\\": [[1]]'))
@@ -226,26 +226,8 @@ def test_what_is_left_out_is_still_json(tmp_path, old, new, part):
     assert content['images'] == read_annotations(whole)['images']
     without.write_text(text.replace(old, new, 1))
     for masks in (True, False):
-        with pytest.raises(UserError, match=part):
+        with pytest.raises(UserError, match='line 2 column'):
             read_annotations(without, masks=masks)
-
-
-@pytest.mark.parametrize(
-    ('classes', 'parts'),
-    [
-        (('dog', 'cat'), ['another order', "classes=('cat', 'dog')"]),
-        (('cat', 'dog', 'dog'), ['repeat a name', "classes=('cat', 'dog')"]),
-        (('cat', 'dog '), ["['dog ']", "'dog ' is 'dog' there"]),
-        (('Cat', 'dog'), ["'Cat' is 'cat' there"]),
-        (('\ufeffcat', 'dog'), ["'\\ufeffcat' is 'cat' there"]),
-        (('cat', '', 'dog'), ["['']"]),
-        (('cat', 'dog', 'cow'), ["['cow']", "['cat', 'dog']"]),
-    ],
-)
-def test_classes_are_the_files_in_its_order(classes, parts):
-    (found,) = check_categories(coco(), classes)
-    assert found.fatal and found.message.startswith('classes')
-    assert all(part in found.message for part in parts), found
 
 
 def test_fewer_classes_than_categories_are_a_warning_with_numbers():

@@ -58,10 +58,9 @@ def test_layouts(tmp_path, layout):
     ann, images = LAYOUTS[layout]
     make(tmp_path, ann, images)
     found = find_dataset(tmp_path)
-    assert found.train_ann == tmp_path / ann.format('train')
-    assert found.val_ann == tmp_path / ann.format('val')
-    assert found.train_images == tmp_path / images.format('train')
-    assert found.val_images == tmp_path / images.format('val')
+    for part in ('train', 'val'):
+        assert getattr(found, f'{part}_ann') == tmp_path / ann.format(part)
+        assert getattr(found, f'{part}_images') == tmp_path / images.format(part)
     assert (found.train_count, found.val_count) == (1, 1)
 
 
@@ -89,52 +88,38 @@ def test_one_folder_by_two_names_is_not_ambiguous(root):
     assert find_dataset(root).train_images == root / 'train'
 
 
+def with_ann(name: str, content):
+    return lambda root: write(root / name, content)
+
+
+def with_val(**settings):
+    return with_ann('annotations/val.json', changed(**settings))
+
+
+UNKNOWN = [{**CONTENT['annotations'][0], 'category_id': 9}]
+NO_CROWD = [{k: v for k, v in a.items() if k != 'iscrowd'} for a in CONTENT['annotations']]
+TRAIN = 'annotations/train.json'
+
+
 @pytest.mark.parametrize(
-    'spoil, options, message',
+    ('spoil', 'options', 'message'),
     [
         (lambda r: (r / 'annotations/val.json').unlink(), {}, 'no annotation file.*--val-ann'),
         (
-            lambda r: write(r / 'instances_train.json', CONTENT),
+            with_ann('instances_train.json', CONTENT),
             {},
             'several annotation files of the train images.*--train-ann',
         ),
         (lambda r: (r / 'val/a.jpg').unlink(), {}, r'val images \(a.jpg, ...\).*--val-images'),
-        (lambda r: write(r / 'images/a.jpg', ''), {}, 'could be those in.*--train-images'),
+        (with_ann('images/a.jpg', ''), {}, 'could be those in.*--train-images'),
         (lambda r: None, {'train_ann': 'none.json'}, '--train-ann: neither'),
         (lambda r: None, {'val_images': 'annotations'}, '--val-images: 1 of 1 images are missing'),
-        (lambda r: None, {'val_ann': 'annotations/train.json'}, 'training and validation'),
-        (lambda r: write(r / 'annotations/train.json', '{'), {}, 'no valid JSON'),
-        (
-            lambda r: write(r / 'annotations/train.json', changed(annotations=[])),
-            {},
-            'no images or no annotations',
-        ),
-        (
-            lambda r: write(r / 'annotations/val.json', changed(categories=[{'id': 3}, {'id': 5}])),
-            {},
-            '2 of 2 categories have no name',
-        ),
-        (
-            lambda r: write(
-                r / 'annotations/val.json',
-                changed(annotations=[{**CONTENT['annotations'][0], 'category_id': 9}]),
-            ),
-            {},
-            'unknown category_id',
-        ),
-        (
-            lambda r: write(
-                r / 'annotations/val.json',
-                changed(
-                    annotations=[
-                        {k: v for k, v in a.items() if k != 'iscrowd'}
-                        for a in CONTENT['annotations']
-                    ]
-                ),
-            ),
-            {},
-            '2 of 2 annotations have no iscrowd',
-        ),
+        (lambda r: None, {'val_ann': TRAIN}, 'training and validation'),
+        (with_ann(TRAIN, '{'), {}, 'no valid JSON'),
+        (with_ann(TRAIN, changed(annotations=[])), {}, 'no images or no annotations'),
+        (with_val(categories=[{'id': 3}, {'id': 5}]), {}, '2 of 2 categories have no name'),
+        (with_val(annotations=UNKNOWN), {}, 'unknown category_id'),
+        (with_val(annotations=NO_CROWD), {}, '2 of 2 annotations have no iscrowd'),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(root, spoil, options, message):

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.export import largest_difference, replace_all
 from mmshuffle.errors import UserError
@@ -75,19 +74,6 @@ def test_the_file_computes_what_the_network_computes(network, format, tmp_path):
     conv, norm = NODES[format]  # BatchNorm is folded
     assert report.nodes[conv] == 1 and norm not in report.nodes
     assert list(report.nodes.values()) == sorted(report.nodes.values(), reverse=True)
-
-
-@pytest.mark.parametrize('format', FORMATS)
-@pytest.mark.parametrize(
-    'build',
-    [
-        lambda: ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)),
-        lambda: ShuffleNetV2(widen_factor=0.5, layout='torchvision', out_indices=(1,)),
-    ],
-    ids=['v1', 'v2'],
-)
-def test_networks_are_exported_as_they_stand(build, format, tmp_path):
-    assert export(build(), tmp_path / 'net', format, SHAPE).difference < 1e-4
 
 
 def test_a_free_batch_is_free_and_a_fixed_one_is_not(network, tmp_path):

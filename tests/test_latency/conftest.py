@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.device.bootstrap import PREFIX
+from mmshuffle.latency.plan import Plan
+
+from .tiny import tiny_plan
 
 
 @pytest.fixture
@@ -13,6 +16,13 @@ def device_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "the device's; $(folder)"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Of two ncnn networks."""
+    (tmp_path / 'plan').mkdir()
+    return tiny_plan(tmp_path / 'plan')
 
 
 @pytest.fixture(autouse=True)

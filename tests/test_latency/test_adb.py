@@ -18,7 +18,7 @@ from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
 from mmshuffle.latency.targets.adb import parse
 
-from .tiny import QUICK, ask, stop_after, tiny_plan
+from .tiny import QUICK, ask, stop_after
 
 # As the programs print them; figures are made up.
 BENCHNCNN = """loop_count = 5
@@ -109,9 +109,7 @@ def phone(tmp_path, monkeypatch) -> Phone:
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
-    (tmp_path / 'plan').mkdir()
-    plan = tiny_plan(tmp_path / 'plan')
+def plan(plan) -> Plan:
     plan.cases = [
         dataclasses.replace(case, setting=Setting('ncnn', precision='fp16')) for case in plan.cases
     ]

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.measure import INTERRUPTED, Recording, measure
-from mmshuffle.latency.plan import Plan
 from mmshuffle.latency.targets import SSHTarget, make_target
 
 from .sshd import Server
-from .tiny import LONG, QUICK, ask, assert_clean, stop_after, tiny_plan
+from .tiny import LONG, QUICK, ask, assert_clean, stop_after
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -36,12 +35,6 @@ def start_server(tmp_path_factory):
     yield start
     for server in servers:
         server.stop()
-
-
-@pytest.fixture
-def plan(tmp_path) -> Plan:
-    (tmp_path / 'plan').mkdir()
-    return tiny_plan(tmp_path / 'plan')
 
 
 def reach(server: Server, folder: Path, python: str = sys.executable, **kwargs) -> SSHTarget:

@@ -4,8 +4,8 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 from mmdet.visualization import DetLocalVisualizer
@@ -15,7 +15,13 @@ from mmengine.visualization import Visualizer
 from mmshuffle.engine import cli
 from tests.conftest import REPO, load_file
 
-Done = tuple[int, str, str]
+
+class Done(NamedTuple):
+    """How a command line ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
 
 
 def load_tool(name: str) -> ModuleType:
@@ -42,13 +48,13 @@ def call(capsys) -> Callable[..., Done]:
     def run(name: str, *args: object) -> Done:
         tool = load_tool(name)
         capsys.readouterr()
-        return exit_code(tool, *args), *capsys.readouterr()
+        return Done(exit_code(tool, *args), *capsys.readouterr())
 
     return run
 
 
-def run(script: str | Path, *args: object) -> CompletedProcess:
-    """Run the tool at a path from the root there; what it prints is in the result."""
+def run(script: str | Path, *args: object) -> Done:
+    """Run the tool at a path from the root there."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -57,12 +63,18 @@ def run(script: str | Path, *args: object) -> CompletedProcess:
     ):
         patch.chdir(REPO)
         code = exit_code(load_file(REPO / script), *args)
-    return CompletedProcess(args, code, out.getvalue(), err.getvalue())
+    return Done(code, out.getvalue(), err.getvalue())
 
 
-def assert_user_error(done: CompletedProcess, *parts: str) -> None:
+def assert_done(done: Done) -> tuple[str, str]:
+    """Assert exit code 0; returns what was printed and the errors."""
+    assert done.code == 0, done.err[-3000:]
+    return done.out, done.err
+
+
+def assert_user_error(done: Done, *parts: str) -> None:
     """Like :func:`assert_refused`; before the error, the run may have printed."""
-    assert_refused((done.returncode, '', done.stderr), *parts)
+    assert_refused(done._replace(out=''), *parts)
 
 
 def assert_refused(done: Done, *parts: str) -> None:

@@ -41,12 +41,6 @@ def test_a_detector_on_screen_and_as_json(tool, tmp_path):
     assert content['total']['multiply_adds'] == pytest.approx(cells(output, 'total')[0] * 1e6, 1e-6)
 
 
-def test_the_number_of_proposals_is_an_option(tool):
-    one = cells(tool(C4, '--shape', '96', '96', '--proposals', '1')[1], 'RoI head')[0]
-    ten = cells(tool(C4, '--shape', '96', '96', '--proposals', '10')[1], 'RoI head')[0]
-    assert ten == pytest.approx(10 * one, abs=0.01)
-
-
 @pytest.mark.parametrize(
     ('args', 'part', 'figures'),
     [

@@ -12,8 +12,7 @@ import torch
 from mmshuffle.engine.checkpoint import from_plain
 from mmshuffle.weights import read_checkpoint, read_tensors
 from tests.conftest import REPO, facts
-from tests.test_tools.conftest import assert_refused
-from tests.test_tools.conftest import run as run_tool
+from tests.test_tools.conftest import assert_done, assert_refused, run
 from tests.tiny import write_coco, write_config
 
 # Neither this project's hooks nor its way of saving; and averages, as many train with.
@@ -23,24 +22,19 @@ custom_hooks = [dict(type='EMAHook')]
 """
 
 
-def run(script: str | Path, *args: object) -> None:
-    done = run_tool(script, *args)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.fixture(scope='module')
 def stock(tmp_path_factory) -> tuple[Path, Path]:
     """A config, and the checkpoint that MMDetection's own train.py made of it."""
     folder = tmp_path_factory.mktemp('stock')
     config = write_config(folder, write_coco(folder / 'data', images=2), STOCK, epochs=1)
     train = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
-    run(train, config, '--work-dir', folder / 'work')
+    assert_done(run(train, config, '--work-dir', folder / 'work'))
     return config, folder / 'work' / 'epoch_1.pth'
 
 
 def test_mmdetections_own_checkpoint_is_tested(stock, tmp_path):
     config, checkpoint = stock
-    run('tools/test.py', config, checkpoint, '--work-dir', tmp_path)
+    assert_done(run('tools/test.py', config, checkpoint, '--work-dir', tmp_path))
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     (log,) = checkpoint.parent.glob('*/*.log')
     (validated,) = re.findall(r'coco/bbox_mAP: ([\d.]+)', log.read_text())
@@ -50,7 +44,7 @@ def test_mmdetections_own_checkpoint_is_tested(stock, tmp_path):
 def test_mmdetections_own_run_is_resumed(stock, tmp_path):
     config, checkpoint = stock
     more = ('--cfg-options', 'train_cfg.max_epochs=2', '--work-dir', tmp_path)
-    run('tools/train.py', config, '--resume', checkpoint, *more)
+    assert_done(run('tools/train.py', config, '--resume', checkpoint, *more))
     before, after = read_checkpoint(checkpoint), read_checkpoint(tmp_path / 'epoch_2.pth')
     assert (after['meta']['epoch'], after['meta']['iter']) == (2, 2)
     assert after['meta']['seed'] == before['meta']['seed']
@@ -69,7 +63,7 @@ def test_mmdetections_own_run_is_resumed(stock, tmp_path):
 def test_mmdetections_own_checkpoint_starts_another_run(stock, tmp_path):
     config, checkpoint = stock
     options = ('--cfg-options', f'load_from={checkpoint}', 'optim_wrapper.optimizer.lr=1e-30')
-    run('tools/train.py', config, *options, '--work-dir', tmp_path)
+    assert_done(run('tools/train.py', config, *options, '--work-dir', tmp_path))
     name = 'backbone.stages.3.branches.2.1.conv.weight'
     start, end = (read_tensors(p)[name] for p in (checkpoint, tmp_path / 'epoch_1.pth'))
     assert torch.equal(start, end)
@@ -78,12 +72,9 @@ def test_mmdetections_own_checkpoint_starts_another_run(stock, tmp_path):
 def test_mmdetections_own_checkpoint_is_exported_converted_and_published(stock, tmp_path, call):
     config, checkpoint = stock
     form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 96)
-    code, _, err = call('export', config, checkpoint, *form, '--out', tmp_path / 'a.pt')
-    assert code == 0, err
-    code, _, err = call('convert_weights', checkpoint, tmp_path / 'b.pth', '--config', config)
-    assert code == 0, err
-    code, _, err = call('publish_weights', checkpoint, tmp_path / 'c')
-    assert code == 0, err
+    assert_done(call('export', config, checkpoint, *form, '--out', tmp_path / 'a.pt'))
+    assert_done(call('convert_weights', checkpoint, tmp_path / 'b.pth', '--config', config))
+    assert_done(call('publish_weights', checkpoint, tmp_path / 'c'))
     whole = read_checkpoint(checkpoint)['state_dict']
     backbone, (published,) = read_tensors(tmp_path / 'b.pth'), tmp_path.glob('c-*')
     assert all(torch.equal(whole[f'backbone.{name}'], v) for name, v in backbone.items())
@@ -126,8 +117,7 @@ def made(tmp_path_factory) -> Path:
 @pytest.mark.parametrize('name', FILES)
 def test_real_files_are_converted_and_exported(name, made, tmp_path, call):
     family, network = FILES[name]
-    code, out, err = call('convert_weights', made / name, tmp_path / 'a.pth')
-    assert code == 0, err
+    out, _ = assert_done(call('convert_weights', made / name, tmp_path / 'a.pth'))
     assert f'({family})' in out and ' 0 missing' in out and network in out
     assert ('averages are taken for 83 of 137' in out) == ('ema' in name)
     if name.startswith('tf-'):
@@ -142,8 +132,7 @@ def test_real_files_are_converted_and_exported(name, made, tmp_path, call):
     layout = ('--cfg-options', "model.backbone.layout='megvii'") if 'V2.0.5x' in name else ()
     form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 64)
     target = ('--out', tmp_path / 'a.pt')
-    code, _, err = call('export', config, made / name, *form, *target, *layout)
-    assert code == 0, err
+    assert_done(call('export', config, made / name, *form, *target, *layout))
 
 
 def test_a_real_file_with_nan_is_refused_by_the_tensors_name(made, tmp_path, call):

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from mmshuffle.weights import read_checkpoint
-from tests.test_tools.conftest import assert_user_error, run
+from tests.test_tools.conftest import assert_done, assert_user_error, run
 from tests.tiny import write_coco
 
 
@@ -15,13 +15,11 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp('quickstart')
     small = ('--draw-train', '6', '--draw-val', '3', '--epochs', '2', '--batch-size', '2')
     command = ('--draw-dir', folder / 'drawn', '--work-dir', folder / 'work', *small)
-    done = run('tools/quickstart.py', *command)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, command, done
+    return folder, command, assert_done(run('tools/quickstart.py', *command))
 
 
 def test_leaves_checkpoint_figures_curves_and_pictures(finished):
-    folder, _, done = finished
+    folder, _, (printed, progress) = finished
     work = folder / 'work'
     result = json.loads((work / 'result.json').read_text())
     assert set(result['figures']) >= {'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'}
@@ -31,15 +29,14 @@ def test_leaves_checkpoint_figures_curves_and_pictures(finished):
     for picture in [work / 'curve.png', *(work / 'pictures').glob('*.jpg')]:
         assert cv2.imread(str(picture)).std() > 5
     assert len(list((work / 'pictures').glob('*.jpg'))) == 3
-    assert 'AP50' in done.stdout and 'epoch_2.pth' in done.stdout
-    assert 'epoch 2/2' in done.stderr
+    assert 'AP50' in printed and 'epoch_2.pth' in printed
+    assert 'epoch 2/2' in progress
 
 
 def test_a_finished_run_resumes_to_the_same_figures(finished):
     folder, command, _ = finished
     before = json.loads((folder / 'work' / 'result.json').read_text())
-    done = run('tools/quickstart.py', *command, '--resume')
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert_done(run('tools/quickstart.py', *command, '--resume'))
     after = json.loads((folder / 'work' / 'result.json').read_text())
     assert after['figures'] == before['figures']
 

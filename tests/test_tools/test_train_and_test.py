@@ -12,16 +12,23 @@ import torch
 
 from mmshuffle.weights import read_checkpoint
 from tests.conftest import REPO
-from tests.test_tools.conftest import assert_refused, assert_user_error, run
+from tests.test_tools.conftest import Done, assert_done, assert_refused, assert_user_error, run
 from tests.tiny import write_coco, write_config
 
 
-def torchrun(processes: int, *args: str | Path) -> subprocess.CompletedProcess:
+def launch(*command: object, **variables: str) -> Done:
+    """Run a command in a process of its own."""
+    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1', **variables}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=env, cwd=REPO
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def torchrun(processes: int, *args: object) -> Done:
     """Run a command line in several processes."""
     launcher = ('-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}')
-    command = [sys.executable, '-W', 'ignore', *launcher, *map(str, args), '--launcher', 'pytorch']
-    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO)
+    return launch(sys.executable, '-W', 'ignore', *launcher, *args, '--launcher', 'pytorch')
 
 
 # The images are flipped in them at random.
@@ -37,8 +44,7 @@ def trained(tmp_path_factory) -> Path:
     """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp('trained')
     config = write_config(folder, write_coco(folder / 'data'))
-    done = run('tools/train.py', config, '--work-dir', folder / 'work', *WORKERS)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert_done(run('tools/train.py', config, '--work-dir', folder / 'work', *WORKERS))
     return folder
 
 
@@ -50,21 +56,21 @@ def test_training_writes_plain_checkpoints_and_figures(trained):
 
 
 def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
-    done = run(
-        'tools/test.py',
-        trained / 'tiny.py',
-        trained / 'work' / 'epoch_2.pth',
-        *('--work-dir', tmp_path, '--show-dir', 'pictures', '--out', tmp_path / 'out.pkl'),
+    assert_done(
+        run(
+            'tools/test.py',
+            trained / 'tiny.py',
+            trained / 'work' / 'epoch_2.pth',
+            *('--work-dir', tmp_path, '--show-dir', 'pictures', '--out', tmp_path / 'out.pkl'),
+        )
     )
-    assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
     assert (tmp_path / 'out.pkl').stat().st_size > 0
     assert len(list(tmp_path.glob('*/pictures/*.jpg'))) == 4
     # In the other memory layout the figures are the same.
     arguments = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path)
-    done = run('tools/test.py', *arguments, '--memory-format', 'channels_last')
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert_done(run('tools/test.py', *arguments, '--memory-format', 'channels_last'))
     assert json.loads((tmp_path / 'metrics.json').read_text())['metrics'] == pytest.approx(
         metrics, abs=1e-3
     )
@@ -79,8 +85,7 @@ def test_a_resumed_run_is_bit_identical(trained, tmp_path):
     # A newer checkpoint that was cut off, and mmengine's pointer to it, must not be trusted.
     (work / 'epoch_2.pth').write_bytes((work / 'epoch_1.pth').read_bytes()[:5000])
     (work / 'last_checkpoint').write_text(str(work / 'epoch_2.pth'))
-    done = run('tools/train.py', config, '--work-dir', work, '--resume', *WORKERS)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert_done(run('tools/train.py', config, '--work-dir', work, '--resume', *WORKERS))
     whole = read_checkpoint(trained / 'work' / 'epoch_2.pth')
     resumed = read_checkpoint(work / 'epoch_2.pth')
     for key, value in whole['state_dict'].items():
@@ -155,12 +160,10 @@ def test_the_slurm_scripts_start_one_task_a_gpu(tmp_path, script, given, tool):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
     srun.chmod(0o755)
-    env = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'GPUS': '16', 'SRUN_ARGS': '--time=1 -x n1'}
-    done = subprocess.run(
-        ['bash', REPO / 'tools' / script, *given], capture_output=True, text=True, env=env
-    )
-    words = done.stdout.splitlines()
-    assert done.returncode == 0, done.stderr
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    command = ('bash', REPO / 'tools' / script, *given)
+    out, _ = assert_done(launch(*command, PATH=path, GPUS='16', SRUN_ARGS='--time=1 -x n1'))
+    words = out.splitlines()
     for option in ('--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--time=1', '-x', 'n1'):
         assert option in words
     start = words.index('python')
@@ -172,11 +175,8 @@ def test_the_slurm_scripts_start_one_task_a_gpu(tmp_path, script, given, tool):
 
 @pytest.mark.slow
 def test_the_launch_scripts_train_and_test(trained, tmp_path):
-    env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
-    env['PATH'] = f'{Path(sys.executable).parent}:{env["PATH"]}'
-    work = tmp_path / 'work'
+    path, work = f'{Path(sys.executable).parent}:{os.environ["PATH"]}', tmp_path / 'work'
     for script, extra in (('dist_train.sh', ()), ('dist_test.sh', (work / 'epoch_2.pth',))):
-        command = ['bash', f'tools/{script}', trained / 'tiny.py', *extra, '2', '--work-dir', work]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=REPO)
-        assert done.returncode == 0, done.stderr[-3000:]
+        command = ('bash', f'tools/{script}', trained / 'tiny.py', *extra, 2, '--work-dir', work)
+        assert_done(launch(*command, PATH=path))
     assert json.loads((work / 'metrics.json').read_text())['metrics']

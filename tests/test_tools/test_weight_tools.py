@@ -15,7 +15,7 @@ from mmshuffle.weights.convert import convert_file
 from mmshuffle.weights.zoo import ENTRIES
 from tests.conftest import REPO
 from tests.file_server import temporary_hub
-from tests.test_tools.conftest import assert_refused
+from tests.test_tools.conftest import assert_done, assert_refused
 from tests.test_weights.test_families import FAMILIES, publish
 
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py'
@@ -76,8 +76,7 @@ def test_the_network_may_be_given(tmp_path, call):
     # Conv5 and the classifier.
     assert code == 0 and '8 unexpected (fc.bias, fc.weight, stages.4' in out, out
     assert not any(name.startswith('stages.4') for name in read_tensors(target))
-    code, _, _ = call('convert_weights', path, target, '--config', DETECTOR)
-    assert code == 0
+    assert_done(call('convert_weights', path, target, '--config', DETECTOR))
     state = read_tensors(target)
     ShuffleNetV2(0.5, 'torchvision').load_state_dict(state, strict=True)
     # With its own names no family tells the network, and it must be given.
@@ -96,8 +95,7 @@ def test_a_classifiers_config_takes_the_last_layer_along(tmp_path, call):
     text = f"_base_ = '{config}'\nmodel = dict(backbone=dict(layout='torchvision'))\n"
     (tmp_path / 'classifier.py').write_text(text)
     target = tmp_path / 'ours.pth'
-    code, _, err = call('convert_weights', path, target, '--config', tmp_path / 'classifier.py')
-    assert code == 0, err
+    assert_done(call('convert_weights', path, target, '--config', tmp_path / 'classifier.py'))
     converted = read_tensors(target)
     assert torch.equal(converted['head.fc.weight'], state['fc.weight'])
     assert torch.equal(
@@ -224,8 +222,7 @@ def test_a_published_backbone_starts_another_network(checkpoint, tmp_path, call)
 def test_tensors_that_share_memory_are_published_apart(tmp_path, call):
     tied = torch.rand(4, 6)
     torch.save({'a': tied, 'b': tied, 'c': tied.t(), 'd': tied[1:]}, tmp_path / 'tied.pth')
-    code, _, err = call('publish_weights', tmp_path / 'tied.pth', tmp_path / 'out')
-    assert code == 0, err
+    assert_done(call('publish_weights', tmp_path / 'tied.pth', tmp_path / 'out'))
     found = load_file(next(tmp_path.glob('out-*')))
     assert torch.equal(found['a'], tied) and torch.equal(found['b'], tied)
     assert torch.equal(found['c'], tied.t()) and torch.equal(found['d'], tied[1:])

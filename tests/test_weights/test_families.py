@@ -97,7 +97,7 @@ FAMILIES = {
         RAW,
     ),
     'Yolo-FastestV2 ShuffleNetV2': Family(
-        partial(references.megvii_v2, yolo=True),
+        references.yolo_fastest_v2,
         partial(v2, layout='megvii', conv5=False),
         [(0.5,)],
         (),

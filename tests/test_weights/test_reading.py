@@ -216,28 +216,27 @@ def as_legacy(program: bytes, keys: tuple = (), rest: bytes = b'') -> bytes:
     return begin + program + pickle.dumps(list(keys), 2) + rest
 
 
-def as_zip(program: bytes, compression: int = zipfile.ZIP_STORED, **storages: bytes) -> bytes:
+def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w', compression) as archive:
-        archive.writestr('archive/data.pkl', program)
-        for key, content in storages.items():
-            archive.writestr(f'archive/data/{key.removeprefix("_")}', content)
+        for name, content in members.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
-def as_npz(program: bytes) -> bytes:
-    array = io.BytesIO()
-    np.lib.format.write_array_header_1_0(array, dict(descr='|O', fortran_order=False, shape=(1,)))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w') as archive:
-        archive.writestr('a.npy', array.getvalue() + program)
-    return buffer.getvalue()
+def as_zip(program: bytes, compression: int = zipfile.ZIP_STORED, **storages: bytes) -> bytes:
+    data = {f'archive/data/{key.removeprefix("_")}': value for key, value in storages.items()}
+    return zipped({'archive/data.pkl': program, **data}, compression)
 
 
 def as_npy(program: bytes) -> bytes:
     array = io.BytesIO()
     np.lib.format.write_array_header_1_0(array, dict(descr='|O', fortran_order=False, shape=(1,)))
     return array.getvalue() + program
+
+
+def as_npz(program: bytes) -> bytes:
+    return zipped({'a.npy': as_npy(program)})
 
 
 CONTAINERS = (bytes, as_legacy, as_zip, as_npz, as_npy)
@@ -539,13 +538,6 @@ def torchscript() -> bytes:
     return buffer.getvalue()
 
 
-def other_archive() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w') as archive:
-        archive.writestr('config.json', '{}')
-    return buffer.getvalue()
-
-
 WEIGHTS = saved(STATE)
 STRANGERS = {
     'it is empty': lambda: b'',
@@ -558,7 +550,7 @@ STRANGERS = {
     'git lfs pull': lambda: b'version https://git-lfs.github.com/spec/v1\noid sha256:0a\n',
     'web page': lambda: b'\n <!DOCTYPE html><html></html>',
     'TorchScript': torchscript,
-    'archive without tensors': other_archive,
+    'archive without tensors': lambda: zipped({'config.json': b'{}'}),
     'has no tensors': lambda: saved({'epoch': 3, 'optimizer': {'state': {0: torch.ones(1)}}}),
     'no tensors by name in it': lambda: saved({'meta': {}, 'state_dict': [torch.ones(1)]}),
     'no tensors by name': lambda: saved(list(STATE.values())),
