@@ -1,9 +1,11 @@
 """What several test files share."""
 
+import contextlib
 import functools
 import importlib.util
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -19,6 +21,7 @@ from mmengine.runner import Runner, loops
 from mmengine.runner import runner as runner_module
 
 import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.errors import UserError
 
 # A shell without job control starts programs in the background deaf to Ctrl-C, which tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,6 +74,14 @@ def _train(runner, train):
         iterator = getattr(loader, '_iterator', None)
         if hasattr(iterator, '_shutdown_workers'):
             iterator._shutdown_workers()
+
+
+@contextlib.contextmanager
+def refused(message: str = '') -> Iterator[pytest.ExceptionInfo]:
+    """Expect that a mistake of the user is told in one line, in which ``message`` is found."""
+    with pytest.raises(UserError, match=message) as caught:
+        yield caught
+    assert '\n' not in str(caught.value)
 
 
 def facts(relative: str) -> Path:

@@ -19,8 +19,7 @@ from mmshuffle.analysis.comparison import Compared, agrees, compare, count_state
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Row, Table, load_table
 from mmshuffle.engine import shipped
-from mmshuffle.errors import UserError
-from tests.conftest import REPO
+from tests.conftest import REPO, refused
 
 SHUFFLENET = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g8_8xb128-300k_imagenet.py'
 DETECTOR = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
@@ -114,7 +113,7 @@ def test_a_broken_latency_file_is_named(tmp_path, content, words):
     path = tmp_path / 'l.json'
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=words) as error:
+    with refused(words) as error:
         read_latencies([path])
     assert str(path) in str(error.value)
 
@@ -125,10 +124,10 @@ def test_a_broken_latency_file_is_named(tmp_path, content, words):
 def test_metrics_of_another_kind_are_named(tmp_path, changes):
     content = dict(config=SHUFFLENET, checkpoint='a.pth', metrics={})
     (tmp_path / 'metrics.json').write_text(json.dumps({**content, **changes}))
-    with pytest.raises(UserError, match=r'metrics\.json is another kind of file'):
+    with refused(r'metrics\.json is another kind of file'):
         find_runs([tmp_path])
     (tmp_path / 'metrics.json').write_text('{"metrics": {}}')
-    with pytest.raises(UserError, match='needs config, checkpoint, metrics'):
+    with refused('needs config, checkpoint, metrics'):
         find_runs([tmp_path])
 
 

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmshuffle.data.finetune import apply_dataset, apply_epochs, find_dataset
-from mmshuffle.errors import UserError
+from tests.conftest import refused
 
 CONTENT = {
     'images': [{'id': 1, 'file_name': 'a.jpg', 'width': 8, 'height': 8}],
@@ -124,13 +124,12 @@ TRAIN = 'annotations/train.json'
 )
 def test_what_is_wrong_is_said_in_one_line(root, spoil, options, message):
     spoil(root)
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         find_dataset(root, **options)
-    assert '\n' not in str(error.value)
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match='does not exist'):
+    with refused('does not exist'):
         find_dataset(tmp_path / 'nowhere')
 
 

@@ -18,8 +18,7 @@ from mmshuffle.deploy.detections import detection_difference, evaluate, pad_dete
 from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
 from mmshuffle.deploy.part import cut
 from mmshuffle.engine.network import load_model, load_model_config, predict
-from mmshuffle.errors import UserError
-from tests.conftest import REPO, facts
+from tests.conftest import REPO, facts, refused
 from tests.tiny import write_coco, write_config
 
 FPN = REPO / 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py'
@@ -223,7 +222,7 @@ def test_evaluation_refuses_images_of_another_size(tmp_path):
     cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
     pipeline = cfg.test_dataloader.dataset.pipeline
     cfg.test_dataloader.dataset.pipeline = [s for s in pipeline if s['type'] != 'Resize']
-    with pytest.raises(UserError, match='images of 64x96 in spite of --shape 128 96'):
+    with refused('images of 64x96 in spite of --shape 128 96'):
         evaluate(cfg, (128, 96), lambda image: pytest.fail('detected'), 'title')
 
 
@@ -270,5 +269,5 @@ def put(path, value):
 def test_what_the_graph_does_not_know_is_refused(detector, change, message):
     altered = copy.deepcopy(detector)
     change(altered)
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         TwoStageGraph(altered, (96, 64))

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.export import largest_difference, replace_all
-from mmshuffle.errors import UserError
+from tests.conftest import refused
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
@@ -111,7 +111,7 @@ def test_a_file_that_differs_is_deleted_and_an_older_one_stays(network, format, 
     older = export(network, tmp_path / 'net', format, SHAPE)
     content = [path.read_bytes() for path in older.paths]
     other = Small().eval()
-    with pytest.raises(UserError, match=r'differs from PyTorch by .*: it was deleted'):
+    with refused(r'differs from PyTorch by .*: it was deleted'):
         export(network, tmp_path / 'net', format, SHAPE, reference=other)
     assert [path.read_bytes() for path in older.paths] == content
     assert sorted(tmp_path.iterdir()) == sorted(older.paths)
@@ -220,9 +220,8 @@ def test_outputs_are_compared_each_at_its_own_size():
 
 
 def refuse(message: str, *args, **kwargs) -> None:
-    with pytest.raises(UserError, match=message) as raised:
+    with refused(message):
         export(*args, **kwargs)
-    assert '\n' not in str(raised.value)
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch):

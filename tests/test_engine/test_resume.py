@@ -13,8 +13,7 @@ from torch import nn
 
 from mmshuffle.engine.options import apply_training_options, load_config
 from mmshuffle.engine.resume import find_resumable, resume_from
-from mmshuffle.errors import UserError
-from tests.conftest import REPO, load_file
+from tests.conftest import REPO, load_file, refused
 
 WHOLE = dict(state_dict={}, message_hub={}, optimizer={})
 
@@ -115,7 +114,7 @@ def test_what_cannot_be_resumed_is_an_error_and_no_fresh_start(tmp_path, content
     else:
         save(path, 1, **content)
     for resume in (lambda: find_resumable(tmp_path), lambda: resume_from(Config(), path)):
-        with pytest.raises(UserError, match=words):
+        with refused(words):
             resume()
 
 
@@ -295,7 +294,7 @@ def test_what_leaves_the_schedule_as_it_was_goes_on(tmp_path, first, then, warni
 )
 def test_a_changed_schedule_is_refused_unless_it_is_meant(tmp_path, first, then, refusal):
     checkpoint = halfway(tmp_path / 'first', **first)
-    with pytest.raises(UserError) as caught:
+    with refused() as caught:
         build(tmp_path / 'then', checkpoint, **{**first, **then}).train()
     message = str(caught.value)
     assert refusal in message and str(checkpoint) in message and '\n' not in message

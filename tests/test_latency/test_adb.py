@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from mmshuffle.errors import UserError
 from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.networks import from_file
 from mmshuffle.latency.plan import Plan, Setting
@@ -17,6 +16,7 @@ from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
 from mmshuffle.latency.targets.adb import parse
+from tests.conftest import refused
 
 from .tiny import QUICK, ask, stop_after
 
@@ -227,5 +227,5 @@ def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expe
 )
 def test_target_without_device_or_program_is_refused(phone, serial, binary):
     path = None if binary is None else str(phone.folder.parent / binary)
-    with pytest.raises(UserError):
+    with refused():
         AdbTarget(serial, path)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mmshuffle.errors import UserError
 from mmshuffle.latency.measure import measure
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.suites import suite
 from mmshuffle.latency.targets import EmulatedTarget
 from mmshuffle.latency.wheels import read_wheels
+from tests.conftest import refused
 
 from .tiny import QUICK, ask, assert_clean, change_expected, tiny_plan
 
@@ -78,5 +78,5 @@ def test_networks_of_table8_pass_the_gate(system, runtime, tmp_path, device_fold
 )
 def test_missing_programs_are_named(tmp_path, monkeypatch, qemu, message):
     monkeypatch.setattr('shutil.which', lambda name: qemu)
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         EmulatedTarget(str(tmp_path))

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mmshuffle.deploy import FORMATS
-from mmshuffle.errors import UserError
 from mmshuffle.latency.device import gate
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
 from mmshuffle.latency.networks import Network, example, expected_outputs, from_config
@@ -18,7 +17,7 @@ from mmshuffle.latency.plan import Plan, Protocol, Setting
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import Request
 from mmshuffle.latency.suites import named, names, suite
-from tests.conftest import REPO
+from tests.conftest import REPO, refused
 from tests.tiny import count_multiply_adds
 
 CONFIG = 'shufflenetv2-x0.5'
@@ -93,15 +92,15 @@ def test_network_whose_outputs_say_nothing_is_refused():
     deaf = nn.Conv2d(3, 4, 1).eval()
     nn.init.normal_(deaf.weight, std=1e-4)
     nn.init.ones_(deaf.bias)
-    with pytest.raises(UserError, match='nearly the same outputs'):
+    with refused('nearly the same outputs'):
         expected_outputs('deaf', deaf, (1, 3, 8, 8))
     nn.init.constant_(deaf.bias, float('nan'))
-    with pytest.raises(UserError, match='not finite'):
+    with refused('not finite'):
         expected_outputs('deaf', deaf, (1, 3, 8, 8))
 
 
 def test_network_that_cannot_run_at_a_size_is_named():
-    with pytest.raises(UserError, match=r'^net cannot run on inputs of 2x2: [^\n]+$'):
+    with refused(r'^net cannot run on inputs of 2x2: [^\n]+$'):
         expected_outputs('net', nn.Sequential(nn.Conv2d(3, 3, 7)).eval(), (1, 3, 2, 2))
 
 
@@ -128,7 +127,7 @@ def test_part_of_a_config_is_taken(name, part, outputs):
     ],
 )
 def test_unknown_networks_and_parts_are_refused(name, part, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         from_config(name, part=part)
 
 
@@ -155,7 +154,7 @@ def test_suite_is_cut_down_to_the_wanted_sizes():
     ],
 )
 def test_suites_that_are_none_are_refused(name, shapes, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         suite(name, shapes)
 
 
@@ -164,7 +163,7 @@ def test_networks_are_measured_once_at_the_papers_sizes():
     assert [(n.name, tuple(s)) for n, s in work] == [
         (CONFIG, ((224, 224), (480, 640), (720, 1280)))
     ]
-    with pytest.raises(UserError, match='not among the networks'):
+    with refused('not among the networks'):
         named([CONFIG], {'other': 'a.pth'})
 
 
@@ -174,7 +173,7 @@ def test_files_of_one_name_are_refused(tmp_path):
         (tmp_path / folder / 'net.py').write_text('model = dict(backbone=dict())')
     paths = [str(tmp_path / folder / 'net.py') for folder in ('a', 'b')]
     assert len(named(paths[:1], {})) == 1
-    with pytest.raises(UserError, match='another network is called net too'):
+    with refused('another network is called net too'):
         named(paths, {})
 
 
@@ -195,7 +194,7 @@ def test_files_of_one_name_are_refused(tmp_path):
     ],
 )
 def test_requests_without_meaning_are_refused(changes, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         Request(**{'models': (CONFIG,), **changes}).settings()
 
 
@@ -208,7 +207,7 @@ def test_every_combination_is_measured():
     request = Request(models=(CONFIG,), runtimes=('ncnn', 'pytorch'), threads=(1, 2))
     found = [(s.runtime, s.threads) for s in request.settings()]
     assert found == list(itertools.product(('ncnn', 'pytorch'), (1, 2)))
-    with pytest.raises(UserError, match='--precision fp16'):
+    with refused('--precision fp16'):
         Setting('onnxruntime', precision='fp16')
 
 
@@ -223,7 +222,7 @@ def test_every_combination_is_measured():
     ],
 )
 def test_protocols_without_meaning_are_refused(name, value):
-    with pytest.raises(UserError, match=f'--{name} {value:g}: give a finite number, at least'):
+    with refused(f'--{name} {value:g}: give a finite number, at least'):
         Protocol(**{name: value})
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
-from mmshuffle.errors import UserError
 from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.networks import Network
@@ -20,6 +19,7 @@ from mmshuffle.latency.report import difference_table, profile_table, to_markdow
 from mmshuffle.latency.request import Request, read_request
 from mmshuffle.latency.targets import LocalTarget
 from mmshuffle.latency.targets.local import EmulatedTarget
+from tests.conftest import refused
 
 from .tiny import check_schema
 
@@ -109,7 +109,7 @@ def test_comparison_tool_reads_the_file_but_takes_no_emulated_times(tmp_path, em
     record = record_of(recording_of(MEDIANS), emulated)
     check_schema(record)
     write_json(record, tmp_path / 'emulated.json')
-    with pytest.raises(UserError, match='emulated'):
+    with refused('emulated'):
         read_latencies([tmp_path / 'emulated.json'])
 
 
@@ -237,10 +237,10 @@ def test_difference_needs_intervals_that_do_not_overlap():
 def test_difference_refuses_emulated_times(emulated):
     first = record_of(recording_of(MEDIANS))
     second = record_of(recording_of(MEDIANS), emulated)
-    with pytest.raises(UserError, match='emulation'):
+    with refused('emulation'):
         difference_table(first, second, ('a', 'b'))
     other = record_of(recording_of({'another': 1.0}))
-    with pytest.raises(UserError, match='no network in common'):
+    with refused('no network in common'):
         difference_table(first, other, ('a', 'b'))
 
 
@@ -256,7 +256,7 @@ def test_difference_refuses_emulated_times(emulated):
 )
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / 'a.json').write_text(content)
-    with pytest.raises(UserError, match=r'a\.json'):
+    with refused(r'a\.json'):
         read_record(tmp_path / 'a.json')
 
 
@@ -273,7 +273,7 @@ def test_request_is_read_back_as_it_was():
 )
 def test_requests_of_another_form_cannot_be_replayed(changes):
     request = Request(models=('a',)).as_dict()
-    with pytest.raises(UserError, match='cannot be replayed'):
+    with refused('cannot be replayed'):
         read_request({**request, **changes})
 
 
@@ -299,14 +299,14 @@ def test_report_is_written_beside_the_file_and_shown_even_where_the_disk_takes_n
     assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
     shown = (tmp_path / 'board.md').read_text().strip()
     assert shown in capsys.readouterr().out
-    with pytest.raises(UserError, match='cannot write'):
+    with refused('cannot write'):
         write_results(record, tmp_path / 'board.md' / 'board.json')
     assert shown in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['absent/a.json', 'a.txt', '.'])
 def test_file_that_cannot_be_written_is_refused_beforehand(tmp_path, name):
-    with pytest.raises(UserError, match='--out'):
+    with refused('--out'):
         check_path(tmp_path / name)
 
 

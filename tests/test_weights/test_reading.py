@@ -31,6 +31,7 @@ from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint, read_tensors
 from mmshuffle.weights.torch_file import MAGIC
 from mmshuffle.weights.unpickler import Unread
+from tests.conftest import refused
 from tests.file_server import serve, temporary_hub
 
 BASE = torch.arange(24.0)
@@ -401,7 +402,7 @@ def test_numbers_that_a_file_declares_are_held_against_its_bytes(case, tmp_path)
     count = (4).to_bytes(8, 'little')
     for content in (as_zip(pickled, _0=raw), as_legacy(pickled, ('0',), count + raw)):
         (tmp_path / 'a.pth').write_bytes(content)
-        with pytest.raises(UserError, match=r'a\.pth is damaged'):
+        with refused(r'a\.pth is damaged'):
             read_checkpoint(tmp_path / 'a.pth')
 
 
@@ -490,7 +491,7 @@ WIDE = b')' + b''.join(b'q' + bytes([i]) + b'h' + bytes([i]) + b'\x86' for i in 
 )
 def test_a_key_without_end_is_not_hashed(key, before, after, tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'\x80\x04' + before + key + after)
-    with pytest.raises(UserError, match='a key of many parts'):
+    with refused('a key of many parts'):
         read_checkpoint(tmp_path / 'a.pth')
 
 
@@ -564,17 +565,17 @@ STRANGERS = {
 def test_what_is_no_weight_file_is_told_in_one_line(told, tmp_path):
     (tmp_path / 'a.pth').write_bytes(STRANGERS[told]())
     for read in (read_tensors, CheckpointLoader.load_checkpoint):
-        with pytest.raises(UserError, match=told) as caught:
+        with refused(told) as caught:
             read(str(tmp_path / 'a.pth'))
-        assert 'a.pth' in str(caught.value) and '\n' not in str(caught.value)
+        assert 'a.pth' in str(caught.value)
 
 
 def test_a_path_that_is_no_file_is_told(tmp_path):
-    with pytest.raises(UserError, match='is a folder'):
+    with refused('is a folder'):
         read_tensors(tmp_path)
-    with pytest.raises(UserError, match='does not exist'):
+    with refused('does not exist'):
         read_tensors(tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='cannot be fetched'):
+    with refused('cannot be fetched'):
         read_tensors('ftp://example.com/a.pth')
 
 
@@ -584,7 +585,7 @@ def test_a_file_that_is_cut_short_or_altered_is_damaged(name, tmp_path):
     path = tmp_path / 'a.pth'
     for tenths in range(1, 10):
         path.write_bytes(whole[: len(whole) * tenths // 10])
-        with pytest.raises(UserError, match=r'a\.pth is damaged'):
+        with refused(r'a\.pth is damaged'):
             read_tensors(path)
     # Formats with a checksum see every change; of the others what is read is tensors, or an error.
     for place in range(50, len(whole), len(whole) // 50):
