@@ -84,6 +84,14 @@ def refused(message: str = '') -> Iterator[pytest.ExceptionInfo]:
     assert '\n' not in str(caught.value)
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where files go of torch's hub cache, which is an empty folder."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    return tmp_path / 'hub' / 'checkpoints'
+
+
 def facts(relative: str) -> Path:
     """A file of real data or weights outside the project; skips the test where it is absent."""
     path = FACTS / relative

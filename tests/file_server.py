@@ -6,10 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
-import pytest
-import torch
 
 
 @dataclass
@@ -71,13 +67,6 @@ class QuietServer(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address) -> None:
         """Keep the screen clean."""
-
-
-def temporary_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make torch's hub cache an empty folder, and return where its files go."""
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(folder / 'hub'))
-    monkeypatch.setenv('no_proxy', '127.0.0.1')
-    return folder / 'hub' / 'checkpoints'
 
 
 @contextlib.contextmanager

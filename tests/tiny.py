@@ -20,16 +20,18 @@ CLASSES = ('box', 'disc')
 
 
 def write_coco(
-    root: Path, images: int = 4, size: tuple[int, int] = (96, 64), seed: int = 0
+    root: Path,
+    images: int = 4,
+    folder: str = 'images',
+    ann_file: str = 'annotations.json',
+    size: tuple[int, int] = (96, 64),
+    seed: int = 0,
 ) -> Path:
     """Write a COCO-format folder with two bright objects an image."""
     rng = np.random.default_rng(seed)
-    (root / 'images').mkdir(parents=True)
-    content = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
-    )
+    (root / folder).mkdir(parents=True)
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+    content = dict(images=[], annotations=[], categories=categories)
     width, height = size
     for index in range(images):
         picture = rng.integers(0, 80, (height, width, 3), dtype=np.uint8)
@@ -38,19 +40,12 @@ def write_coco(
             x, y = int(rng.integers(2, width // 2)), int(rng.integers(2, height // 2))
             w, h = int(rng.integers(12, 40)), int(rng.integers(12, 28))
             picture[y : y + h, x : x + w] = (200, 60 + 150 * k, 30)
-            content['annotations'].append(
-                dict(
-                    id=2 * index + k + 1,
-                    image_id=index + 1,
-                    category_id=k + 1,
-                    bbox=[x, y, w, h],
-                    area=w * h,
-                    iscrowd=0,
-                )
-            )
-        cv2.imwrite(str(root / 'images' / name), picture)
+            ids = dict(id=2 * index + k + 1, image_id=index + 1, category_id=k + 1)
+            content['annotations'].append(dict(ids, bbox=[x, y, w, h], area=w * h, iscrowd=0))
+        cv2.imwrite(str(root / folder / name), picture)
         content['images'].append(dict(id=index + 1, file_name=name, width=width, height=height))
-    (root / 'annotations.json').write_text(json.dumps(content))
+    (root / ann_file).parent.mkdir(exist_ok=True)
+    (root / ann_file).write_text(json.dumps(content))
     return root
 
 

@@ -26,11 +26,8 @@ LISTED = ['train_dataloader', 'val_dataloader']
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Training and validation images in folders whose names have a blank and an accent."""
-    root = tmp_path / 'my dätä'
     for part, number in (('train', 6), ('val', 3)):
-        write_coco(tmp_path / part, images=number)
-        shutil.move(tmp_path / part / 'images', root / 'the images' / part)
-        shutil.move(tmp_path / part / 'annotations.json', root / f'{part}.json')
+        root = write_coco(tmp_path / 'my dätä', number, f'the images/{part}', f'{part}.json')
     return root
 
 

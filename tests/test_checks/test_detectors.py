@@ -87,6 +87,11 @@ WRONG: list[tuple[str, str, Any]] = [
     ('ssdlite', STRIDES, [8, 16, 32, 64, 107, 160]),
     ('centernet', NECK, 512),
     ('centernet', HEAD, 256),
+    ('mask-rcnn', 'rpn_head.in_channels', 8),
+    ('mask-rcnn', 'rpn_head.anchor_generator.strides', {'neck.num_outs': 4}),
+    ('mask-rcnn', 'roi_head.bbox_head.in_channels', 8),
+    ('mask-rcnn', 'roi_head.bbox_roi_extractor.out_channels', 8),
+    ('mask-rcnn', 'roi_head.bbox_roi_extractor.featmap_strides', [8, 16, 32]),
     ('mask-rcnn', 'roi_head.mask_head.in_channels', 128),
     ('mask-rcnn', 'roi_head.bbox_head.roi_feat_size', 14),
     ('mask-rcnn', 'roi_head.mask_roi_extractor.featmap_strides', [8, 16, 32, 64]),
@@ -156,8 +161,7 @@ def take_a_step(cfg: Config, side: int = 64) -> None:
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
     assert torch.isfinite(loss)
-    trained = [p.grad is not None for p in model.backbone.parameters()]
-    assert any(trained)
+    assert any(p.grad is not None for p in model.backbone.parameters())
 
 
 @pytest.mark.parametrize('name', RIGHT)

@@ -1,7 +1,5 @@
 """Another input than that of the pretrained weights is warned of, before it costs accuracy."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,20 +10,15 @@ from mmshuffle.checks import check_config, check_model
 from mmshuffle.checks.input import check_input
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
-from tests.file_server import temporary_hub
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 TENSORFLOW = dict(mean=[127.5] * 3, std=[127.5] * 3)
 SHUFFLENET = 'mmshuffle://torchvision/shufflenetv2-x0.5'
 MOBILENET = 'mmshuffle://timm/mobilenetv1-x1.0'
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py'
+pytestmark = pytest.mark.usefixtures('hub')
 # Those that name weights whose family is known without the file.
 CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if 'mmshuffle://' in p.read_text())
-
-
-@pytest.fixture(autouse=True)
-def hub(tmp_path, monkeypatch) -> Path:
-    return temporary_hub(tmp_path, monkeypatch)
 
 
 def found(checkpoint: str, preprocessor: dict | None, **init_cfg) -> list:

@@ -27,6 +27,7 @@ LAYOUTS = {
     'one image folder': ('annotations/{}.json', 'images'),
     'voc converted': ('instances_{}.json', 'JPEGImages'),
     'roboflow': ('{}/_annotations.coco.json', '{}'),
+    'roboflow as it is': ('{}/_annotations.coco.json', '{}', 'valid'),
     'all in one folder': ('instances_{}.json', '.'),
 }
 
@@ -55,18 +56,14 @@ def changed(**settings) -> dict:
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_layouts(tmp_path, layout):
-    ann, images = LAYOUTS[layout]
-    make(tmp_path, ann, images)
+    ann, images, *val = LAYOUTS[layout]
+    make(tmp_path, ann, images, *val)
     found = find_dataset(tmp_path)
     for part in ('train', 'val'):
-        assert getattr(found, f'{part}_ann') == tmp_path / ann.format(part)
-        assert getattr(found, f'{part}_images') == tmp_path / images.format(part)
+        name = val[0] if val and part == 'val' else part
+        assert getattr(found, f'{part}_ann') == tmp_path / ann.format(name)
+        assert getattr(found, f'{part}_images') == tmp_path / images.format(name)
     assert (found.train_count, found.val_count) == (1, 1)
-
-
-def test_roboflow_calls_validation_valid(tmp_path):
-    make(tmp_path, '{}/_annotations.coco.json', '{}', val='valid')
-    assert find_dataset(tmp_path).val_images == tmp_path / 'valid'
 
 
 def test_classes_are_those_in_use_in_the_order_of_the_file(root):
@@ -126,11 +123,8 @@ def test_what_is_wrong_is_said_in_one_line(root, spoil, options, message):
     spoil(root)
     with refused(message):
         find_dataset(root, **options)
-
-
-def test_missing_folder(tmp_path):
     with refused('does not exist'):
-        find_dataset(tmp_path / 'nowhere')
+        find_dataset(root / 'nowhere')
 
 
 def tiny_config(**settings) -> Config:

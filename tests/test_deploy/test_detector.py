@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
+from mmcv.ops import RoIAlign
+from mmdet.models.task_modules import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
+from mmdet.registry import DATASETS, MODELS
 from mmengine.hub import get_config
 from torch import nn
 
@@ -72,8 +74,6 @@ def test_nms_keeps_what_the_definition_keeps_in_pytorch_and_onnx(tmp_path):
 @pytest.mark.parametrize(('sampling', 'aligned'), list(itertools.product((0, 2), (True, False))))
 def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligned, tmp_path):
     """Level 1 has no box: a graph must bear that, because images may be so."""
-    from mmcv.ops import RoIAlign
-
     features = [torch.randn(1, 4, 50, 50), torch.randn(1, 4, 25, 25), torch.randn(1, 4, 13, 13)]
     levels = torch.tensor([2, 0, 0, 2, 0, 2, 2])
     scales = [0.5, 0.25, 0.125]
@@ -97,8 +97,6 @@ def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligne
 
 
 def test_the_coder_agrees_with_mmdetections():
-    from mmdet.models.task_modules import DeltaXYWHBBoxCoder
-
     theirs = DeltaXYWHBBoxCoder((0.1, 0.0, 0.2, 0.0), (0.1, 0.2, 0.3, 0.4))
     boxes, deltas = spread_boxes(200), torch.randn(200, 4) * 8  # beyond the clipped ratio, too
     expected = theirs.decode(boxes, deltas, max_shape=(90, 80))
@@ -115,6 +113,13 @@ def pictures(count: int, shape: tuple[int, int]) -> torch.Tensor:
     paths = sorted(facts('data/bccd/JPEGImages').iterdir())[:count]
     images = [cv2.resize(cv2.imread(str(path)), shape[::-1]) for path in paths]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+
+
+def predicted(detector: nn.Module, image: torch.Tensor, rows: int) -> list[np.ndarray]:
+    """What MMDetection predicts, of which some is sure."""
+    boxes, scores, labels = pad_detections(predict(detector, image), rows)
+    assert (scores > 0).sum() >= 20
+    return [output.numpy() for output in (boxes, scores, labels)]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +149,7 @@ def test_the_graph_predicts_what_mmdetection_predicts(config, shape, options):
     for image in pictures(2, shape):
         with torch.no_grad():
             found = [output.numpy() for output in graph(image[None])]
-        expected = pad_detections(predict(detector, image), graph.rows)
-        expected = [output.numpy() for output in expected]
-        assert (expected[1] > 0).sum() >= 20
-        assert detection_difference(expected, found) < 1e-4
+        assert detection_difference(predicted(detector, image, graph.rows), found) < 1e-4
         empty = found[1] == 0
         assert (found[2][empty] == -1).all() and (found[0][empty] == 0).all()
         assert (np.diff(found[1]) <= 0).all()
@@ -165,43 +167,37 @@ def test_the_onnx_file_predicts_what_mmdetection_predicts_on_real_images(detecto
     run = FORMATS['onnx'].load(report.paths)
     rows = part.module.rows
     for image in others:
-        expected = [output.numpy() for output in pad_detections(predict(detector, image), rows)]
-        assert (expected[1] > 0).sum() >= 20
-        assert detection_difference(expected, run(image[None].numpy())) < 1e-4
+        found = run(image[None].numpy())
+        assert detection_difference(predicted(detector, image, rows), found) < 1e-4
 
 
 def test_detections_are_compared_whatever_their_order():
     boxes = spread_boxes(100).numpy()
     scores = np.linspace(0.9, 0.1, 100, dtype=np.float32)
     labels = np.arange(100) % 3
+    whole = (boxes, scores, labels)
     order = np.arange(100)
     order[[3, 4]] = 4, 3
-    same = (boxes[order], scores[order], labels[order])
-    assert detection_difference((boxes, scores, labels), same) == 0
+    assert detection_difference(whole, tuple(part[order] for part in whole)) == 0
     few = labels.copy()
     few[:2] = 7
-    assert detection_difference((boxes, scores, labels), (boxes, scores, few)) == 0
+    assert detection_difference(whole, (boxes, scores, few)) == 0
     few[:3] = 7
-    assert detection_difference((boxes, scores, labels), (boxes, scores, few)) > 0.05
+    assert detection_difference(whole, (boxes, scores, few)) > 0.05
     shifted = boxes + np.float32(boxes.max() * 0.01)
-    assert detection_difference((boxes, scores, labels), (shifted, scores, labels)) > 0.005
+    assert detection_difference(whole, (shifted, scores, labels)) > 0.005
     lower = (boxes, scores - np.float32(0.02), labels)
-    assert detection_difference((boxes, scores, labels), lower) == pytest.approx(0.02, rel=1e-3)
-    doubled = tuple(np.repeat(part, 2, axis=0) for part in (boxes, scores, labels))
-    assert detection_difference((boxes, scores, labels), doubled) == np.inf
+    assert detection_difference(whole, lower) == pytest.approx(0.02, rel=1e-3)
+    assert detection_difference(whole, tuple(np.repeat(p, 2, axis=0) for p in whole)) == np.inf
     # Rows without a detection do not count, but a side that has none does.
     none = (boxes * 0, scores * 0, labels * 0 - 1)
     assert detection_difference(none, none) == 0
-    assert detection_difference((boxes, scores, labels), none) == np.inf
+    assert detection_difference(whole, none) == np.inf
 
 
 def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
     """A detector that knows the truth at another size has an AP of 1."""
     cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
-    from mmdet.registry import DATASETS
-    from mmengine.registry import init_default_scope
-
-    init_default_scope('mmdet')
     truth = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
     answers = iter(truth[index] for index in range(len(truth)))
     shape = (128, 96)  # the images are 64x96
@@ -227,8 +223,6 @@ def test_evaluation_refuses_images_of_another_size(tmp_path):
 
 
 def another_coder(detector):
-    from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
-
     detector.rpn_head.bbox_coder = LegacyDeltaXYWHBBoxCoder()
 
 

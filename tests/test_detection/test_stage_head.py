@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from torch import nn
 
 from mmshuffle.checks import check_model
 from tests.conftest import REPO, refused
@@ -12,17 +13,23 @@ from tests.variants import KINDS, VARIANTS, build
 every_kind = pytest.mark.parametrize('name', KINDS)
 
 
+def pretrained(checkpoint: object) -> dict:
+    return dict(type='Pretrained', checkpoint=str(checkpoint))
+
+
+def stage_head(backbone: dict, **kwargs) -> nn.Module:
+    return MODELS.build(dict(type='BackboneStageHead', backbone=backbone, **kwargs))
+
+
 @every_kind
 def test_trunk_and_head_together_are_the_backbone(name, tmp_path):
     whole = build(name).eval()
     whole.init_weights()
     path = tmp_path / 'backbone.pth'
     torch.save({**whole.state_dict(), 'fc.weight': torch.ones(1)}, path)
-    pretrained = dict(type='Pretrained', checkpoint=str(path))
-    trunk = build(name, out_indices=(2,), init_cfg=pretrained).eval()
-    head = MODELS.build(
-        dict(type='BackboneStageHead', backbone=VARIANTS[name], init_cfg=pretrained)
-    ).eval()
+    init_cfg = pretrained(path)
+    trunk = build(name, out_indices=(2,), init_cfg=init_cfg).eval()
+    head = stage_head(VARIANTS[name], init_cfg=init_cfg).eval()
     trunk.init_weights()
     head.init_weights()
     assert head.in_channels == trunk.out_channels[0]
@@ -36,7 +43,7 @@ def test_trunk_and_head_together_are_the_backbone(name, tmp_path):
 
 def test_norm_eval_of_the_backbone_holds():
     backbone = dict(type='ShuffleNetV1', widen_factor=0.25, norm_eval=True)
-    head = MODELS.build(dict(type='BackboneStageHead', backbone=backbone)).train()
+    head = stage_head(backbone).train()
     before = {k: v.clone() for k, v in head.named_buffers()}
     head(torch.rand(2, head.in_channels, 14, 14))
     assert all(torch.equal(before[k], v) for k, v in head.named_buffers())
@@ -45,40 +52,27 @@ def test_norm_eval_of_the_backbone_holds():
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     path = tmp_path / 'other.pth'
     torch.save(build('mobilenetv1-x0.25').state_dict(), path)
-    head = MODELS.build(
-        dict(
-            type='BackboneStageHead',
-            backbone=dict(type='ShuffleNetV1'),
-            init_cfg=dict(type='Pretrained', checkpoint=str(path)),
-        )
-    )
+    head = stage_head(dict(type='ShuffleNetV1'), init_cfg=pretrained(path))
     with refused('ShuffleNetV1'):
         head.init_weights()
 
 
 def test_foreign_backbones_are_refused():
     with pytest.raises(ValueError, match='backbone of mmshuffle'):
-        MODELS.build(dict(type='BackboneStageHead', backbone=dict(type='MobileNetV2'), stage=3))
-
-
-def pretrained(checkpoint: str) -> dict:
-    return dict(type='Pretrained', checkpoint=checkpoint)
+        stage_head(dict(type='MobileNetV2'), stage=3)
 
 
 @pytest.mark.parametrize('place', ['head', 'backbone', 'both'])
 def test_the_weights_of_the_backbone_are_those_of_its_stage(place, tmp_path):
     whole = build('shufflenetv1-50-g3')
     whole.init_weights()
-    path = str(tmp_path / 'backbone.pth')
+    path = tmp_path / 'backbone.pth'
     torch.save(whole.state_dict(), path)
-    config = dict(
-        type='BackboneStageHead', backbone=dict(VARIANTS['shufflenetv1-50-g3'], norm_eval=True)
-    )
+    init_cfg = pretrained(path)
+    backbone = dict(VARIANTS['shufflenetv1-50-g3'], norm_eval=True)
     if place != 'head':
-        config['backbone']['init_cfg'] = pretrained(path)
-    if place != 'backbone':
-        config['init_cfg'] = pretrained(path)
-    head = MODELS.build(config)
+        backbone['init_cfg'] = init_cfg
+    head = stage_head(backbone, init_cfg=None if place == 'backbone' else init_cfg)
     head.init_weights()
     expected = whole.stages[3].state_dict()
     assert all(torch.equal(expected[key], value) for key, value in head.stage.state_dict().items())
@@ -87,9 +81,7 @@ def test_the_weights_of_the_backbone_are_those_of_its_stage(place, tmp_path):
 def test_two_different_checkpoints_are_refused():
     backbone = dict(type='ShuffleNetV1', init_cfg=pretrained('a.pth'))
     with pytest.raises(ValueError, match='init_cfg'):
-        MODELS.build(
-            dict(type='BackboneStageHead', backbone=backbone, init_cfg=pretrained('b.pth'))
-        )
+        stage_head(backbone, init_cfg=pretrained('b.pth'))
 
 
 def test_frozen_statistics_without_weights_are_warned_of():

@@ -260,14 +260,18 @@ def test_folder_that_nobody_knows_of_is_removed(tmp_path, answer, kept):
     assert [str(path) for path in tmp_path.iterdir()] == [result['folder']] * kept
 
 
+def packed(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    _write_archive(buffer, files)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize('size', [0, 8704, 9216, 9728])
 def test_folder_is_kept_however_long_the_archive_is(tmp_path, size):
     """Its reader leaves up to a record of zeros at the end, in front of the answer."""
     folder = tmp_path / f'{bootstrap.PREFIX}x'
     folder.mkdir()
-    packed = io.BytesIO()
-    _write_archive(packed, dict(a=bytes(size)))
-    assert run_bootstrap('unpack', folder, packed.getvalue() + b'taken\n') == {}
+    assert run_bootstrap('unpack', folder, packed(a=bytes(size)) + b'taken\n') == {}
     assert (folder / 'a').stat().st_size == size
 
 
@@ -275,9 +279,7 @@ def test_folder_is_kept_however_long_the_archive_is(tmp_path, size):
 def test_folder_is_removed_when_the_connection_drops_while_files_come(tmp_path, length):
     folder = tmp_path / f'{bootstrap.PREFIX}x'
     folder.mkdir()
-    packed = io.BytesIO()
-    _write_archive(packed, dict(a=bytes(4096), b=bytes(4096)))
-    whole = packed.getvalue()
+    whole = packed(a=bytes(4096), b=bytes(4096))
     assert run_bootstrap('unpack', folder, whole + b'taken\n') == {}
     assert {path.name for path in folder.iterdir()} == {'a', 'b'}
     run_bootstrap('unpack', folder, whole[:length])

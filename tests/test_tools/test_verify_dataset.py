@@ -21,11 +21,8 @@ from tests.tiny import write_coco, write_config
 @pytest.fixture
 def coco(tmp_path):
     root = tmp_path / 'a set'
-    (root / 'annotations').mkdir(parents=True)
     for seed, (part, number) in enumerate((('train', 40), ('val', 4))):
-        write_coco(tmp_path / part, images=number, seed=seed)
-        shutil.move(tmp_path / part / 'images', root / part)
-        shutil.move(tmp_path / part / 'annotations.json', root / 'annotations' / f'{part}.json')
+        write_coco(root, number, part, f'annotations/{part}.json', seed=seed)
     return root
 
 

@@ -14,17 +14,11 @@ from mmshuffle.weights import load_pretrained, read_checkpoint, read_tensors
 from mmshuffle.weights.convert import convert_file
 from mmshuffle.weights.zoo import ENTRIES
 from tests.conftest import REPO
-from tests.file_server import temporary_hub
 from tests.test_tools.conftest import assert_done, assert_refused
 from tests.test_weights.test_families import FAMILIES, publish
 
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py'
-RELU6 = dict(type='ReLU6')
-
-
-@pytest.fixture(autouse=True)
-def hub(tmp_path, monkeypatch) -> Path:
-    return temporary_hub(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures('hub')
 
 
 @pytest.mark.parametrize(

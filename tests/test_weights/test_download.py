@@ -13,16 +13,11 @@ import torch
 from mmshuffle.weights import download, read_tensors
 from mmshuffle.weights.download import cache_path, digest_in, fetch
 from tests.conftest import refused
-from tests.file_server import FileServer, serve, temporary_hub
+from tests.file_server import FileServer, serve
 
 CONTENT = random.Random(0).randbytes(1_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = f'net-{DIGEST[:8]}.pth'
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Path:
-    return temporary_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from mmshuffle.weights import read_checkpoint, read_tensors
 from mmshuffle.weights.torch_file import MAGIC
 from mmshuffle.weights.unpickler import Unread
 from tests.conftest import refused
-from tests.file_server import serve, temporary_hub
+from tests.file_server import serve
 
 BASE = torch.arange(24.0)
 STATE = {
@@ -294,9 +294,8 @@ SCHEMES = {
 
 
 @pytest.fixture
-def fetched(tmp_path, monkeypatch):
+def fetched(hub, monkeypatch):
     """Makes every scheme give some bytes."""
-    temporary_hub(tmp_path, monkeypatch)
 
     class Model:
         name = 'model.pth'
@@ -317,7 +316,7 @@ def fetched(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('scheme', SCHEMES)
-def test_every_scheme_is_read_in_this_way(scheme, fetched, tmp_path, trap):
+def test_every_scheme_is_read_in_this_way(scheme, fetched, hub, trap):
     source = fetched.url('a.pth') if scheme == 'http' else scheme
     for wrap in CONTAINERS:
         fetched.content = wrap(HOSTILE['reduce'])
@@ -325,7 +324,7 @@ def test_every_scheme_is_read_in_this_way(scheme, fetched, tmp_path, trap):
             CheckpointLoader.load_checkpoint(source)
         except UserError as error:
             assert 'torch.load' not in str(error)
-        for path in (tmp_path / 'hub').rglob('*.pth'):
+        for path in hub.glob('*.pth'):
             path.unlink()
     fetched.content = saved({'state_dict': {'backbone.a': torch.ones(2), 'b': torch.ones(1)}})
     state = CheckpointLoader.load_checkpoint(source)['state_dict']

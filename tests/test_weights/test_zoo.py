@@ -17,14 +17,9 @@ from mmshuffle.weights.families import FAMILIES
 from mmshuffle.weights.reader import path_if_here
 from mmshuffle.weights.zoo import ENTRIES, find_entry, find_remote
 from tests.conftest import REPO, refused
-from tests.file_server import serve, temporary_hub
+from tests.file_server import serve
 
 NAMES = [entry.name for entry in ENTRIES]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Path:
-    return temporary_hub(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize('entry', ENTRIES, ids=NAMES)
