@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmshuffle.backbones import AlexNet, ShuffleNetV1, ShuffleNetV2, SqueezeNet
-from mmshuffle.backbones.layers import channel_shuffle
 from mmshuffle.weights.families import recognise
 from tests import references
 
@@ -21,12 +20,6 @@ def randomise(net: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
     return net.eval()
-
-
-def test_channel_shuffle_deals_groups_out_in_turn():
-    x = torch.arange(6.0).view(1, 6, 1, 1)
-    assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
-    assert torch.equal(channel_shuffle(channel_shuffle(x, 2), 3), x)
 
 
 @pytest.mark.parametrize('width', [0.5, 1.0, 1.5, 2.0])

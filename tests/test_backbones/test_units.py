@@ -5,9 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV1Baseline, ShuffleNetV2
+from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV1Baseline, ShuffleNetV2
 from mmshuffle.backbones.layers import channel_shuffle
-from mmshuffle.backbones.shufflenet_v1_baselines import CHANNELS
 from tests.test_backbones.test_networks import randomise
 from tests.variants import build
 
@@ -124,22 +123,3 @@ def test_baseline_bottlenecks(unit):
         with torch.no_grad():
             x = module(x)
         assert torch.allclose(x, expected, rtol=1e-10, atol=1e-12)
-
-
-def test_baselines_have_the_printed_stage_4_channels_at_38_mflops():
-    channels = {unit: ShuffleNetV1Baseline(unit, 38).out_channels[3] for unit in CHANNELS}
-    assert channels == {'vgg': 50, 'resnet': 192, 'resnext': 192}
-    # Section 4.2 has the Xception-like network's at 288: ShuffleNet with one group.
-    assert ShuffleNetV1(1, 0.5).out_channels[3] == 288
-
-
-def test_shallow_mobilenet_lacks_the_five_equal_layers():
-    whole, shallow = MobileNetV1(0.25), MobileNetV1(0.25, shallow=True)
-    assert [len(stage) for stage in whole.stages] == [4, 2, 6, 2]
-    assert [len(stage) for stage in shallow.stages] == [4, 2, 1, 2]
-    state = whole.state_dict()
-    shallow.load_state_dict({k: state[k] for k in shallow.state_dict()})
-    x = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        for a, b in zip(whole.eval()(x)[:2], shallow.eval()(x)[:2], strict=True):
-            assert torch.equal(a, b)

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import LoadAnnotations
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
 from mmshuffle.data.annotations import Use, check_categories, read_annotations
@@ -375,22 +373,3 @@ def test_boxes_and_images_are_counted_as_mmdetection_keeps_them(tmp_path, seed):
     assert used == [entry['img_id'] for entry in dataset.data_list]
     lost = sum(map(len, kept.lost.values()))
     assert kept.boxes + lost == kept.total
-
-
-@pytest.mark.parametrize(('first', 'low'), [(0, True), (1, False), (-9, False)])
-def test_pycocotools_takes_a_match_with_annotation_id_0_for_none(tmp_path, first, low):
-    """Why the id 0 is warned of: detections that are exactly right score less than 1."""
-    content = coco(images=2)
-    for number, annotation in enumerate(content['annotations']):
-        annotation['id'] = first + number
-    path = tmp_path / 'a.json'
-    path.write_text(json.dumps(content))
-    truth = COCO(str(path))
-    evaluation = COCOeval(
-        truth, truth.loadRes([{**a, 'score': 1.0} for a in content['annotations']]), 'bbox'
-    )
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    assert (evaluation.stats[0] < 0.999) == low
-    assert any('the id 0' in f.message for f in check_entries(content, EVALUATED)) == low

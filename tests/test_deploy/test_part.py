@@ -1,6 +1,7 @@
 """Parts of a model, with and without the normalisation in front of them."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from mmshuffle.deploy import export, shuffle_free
+from mmshuffle.deploy.export import ExportReport
 from mmshuffle.deploy.normalise import Normalise
-from mmshuffle.deploy.part import cut
+from mmshuffle.deploy.part import Part, cut
 from mmshuffle.engine.network import load_model, load_model_config
 from tests.conftest import REPO, refused
 
@@ -30,6 +32,15 @@ def classifier():
 @pytest.fixture(scope='module')
 def detector():
     return build(DETECTOR)
+
+
+def part_of(model: nn.Module, name: str, rewrite=copy.deepcopy, **options) -> Part:
+    return cut(model, name, SHAPE, rewrite, **options)
+
+
+def write(part: Part, folder: Path) -> ExportReport:
+    shape = (1, 3, *SHAPE)
+    return export(part.module, folder / 'net', 'torchscript', shape, **part.options)
 
 
 def run(module: nn.Module, images: torch.Tensor):
@@ -58,23 +69,23 @@ def test_one_convolution_normalises_as_the_preprocessor_does(settings):
 
 
 def test_a_classifier_takes_images_as_they_are_loaded(classifier):
-    part = cut(classifier, 'classifier', SHAPE, copy.deepcopy)
+    part = part_of(classifier, 'classifier')
     image = torch.randint(0, 256, (1, 3, *SHAPE)).float()
     given = classifier.data_preprocessor(dict(inputs=image.clone()))['inputs']
     assert torch.allclose(run(part.module, image), run(classifier, given), atol=1e-3)
     assert part.input == 'BGR image in 0 to 255'
-    plain = cut(classifier, 'classifier', SHAPE, copy.deepcopy, normalise=False)
+    plain = part_of(classifier, 'classifier', normalise=False)
     assert torch.equal(run(plain.module, given), run(classifier, given))
     assert plain.input == 'normalised image'
 
 
 def test_backbone_and_neck_take_what_the_detector_gives_them(detector):
     image = torch.randn(1, 3, *SHAPE)
-    neck = cut(detector, 'neck', SHAPE, copy.deepcopy)
+    neck = part_of(detector, 'neck')
     for found, level in zip(run(neck.module, image), detector.extract_feat(image), strict=True):
         assert torch.equal(found, level)
     assert neck.options['output_names'] == ['level0', 'level1', 'level2', 'level3', 'level4']
-    backbone = cut(detector, 'backbone', SHAPE, copy.deepcopy)
+    backbone = part_of(detector, 'backbone')
     found = run(backbone.module, image)
     expected = run(detector.backbone, image)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -83,7 +94,7 @@ def test_backbone_and_neck_take_what_the_detector_gives_them(detector):
 
 def test_a_picture_is_normalised_for_a_part_that_takes_it_so(detector):
     picture = torch.randint(0, 256, (1, 3, *SHAPE)).float()
-    images = cut(detector, 'backbone', SHAPE, copy.deepcopy, picture=picture).options['images']
+    images = part_of(detector, 'backbone', picture=picture).options['images']
     expected = detector.data_preprocessor(dict(inputs=[picture[0]]))['inputs']
     assert torch.allclose(images, expected, atol=1e-5)
 
@@ -92,9 +103,7 @@ def test_a_neck_that_does_not_tell_its_number_of_outputs_is_a_part(detector, tmp
     other = copy.deepcopy(detector)
     channels = list(detector.backbone.out_channels)
     other.neck = MODELS.build(dict(type='ChannelMapper', in_channels=channels, out_channels=8))
-    part = cut(other, 'neck', SHAPE, shuffle_free)
-    shape = (1, 3, *SHAPE)
-    done = export(part.module, tmp_path / 'net', 'torchscript', shape, **part.options)
+    done = write(part_of(other, 'neck', shuffle_free), tmp_path)
     assert done.output_names == ('output0', 'output1', 'output2', 'output3')
 
 
@@ -105,9 +114,9 @@ def test_a_rewrite_that_changes_the_function_is_found_out(classifier, tmp_path):
         weight[[0, 1]] = weight[[1, 0]]
         return module
 
-    part = cut(classifier, 'classifier', SHAPE, spoil)
+    part = part_of(classifier, 'classifier', spoil)
     with refused('differs from PyTorch'):
-        export(part.module, tmp_path / 'net', 'torchscript', (1, 3, *SHAPE), **part.options)
+        write(part, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,18 +125,15 @@ def test_a_detector_that_detects_nothing_is_pointed_out(detector, tmp_path):
     blind.roi_head.bbox_head.fc_cls.weight.data.zero_()
     blind.roi_head.bbox_head.fc_cls.bias.data[-1] = 20  # the background
     for net, conclusive in ((detector, True), (blind, False)):
-        part = cut(net, 'detector', SHAPE, copy.deepcopy)
-        shape = (1, 3, *SHAPE)
-        done = export(part.module, tmp_path / 'net', 'torchscript', shape, **part.options)
-        assert done.conclusive is conclusive
+        assert write(part_of(net, 'detector'), tmp_path).conclusive is conclusive
 
 
 def test_parts_that_a_model_lacks_are_refused(classifier, detector):
     with refused('ImageClassifier has no neck'):
-        cut(classifier, 'neck', SHAPE, copy.deepcopy)
+        part_of(classifier, 'neck')
     with refused('FasterRCNN is no classifier'):
-        cut(detector, 'classifier', SHAPE, copy.deepcopy)
+        part_of(detector, 'classifier')
     with refused('ImageClassifier is not a two-stage detector'):
-        cut(classifier, 'detector', SHAPE, copy.deepcopy)
+        part_of(classifier, 'detector')
     with refused('leave --no-normalise out'):
-        cut(detector, 'detector', SHAPE, copy.deepcopy, normalise=False)
+        part_of(detector, 'detector', normalise=False)
