@@ -39,21 +39,20 @@ class Server:
         shutil.copy(folder / 'user.pub', folder / 'authorized')
         host_key = (folder / 'host.pub').read_text().rsplit(' ', 1)[0]
         (folder / 'known').write_text(f'[127.0.0.1]:{self.port} {host_key}\n')
-        settings = [
-            f'Port {self.port}',
-            'ListenAddress 127.0.0.1',
-            f'HostKey {folder / "host"}',
-            f'AuthorizedKeysFile {folder / "authorized"}',
-            f'PidFile {folder / "pid"}',
-            'StrictModes no',
-            'UsePAM no',
-            'PasswordAuthentication no',
-            'KbdInteractiveAuthentication no',
-            'PermitUserEnvironment no',
-        ]
-        if command is not None:
-            settings.append(f'ForceCommand {command}')
-        (folder / 'sshd_config').write_text('\n'.join(settings) + '\n')
+        settings = f"""
+Port {self.port}
+ListenAddress 127.0.0.1
+HostKey {folder / 'host'}
+AuthorizedKeysFile {folder / 'authorized'}
+PidFile {folder / 'pid'}
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitUserEnvironment no
+{(command and f'ForceCommand {command}') or ''}
+"""
+        (folder / 'sshd_config').write_text(settings)
         self.log = (folder / 'log').open('wb')
         self.process = subprocess.Popen(
             [sshd, '-D', '-e', '-f', folder / 'sshd_config'], stderr=self.log

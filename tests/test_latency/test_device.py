@@ -1,6 +1,7 @@
 """The parts of the runner: loop, gate, inputs, cores and the state of the device."""
 
 import ast
+import contextlib
 import io
 import json
 import math
@@ -208,11 +209,8 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
 
 def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
     root = make_system(tmp_path)
-    with (
-        pytest.raises(Problem, match='the device has ondemand performance'),
-        cores.governor('turbo', root),
-    ):
-        pass
+    with pytest.raises(Problem, match='the device has ondemand performance'):
+        cores.governor('turbo', root).__enter__()
     assert governors(root) == {'ondemand'}
 
 
@@ -311,17 +309,15 @@ def test_second_signal_does_not_cut_the_cleaning_short():
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     cleaned = False
-    try:
-        main._handle_signals(main._interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGHUP)
-                cleaned = True
-    finally:
+    main._handle_signals(main._interrupt)
+    with pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as afterwards:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            afterwards.callback(signal.signal, number, handler)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            cleaned = True
     assert cleaned
 
 

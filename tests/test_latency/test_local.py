@@ -204,6 +204,9 @@ class Mat:
 class Net:
     def __init__(self):
         self.opt = SimpleNamespace()
+        self.input_names = lambda: ['in0']
+        self.output_names = lambda: ['out0']
+        self.create_extractor = lambda: self
 
     def load_param(self, path):
         self.channels = int(open(path).read().split(' 0=')[1].split()[0])
@@ -213,25 +216,16 @@ class Net:
         self.weights = array('f', open(path, 'rb').read()[4:]).tolist()
         return 0
 
-    def input_names(self):
-        return ['in0']
-
-    def output_names(self):
-        return ['out0']
-
-    def create_extractor(self):
-        return self
-
     def input(self, name, image):
-        self.image = image.values
+        size = len(image.values) // 3
+        self.colours = [image.values[n * size : (n + 1) * size] for n in range(3)]
 
     def extract(self, name):
-        pixels, found = len(self.image) // 3, array('f')
+        found = array('f')
         for n in range(self.channels):
             a, b, c = self.weights[3 * n : 3 * n + 3]
-            bias, x = self.weights[3 * self.channels + n], self.image
-            for i in range(pixels):
-                found.append(a * x[i] + b * x[pixels + i] + c * x[2 * pixels + i] + bias)
+            bias = self.weights[3 * self.channels + n]
+            found.extend(a * x + b * y + c * z + bias for x, y, z in zip(*self.colours))
         return 0, found
 """
 
