@@ -284,13 +284,12 @@ def mobilenet_v1(
     x: Tensor,
     width: float,
     stem: Names,
-    layer: Callable[[int], tuple[Names, Names]],
+    layers: list[list[Names]],
 ) -> list[Tensor]:
-    """MobileNet V1: 13 separable layers, numbered from 1 in ``layer``."""
+    """MobileNet V1: 13 separable layers."""
     x = tensors.layer(x, stem, int(32 * width), 3, 2)
     outputs = []
-    for number in range(1, 14):
-        depthwise, pointwise = layer(number)
+    for number, (depthwise, pointwise) in enumerate(layers, 1):
         stride = 2 if number in (2, 4, 6, 12) else 1
         if stride == 2 and number > 2:
             outputs.append(x)
@@ -300,40 +299,33 @@ def mobilenet_v1(
     return [*outputs, x]
 
 
-def tf_slim_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """TensorFlow's MobileNet V1."""
-    return mobilenet_v1(
-        tensors,
-        x,
-        width,
-        ('MobilenetV1/Conv2d_0', ''),
-        lambda number: (
-            (f'MobilenetV1/Conv2d_{number}_depthwise', ''),
-            (f'MobilenetV1/Conv2d_{number}_pointwise', ''),
-        ),
-    )
-
-
-def timm_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """timm's MobileNet V1."""
-    blocks = [(0, 0), *((b, i) for b, n in ((1, 2), (2, 2), (3, 6), (4, 2)) for i in range(n))]
-
-    def layer(number: int) -> tuple[Names, Names]:
-        block = 'blocks.{}.{}'.format(*blocks[number - 1])
-        return (f'{block}.conv_dw', f'{block}.bn1'), (f'{block}.conv_pw', f'{block}.bn2')
-
-    return mobilenet_v1(tensors, x, width, ('conv_stem', 'bn1'), layer)
-
-
-def retinaface_v1(tensors: Tensors, x: Tensor, width: float) -> list[Tensor]:
-    """MobileNet V1 of RetinaFace, whose stages end before the strides change."""
-    places = [(1, i) for i in range(1, 6)] + [(2, i) for i in range(6)] + [(3, i) for i in range(2)]
-
-    def layer(number: int) -> tuple[Names, Names]:
-        block = 'stage{}.{}'.format(*places[number - 1])
-        return (f'{block}.0', f'{block}.1'), (f'{block}.3', f'{block}.4')
-
-    return mobilenet_v1(tensors, x, width, ('stage1.0.0', 'stage1.0.1'), layer)
+tf_slim_v1 = partial(
+    mobilenet_v1,
+    stem=('MobilenetV1/Conv2d_0', ''),
+    layers=[
+        [(f'MobilenetV1/Conv2d_{number}_{kind}', '') for kind in ('depthwise', 'pointwise')]
+        for number in range(1, 14)
+    ],
+)
+timm_v1 = partial(
+    mobilenet_v1,
+    stem=('conv_stem', 'bn1'),
+    layers=[
+        pairs(*(f'blocks.{block}.{i}.{name}' for name in ('conv_dw', 'bn1', 'conv_pw', 'bn2')))
+        for block, count in enumerate((1, 2, 2, 6, 2))
+        for i in range(count)
+    ],
+)
+# Of RetinaFace, whose stages end before the strides change.
+retinaface_v1 = partial(
+    mobilenet_v1,
+    stem=('stage1.0.0', 'stage1.0.1'),
+    layers=[
+        numbered(f'stage{stage}.{i}', 0, 1, 3, 4)
+        for stage, first, end in ((1, 1, 6), (2, 0, 6), (3, 0, 2))
+        for i in range(first, end)
+    ],
+)
 
 
 def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) -> list[Tensor]:

@@ -13,6 +13,7 @@ from tests.conftest import REPO
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 TENSORFLOW = dict(mean=[127.5] * 3, std=[127.5] * 3)
+ROUNDED = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
 SHUFFLENET = 'mmshuffle://torchvision/shufflenetv2-x0.5'
 MOBILENET = 'mmshuffle://timm/mobilenetv1-x1.0'
 DETECTOR = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py'
@@ -31,11 +32,7 @@ def found(checkpoint: str, preprocessor: dict | None, **init_cfg) -> list:
     ('checkpoint', 'preprocessor', 'sound'),
     [
         (SHUFFLENET, dict(bgr_to_rgb=True, **IMAGENET), True),
-        (
-            SHUFFLENET,
-            dict(bgr_to_rgb=True, mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]),
-            True,
-        ),
+        (SHUFFLENET, dict(bgr_to_rgb=True, **ROUNDED), True),
         (SHUFFLENET, dict(bgr_to_rgb=True, **TENSORFLOW), False),
         # The same numbers for channels in the other order.
         (SHUFFLENET, dict(bgr_to_rgb=False, **IMAGENET), False),
@@ -78,13 +75,9 @@ def test_a_file_on_this_machine_is_looked_into(tmp_path):
     state = TextbookShuffleNetV2(0.5).state_dict()
     torch.save(state, tmp_path / 'a.pth')
     torch.save({f'net.{key}': value for key, value in state.items()}, tmp_path / 'b.pth')
-    np.savez(
-        tmp_path / 'c.npz',
-        **{
-            'MobilenetV1/Conv2d_0/weights': np.zeros((3, 3, 3, 32), np.float32),
-            'MobilenetV1/Conv2d_1_depthwise/depthwise_weights': np.zeros((3, 3, 32, 1), np.float32),
-        },
-    )
+    shapes = {'0/weights': (3, 3, 3, 32), '1_depthwise/depthwise_weights': (3, 3, 32, 1)}
+    slim = {f'MobilenetV1/Conv2d_{n}': np.zeros(s, np.float32) for n, s in shapes.items()}
+    np.savez(tmp_path / 'c.npz', **slim)
     a, b, c = (str(tmp_path / name) for name in ('a.pth', 'b.pth', 'c.npz'))
     assert not found(a, dict(bgr_to_rgb=True, **IMAGENET)) and found(a, TENSORFLOW)
     assert found(a, TENSORFLOW, allow_missing=['stages.4.'])

@@ -1,5 +1,6 @@
 """What the tests of the latency tool share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,15 +8,16 @@ import pytest
 from mmshuffle.latency.device.bootstrap import PREFIX
 from mmshuffle.latency.plan import Plan
 
-from .tiny import tiny_plan
+from .tiny import assert_clean, tiny_plan
 
 
 @pytest.fixture
-def device_folder(tmp_path: Path) -> Path:
-    """Where targets of a test make their folders."""
+def device_folder(tmp_path: Path) -> Iterator[Path]:
+    """Where targets of a test make their folders, of which none may be left."""
     folder = tmp_path / "the device's; $(folder)"
     folder.mkdir()
-    return folder
+    yield folder
+    assert_clean(folder)
 
 
 @pytest.fixture

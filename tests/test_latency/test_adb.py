@@ -73,13 +73,8 @@ class Phone:
         self.bin = folder / 'bin'
         for path in (self.folder, self.bin):
             path.mkdir()
-        text = ADB.format(
-            python=sys.executable,
-            folder=str(self.folder),
-            log=str(self.log),
-            trouble=str(self.trouble),
-        )
-        self._program(self.bin / 'adb', text)
+        paths = {name: str(getattr(self, name)) for name in ('folder', 'log', 'trouble')}
+        self._program(self.bin / 'adb', ADB.format(python=sys.executable, **paths))
         self._program(self.bin / 'getprop', GETPROP)
         self.benchncnn = folder / 'benchncnn'
         self._program(self.benchncnn, f'#!/bin/sh\ncat >&2 <<EOF\n{BENCHNCNN}EOF\n')

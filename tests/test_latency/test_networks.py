@@ -17,7 +17,7 @@ from mmshuffle.latency.plan import Plan, Protocol, Setting
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import Request
 from mmshuffle.latency.suites import named, names, suite
-from tests.conftest import REPO, refused
+from tests.conftest import refused
 from tests.tiny import count_multiply_adds
 
 CONFIG = 'shufflenetv2-x0.5'
@@ -88,7 +88,9 @@ def test_guidelines_are_printed_as_the_papers_tables():
     assert 'G1, Table 1' in text and 'G2' not in text
 
 
-def test_network_whose_outputs_say_nothing_is_refused():
+def test_network_that_cannot_run_or_whose_outputs_say_nothing_is_refused():
+    with refused('^net cannot run on inputs of 2x2: '):
+        expected_outputs('net', nn.Sequential(nn.Conv2d(3, 3, 7)).eval(), (1, 3, 2, 2))
     deaf = nn.Conv2d(3, 4, 1).eval()
     nn.init.normal_(deaf.weight, std=1e-4)
     nn.init.ones_(deaf.bias)
@@ -97,11 +99,6 @@ def test_network_whose_outputs_say_nothing_is_refused():
     nn.init.constant_(deaf.bias, float('nan'))
     with refused('not finite'):
         expected_outputs('deaf', deaf, (1, 3, 8, 8))
-
-
-def test_network_that_cannot_run_at_a_size_is_named():
-    with refused(r'^net cannot run on inputs of 2x2: [^\n]+$'):
-        expected_outputs('net', nn.Sequential(nn.Conv2d(3, 3, 7)).eval(), (1, 3, 2, 2))
 
 
 @pytest.mark.parametrize(
@@ -116,19 +113,8 @@ def test_network_that_cannot_run_at_a_size_is_named():
 def test_part_of_a_config_is_taken(name, part, outputs):
     network = from_config(name, part=part)
     assert len(expected_outputs(name, network.build((64, 64)), (1, 3, 64, 64))[0]) == outputs
-
-
-@pytest.mark.parametrize(
-    'name, part, message',
-    [
-        ('shufflenetv9', 'auto', 'near: '),
-        (CONFIG, 'neck', 'has backbone, classifier'),
-        (str(REPO / 'configs/_base_/datasets/imagenet.py'), 'auto', 'has no model'),
-    ],
-)
-def test_unknown_networks_and_parts_are_refused(name, part, message):
-    with refused(message):
-        from_config(name, part=part)
+    with refused('has backbone, '):
+        from_config(name, part='head')
 
 
 def test_table8_has_its_five_networks_and_three_sizes():
@@ -136,9 +122,6 @@ def test_table8_has_its_five_networks_and_three_sizes():
     networks = [f'shufflenetv1-x{width}-g3' for width in (0.5, 1.0, 2.0)]
     assert [network.name for network, _ in work] == [*networks, 'alexnet', 'mobilenetv1-x1.0']
     assert {tuple(shapes) for _, shapes in work} == {((224, 224), (480, 640), (720, 1280))}
-
-
-def test_suite_is_cut_down_to_the_wanted_sizes():
     assert {tuple(s) for _, s in suite('shufflenet_v1/table8', ((480, 640),))} == {((480, 640),)}
     assert {'guidelines', 'shufflenet_v1/table8', 'shufflenet_v2/table8'} <= set(names())
 

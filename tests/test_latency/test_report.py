@@ -166,28 +166,22 @@ def test_what_is_missing_is_said():
 
 
 @pytest.mark.parametrize(
-    'changes, note',
+    'name, value, note',
     [
-        (dict(throttling={'raspberry pi flags': 0x50004}), 'throttling: raspberry pi flags 0x4'),
-        (
-            dict(throttling={'raspberry pi flags': 0x40000}),
-            'throttling: raspberry pi flags 0x40000',
-        ),
-        (
-            dict(throttling={'cooling_device0 cpufreq-cpu0': 2}),
-            'throttling: cooling_device0 cpufreq-cpu0',
-        ),
-        (dict(khz={'0': 1500000}), 'the fastest core fell from 1800 to 1500 MHz'),
+        ('throttling', {'raspberry pi flags': 0x50004}, 'throttling: raspberry pi flags 0x4'),
+        ('throttling', {'raspberry pi flags': 0x40000}, 'throttling: raspberry pi flags 0x40000'),
+        ('throttling', {'cooling_device0 cpu0': 2}, 'throttling: cooling_device0 cpu0'),
+        ('khz', {'0': 1500000}, 'the fastest core fell from 1800 to 1500 MHz'),
     ],
 )
-def test_state_of_the_device_speaks_against_figures(changes, note):
+def test_state_of_the_device_speaks_against_figures(name, value, note):
     found = measured(0, 'alexnet', 90.0)
     assert notes_on(found, make_states()) == []
-    assert notes_on(found, make_states(**changes)) == [note]
+    assert notes_on(found, make_states(**{name: value})) == [note]
     found.cpu = [0.9, 0.7]
     assert notes_on(found, []) == ['other programs took 20% of its core']
     elsewhere = measured(0, 'alexnet', 90.0, threads=2)
-    assert notes_on(elsewhere, make_states(**changes)) == []
+    assert notes_on(elsewhere, make_states(**{name: value})) == []
 
 
 def test_what_was_throttled_long_ago_does_not_count():

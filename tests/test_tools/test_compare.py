@@ -11,6 +11,7 @@ import pytest
 
 from mmshuffle.analysis.tables import load_tables
 from tests.conftest import REPO
+from tests.test_tools.conftest import assert_done, assert_refused
 
 
 @pytest.fixture
@@ -37,8 +38,7 @@ def test_a_table_with_what_is_measured(tool, work_dirs, tmp_path):
     result = dict(config='shufflenetv1-x1.0-g3', shape=[224, 224], median_ms=21.25)
     results = [dict(result, verdict='unstable'), dict(result, config='alexnet', verdict='stable')]
     latency.write_text(json.dumps(dict(results=results)))
-    code, output, _ = tool('shufflenet_v1/table8', '--latency', latency, '--out', 'out')
-    assert code == 0
+    output, _ = assert_done(tool('shufflenet_v1/table8', '--latency', latency, '--out', 'out'))
     line = next(x for x in output.splitlines() if x.startswith('| ShuffleNet 1x (g=3) |'))
     cells = line.strip('| ').split(' | ')
     assert cells[1:3] == ['shufflenetv1-x1.0-g3', '224x224']
@@ -69,8 +69,7 @@ def test_the_list_names_every_table(tool, work_dirs):
 
 
 def test_the_commands_are_for_a_shell(tool, work_dirs):
-    code, output, _ = tool('shufflenet_v1/table3', '--commands', '--gpus', '8')
-    assert code == 0
+    output, _ = assert_done(tool('shufflenet_v1/table3', '--commands', '--gpus', '8'))
     checked = subprocess.run(['bash', '-n'], input=output, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stderr
     lines = [line.split() for line in output.splitlines() if not line.startswith('#')]
@@ -84,30 +83,27 @@ def test_the_commands_are_for_a_shell(tool, work_dirs):
 
 def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
-    code, _, errors = tool('shufflenet_v2/table5', '--out', 'first')
-    assert code == 0 and 'matplotlib' not in errors  # no accuracy, no plot
-    code, _, errors = tool('mobilenet_v1/table6', '--out', 'second')
-    assert code == 0 and 'pip install matplotlib' in errors
+    _, errors = assert_done(tool('shufflenet_v2/table5', '--out', 'first'))
+    assert 'matplotlib' not in errors  # no accuracy, no plot
+    _, errors = assert_done(tool('mobilenet_v1/table6', '--out', 'second'))
+    assert 'pip install matplotlib' in errors
     assert {path.suffix for path in (tmp_path / 'second').iterdir()} == {'.md', '.csv'}
 
 
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        ((), 'name one table'),
-        (('table5', '--list'), 'name one table'),
-        (('shufflenet_v1/table9',), 'no table shufflenet_v1/table9'),
-        (('shufflenet_v1/table5', '--gpus', '8'), 'with --commands'),
-        (('shufflenet_v1/table5', '--commands', '--gpus', '0'), 'at least 1'),
-        (('--list', '--out', 'x'), 'name one of them'),
-        (('shufflenet_v1/table5', '--latency', 'none.json'), 'none.json cannot be read'),
+        ('', 'name one table'),
+        ('table5 --list', 'name one table'),
+        ('shufflenet_v1/table9', 'no table shufflenet_v1/table9'),
+        ('shufflenet_v1/table5 --gpus 8', 'with --commands'),
+        ('shufflenet_v1/table5 --commands --gpus 0', 'at least 1'),
+        ('--list --out x', 'name one of them'),
+        ('shufflenet_v1/table5 --latency none.json', 'none.json cannot be read'),
     ],
 )
 def test_bad_input_is_one_line(tool, args, words):
-    code, output, errors = tool(*args)
-    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
-    assert code == 2 and len(lines) == 1 and words in lines[0], errors
-    assert output == ''
+    assert_refused(tool(*args.split()), words)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tool, tmp_path):

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.conftest import REPO
+from tests.test_tools.conftest import assert_done, assert_refused
 
 C4 = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
 
@@ -25,8 +26,7 @@ def cells(output: str, part: str) -> list[float]:
 
 def test_a_detector_on_screen_and_as_json(tool, tmp_path):
     out = tmp_path / 'cost.json'
-    code, output, _ = tool(C4, '--shape', '300', '300', '--json', out)
-    assert code == 0
+    output, _ = assert_done(tool(C4, '--shape', '300', '300', '--json', out))
     assert '300x300, 300 proposals' in output
     # Table 13 of the MobileNet paper: 25.2 G.
     assert round(cells(output, 'total')[0] / 1000, 1) == 25.2
@@ -41,70 +41,54 @@ def test_a_detector_on_screen_and_as_json(tool, tmp_path):
     assert content['total']['multiply_adds'] == pytest.approx(cells(output, 'total')[0] * 1e6, 1e-6)
 
 
+GROUPS = '--cfg-options model.backbone.groups=8 model.head.in_channels=1536'
+
+
 @pytest.mark.parametrize(
     ('args', 'part', 'figures'),
     [
-        (['shufflenetv2-x1.0'], 'head', [1.024, 1.024]),
+        ('shufflenetv2-x1.0', 'head', [1.024, 1.024]),
         # 41 M of Table 5 less the classifier.
-        (
-            ['ShuffleNetV2', '--args', 'widen_factor=0.5', 'out_indices=[4]', '--shape', 224, 224],
-            'total',
-            [40.476 - 1.024],
-        ),
+        ('ShuffleNetV2 --args widen_factor=0.5 out_indices=[4]', 'total', [40.476 - 1.024]),
         # A version is text in quotes of its own; 349.15 M less the last convolution.
-        (
-            ['SqueezeNet', '--args', "version='1.1'", 'padding=published'],
-            'total',
-            [349.15 - 13**2 * 0.512],
-        ),
-        (
-            [
-                *('shufflenetv1-x1.0-g3', '--cfg-options'),
-                *('model.backbone.groups=8', 'model.head.in_channels=1536'),
-            ],
-            'total',
-            [138.366],
-        ),
+        ("SqueezeNet --args version='1.1' padding=published", 'total', [349.15 - 13**2 * 0.512]),
+        (f'shufflenetv1-x1.0-g3 {GROUPS}', 'total', [138.366]),
     ],
 )
 def test_networks_by_name_take_arguments_or_options(tool, args, part, figures):
-    code, output, _ = tool(*args)
-    assert code == 0 and output.startswith(f'{args[0]}, 224x224\n')
+    output, _ = assert_done(tool(*args.split()))
+    assert output.startswith(f'{args.split()[0]}, 224x224\n')
     assert cells(output, part)[: len(figures)] == pytest.approx(figures, abs=0.01)
 
 
 def test_what_does_not_run_is_named(tool, tmp_path):
     path = tmp_path / 'mask.py'
     path.write_text("_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n")
-    code, output, _ = tool(path, '--shape', '64', '64', '--proposals', '1')
-    assert code == 0
+    output, _ = assert_done(tool(path, '--shape', '64', '64', '--proposals', '1'))
     assert 'counted with their parameters only: 6 layers (roi_head.mask_head.' in output
 
 
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        (('ShufleNetV2',), 'near: ShuffleNetV2'),
-        (('shufflenetv1-x1.0-g5',), 'near: shufflenetv1-x1.0-g'),
-        (('ShuffleNetV2', '--args', 'widen_factor=3'), 'widen_factor=3'),
-        (('ShuffleNetV2', '--args', 'widen_factor'), 'write KEY=VALUE'),
-        (('ShuffleNetV2', '--cfg-options', 'a=1'), 'use --args'),
-        (('shufflenetv2-x1.0', '--args', 'a=1'), 'use --cfg-options'),
-        (('mmdet',), 'does not exist'),
-        ((C4,), 'give --shape'),
-        ((C4, '--shape', '0', '10'), 'at least 1'),
-        ((C4, '--shape', '64', '64', '--proposals', '0'), 'at least 1'),
-        (('shufflenetv2-x1.0', '--proposals', '30'), 'is no two-stage detector'),
-        (('SqueezeNet', '--args', 'version=1.1'), "choose one of '1.0', '1.1'"),
-        (('configs/none.py', '--shape', '64', '64'), 'does not exist'),
-        (('configs/_base_/default_runtime.py', '--shape', '64', '64'), 'has no model'),
+        ('ShufleNetV2', 'near: ShuffleNetV2'),
+        ('shufflenetv1-x1.0-g5', 'near: shufflenetv1-x1.0-g'),
+        ('ShuffleNetV2 --args widen_factor=3', 'widen_factor=3'),
+        ('ShuffleNetV2 --args widen_factor', 'write KEY=VALUE'),
+        ('ShuffleNetV2 --cfg-options a=1', 'use --args'),
+        ('shufflenetv2-x1.0 --args a=1', 'use --cfg-options'),
+        ('mmdet', 'does not exist'),
+        (C4, 'give --shape'),
+        (f'{C4} --shape 0 10', 'at least 1'),
+        (f'{C4} --shape 64 64 --proposals 0', 'at least 1'),
+        ('shufflenetv2-x1.0 --proposals 30', 'is no two-stage detector'),
+        ('SqueezeNet --args version=1.1', "choose one of '1.0', '1.1'"),
+        ('configs/none.py --shape 64 64', 'does not exist'),
+        ('configs/_base_/default_runtime.py --shape 64 64', 'has no model'),
     ],
 )
 def test_bad_input_is_one_line(tool, args, words):
-    code, output, errors = tool(*args)
-    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
-    assert code == 2 and len(lines) == 1 and words in lines[0], errors
-    assert output == ''
+    assert_refused(tool(*args.split()), words)
 
 
 def test_a_file_that_cannot_be_written_is_named(tool, tmp_path):

@@ -66,11 +66,7 @@ def test_mixed_precision_without_a_gpu_is_float32(config, tmp_path, capsys, kind
     ('missing', 'wanted', 'words'),
     [
         (('val_evaluator',), (), 'validation needs .*, and val_evaluator is missing'),
-        (
-            ('val_cfg', 'val_dataloader'),
-            (),
-            'val_dataloader and val_cfg is missing',
-        ),
+        (('val_cfg', 'val_dataloader'), (), 'val_dataloader and val_cfg is missing'),
         (('optim_wrapper',), (), 'training needs .*, and optim_wrapper is missing'),
         (('test_cfg', 'test_dataloader', 'test_evaluator'), ('test',), 'test needs .*: give it$'),
         (('val_cfg', 'val_dataloader', 'val_evaluator'), ('training',), None),
