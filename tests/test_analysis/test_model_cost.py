@@ -11,11 +11,6 @@ from tests.conftest import refused
 from tests.tiny import count_multiply_adds, on_meta
 from tests.variants import KINDS, KINDS_WITHOUT_C5, VARIANTS, build
 
-CLASSIFIER = dict(
-    type='ImageClassifier',
-    backbone=dict(type='ShuffleNetV2', widen_factor=1.0, out_indices=(4,)),
-    head=dict(type='LinearHead', in_channels=1024, num_classes=1000, bias=False),
-)
 BOX_HEAD = 12544 * 1024 + 1024 * 1024 + 1024 * 81  # without the box regression
 
 
@@ -41,16 +36,6 @@ def test_a_backbone_of_mmdetection_has_its_layers_as_parts():
     cost = count_model(on_meta(dict(type='ResNet', depth=18)), (64, 64))
     assert {'conv1', 'layer1', 'layer2', 'layer3', 'layer4'} <= set(cost.parts)
     assert cost.parts['conv1'] == Cost(32 * 32 * 64 * 147, 64 * 147, 64 * 1024, 3 * 4096 + 74944)
-
-
-def test_a_classifier_has_stages_and_a_head():
-    cost = count_model(on_meta(CLASSIFIER), (224, 224))
-    assert list(cost.parts) == [*(f'backbone stage {i}' for i in range(5)), 'head']
-    assert cost.parts['head'] == Cost(1024000, 1024000, 1000, 1024 + 1000 + 1024000)
-    # Table 5 of the ShuffleNet V2 paper: 146 M and 2.3 M.
-    assert round(cost.total.multiply_adds / 1e6) == 146
-    assert round(cost.total.parameters / 1e6, 1) == 2.3
-    assert cost.proposals is None and cost.idle == ()
 
 
 @pytest.mark.parametrize(('size', 'printed'), [(300, 25.2), (600, 30.5)])

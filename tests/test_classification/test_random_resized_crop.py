@@ -3,14 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 from mmcv.transforms.utils import cache_random_params
-from mmengine.model import ImgDataPreprocessor
 from PIL import Image
 
 from mmshuffle.classification import random_resized_crop
 from mmshuffle.classification.decoding import Box
-from mmshuffle.classification.preprocessor import BatchNormalizer
 from mmshuffle.classification.random_resized_crop import LoadRandomResizedCrop, draw_box
 from mmshuffle.data import LoadImage
 from tests.conftest import refused
@@ -161,15 +158,3 @@ def test_random_numbers_are_numpys_and_can_be_cached(tmp_path):
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=f'{next(iter(arguments))}='):
         LoadRandomResizedCrop(**arguments)
-
-
-@pytest.mark.parametrize('bgr_to_rgb', [False, True])
-def test_batches_are_normalised_as_mmengine_does(bgr_to_rgb):
-    settings = dict(mean=[1.0, 20.0, 30.0], std=[4.0, 5.0, 60.0], bgr_to_rgb=bgr_to_rgb)
-    batch = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
-    for inputs in (batch, batch.float()):
-        before = inputs.clone()
-        expected = ImgDataPreprocessor(**settings)(dict(inputs=inputs.clone()))
-        found = BatchNormalizer(**settings)(dict(inputs=inputs))
-        assert torch.equal(found['inputs'], expected['inputs']) and found['data_samples'] is None
-        assert torch.equal(inputs, before)

@@ -66,10 +66,6 @@ def test_layouts(tmp_path, layout):
     assert (found.train_count, found.val_count) == (1, 1)
 
 
-def test_classes_are_those_in_use_in_the_order_of_the_file(root):
-    assert find_dataset(root).classes == ('cat', 'dog')
-
-
 def test_options_override_and_may_be_relative_to_the_folder(root):
     write(root / 'other' / 'mine.json', CONTENT)
     write(root / 'pictures' / 'a.jpg', 'an image')

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
 from mmshuffle.deploy import export, shuffle_free
@@ -49,18 +50,9 @@ def run(module: nn.Module, images: torch.Tensor):
 
 
 @pytest.mark.parametrize(
-    'settings',
-    [
-        dict(mean=[103.5, 116.3, 123.7], std=[57.4, 57.1, 58.4], bgr_to_rgb=True),
-        dict(mean=[103.5, 116.3, 123.7], std=[57.4, 57.1, 58.4]),
-        dict(mean=[128.0], std=[64.0], rgb_to_bgr=True),
-        dict(bgr_to_rgb=True),
-    ],
-    ids=['swapped', 'plain', 'one number', 'only swapped'],
+    'settings', [dict(mean=[128.0], std=[64.0], rgb_to_bgr=True), dict(bgr_to_rgb=True)]
 )
-def test_one_convolution_normalises_as_the_preprocessor_does(settings):
-    from mmengine.model import ImgDataPreprocessor
-
+def test_one_convolution_normalises_as_mmengine_does(settings):
     preprocessor = ImgDataPreprocessor(**settings)
     image = torch.randint(0, 256, (3, 20, 30)).float()
     expected = preprocessor(dict(inputs=[image]))['inputs'][0]

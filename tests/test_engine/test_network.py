@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmshuffle.engine import shipped
 from mmshuffle.engine.network import (
     build_model,
     drawn_picture,
@@ -28,12 +27,6 @@ NO_MODEL = next(iter(sorted((REPO / 'configs/_base_').rglob('*runtime.py'))))
 def features(model: nn.Module, size: tuple[int, int] = (96, 96)) -> list[torch.Tensor]:
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(3))
     return list(extract_part(model, 'backbone')[0](image))
-
-
-@pytest.mark.parametrize('name', [CLASSIFIER, FPN])
-def test_a_name_and_its_path_are_the_same_config(name):
-    by_name = load_model_config(name)
-    assert by_name.to_dict() == load_model_config(str(shipped.find(name))).to_dict()
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmdet.registry import MODELS
 
-from mmshuffle.weights import read_checkpoint
-from tests.conftest import REPO, facts, refused
+from mmshuffle.backbones import ShuffleNetV2
+from mmshuffle.engine.network import load_model_config
+from mmshuffle.weights import load_pretrained, read_checkpoint
+from tests.conftest import facts, refused
 from tests.test_classification.tiny import COLOURS, write_config, write_folders
 from tests.test_tools.conftest import assert_done, assert_refused, assert_user_error, run
 from tests.test_tools.test_train_and_test import torchrun
@@ -112,20 +114,11 @@ def test_two_processes_and_two_part_batches_train_as_one(tmp_path):
 
 
 def test_a_detector_starts_from_the_classifiers_checkpoint(trained, tmp_path):
-    config = tmp_path / 'detector.py'
     checkpoint = trained / 'work' / 'epoch_2.pth'
-    config.write_text(
-        f"""
-_base_ = '{REPO}/configs/faster_rcnn/faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco.py'
-model = dict(backbone=dict(
-    layout='megvii', out_indices=(0, 1, 2),
-    init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}', prefix='backbone')),
-    neck=dict(in_channels=[24, 48, 96], num_outs=5))
-"""
-    )
-    from mmdet.registry import MODELS
-
-    cfg = Config.fromfile(config)
+    init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone')
+    cfg = load_model_config('faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco')
+    cfg.model.backbone.update(layout='megvii', out_indices=(0, 1, 2), init_cfg=init_cfg)
+    cfg.model.neck.in_channels = [24, 48, 96]
     detector = MODELS.build(cfg.model)
     detector.init_weights()
     state = read_checkpoint(checkpoint)['state_dict']
@@ -136,9 +129,6 @@ model = dict(backbone=dict(
 def test_weights_in_another_channel_order_are_refused(call, trained, tmp_path):
     """At width 0.5 names and shapes are the same in both."""
     checkpoint = trained / 'work' / 'epoch_2.pth'
-    from mmshuffle.backbones import ShuffleNetV2
-    from mmshuffle.weights import load_pretrained
-
     net = ShuffleNetV2(0.5, 'torchvision', out_indices=(2,))
     for prefix in (None, 'backbone'):
         with refused("layout='megvii'"):
@@ -223,15 +213,11 @@ SQUEEZE = ('squeezenet/squeezenet1.1-caffe', 'squeezenet_1.1_torchvision-layout.
 )
 @pytest.mark.slow
 def test_published_weights_have_their_accuracy(config, weights, padding, top1, top5, tmp_path):
-    assert_done(
-        run(
-            'tools/test.py',
-            f'configs/imagenet/{config}_test_imagenet10.py',
-            *(facts(f'weights/{weights}'), '--work-dir', tmp_path, '--cfg-options'),
-            f'model.backbone.padding={padding}',
-            f'test_dataloader.dataset.data_root={facts("data/imagenet_10")}',
-        )
-    )
+    config = f'configs/imagenet/{config}_test_imagenet10.py'
+    data = f'test_dataloader.dataset.data_root={facts("data/imagenet_10")}'
+    options = ('--cfg-options', f'model.backbone.padding={padding}', data)
+    arguments = (facts(f'weights/{weights}'), '--work-dir', tmp_path, *options)
+    assert_done(run('tools/test.py', config, *arguments))
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     assert metrics['accuracy/top1'] == pytest.approx(top1, abs=0.6)
     assert metrics['accuracy/top5'] == pytest.approx(top5, abs=0.6)

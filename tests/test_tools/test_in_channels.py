@@ -85,8 +85,11 @@ def test_normalisation_is_channel_by_channel_and_swaps_colours_alone(channels, s
     expected = torch.stack(
         [(images[:, c].float() - m) / s for c, m, s in zip(order, mean, std, strict=True)], 1
     )
-    found = preprocessor(dict(inputs=images))['inputs']
-    assert torch.allclose(found, expected, atol=1e-6)
+    for inputs in (images, images.float()):
+        before = inputs.clone()
+        found = preprocessor(dict(inputs=inputs))
+        assert torch.allclose(found['inputs'], expected, atol=1e-6)
+        assert torch.equal(inputs, before) and found['data_samples'] is None
     graph = Normalise.of(preprocessor, channels)
     assert torch.allclose(graph(images.float()), expected, atol=1e-5)
 

@@ -56,20 +56,14 @@ def test_training_writes_plain_checkpoints_and_figures(trained):
 
 
 def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
-    assert_done(
-        run(
-            'tools/test.py',
-            trained / 'tiny.py',
-            trained / 'work' / 'epoch_2.pth',
-            *('--work-dir', tmp_path, '--show-dir', 'pictures', '--out', tmp_path / 'out.pkl'),
-        )
-    )
+    arguments = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path)
+    written = ('--show-dir', 'pictures', '--out', tmp_path / 'out.pkl')
+    assert_done(run('tools/test.py', *arguments, *written))
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
     assert (tmp_path / 'out.pkl').stat().st_size > 0
     assert len(list(tmp_path.glob('*/pictures/*.jpg'))) == 4
     # In the other memory layout the figures are the same.
-    arguments = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path)
     assert_done(run('tools/test.py', *arguments, '--memory-format', 'channels_last'))
     assert json.loads((tmp_path / 'metrics.json').read_text())['metrics'] == pytest.approx(
         metrics, abs=1e-3
