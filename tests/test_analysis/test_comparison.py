@@ -314,15 +314,12 @@ def test_what_is_measured_is_not_run_again():
 
 
 def test_a_backbone_trained_on_another_input_brings_it_along(monkeypatch, tmp_path):
-    source = tmp_path / 'configs' / 'net.py'
-    source.parent.mkdir()
+    (tmp_path / 'configs').mkdir()
     shared = 'train_dataloader = dict(batch_size=2)\ntrain_cfg = dict(max_epochs=3)\n'
-    source.write_text(
-        f'{shared}model = dict(data_preprocessor=dict(mean=[0.0], std=[255.0], bgr_to_rgb=False))\n'
-    )
-    (tmp_path / 'configs' / 'det.py').write_text(
-        f'{shared}model = dict(data_preprocessor=dict(mean=[0.0], std=[58.4], bgr_to_rgb=True))\n'
-    )
+    for name, std, swap in (('net', 255.0, False), ('det', 58.4, True)):
+        given = f'mean=[0.0], std=[{std}], bgr_to_rgb={swap}'
+        text = f'{shared}model = dict(data_preprocessor=dict({given}))\n'
+        (tmp_path / 'configs' / f'{name}.py').write_text(text)
     monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
     row = Row('D', 'D', dict(coco_map=9), config='configs/det.py', pretrained='configs/net.py')
     compared = Compared(row, path=tmp_path / 'configs' / 'det.py')

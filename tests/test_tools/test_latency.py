@@ -1,6 +1,5 @@
 """The command line that measures latencies."""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency.record import read_record
 from mmshuffle.latency.request import Request
-from tests.test_latency.tiny import check_schema
+from tests.test_latency.tiny import check_schema, stop_after
 from tests.test_tools.conftest import exit_code, load_tool
 
 NETWORK = 'shufflenetv1-x0.25-g8'
@@ -76,17 +75,10 @@ def test_what_replay_may_change(measured, tmp_path):
 
 def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys):
     tool = load_tool('latency')
-    count = 0
     measure = tool.measure
 
     def interrupted(plan, target, job, progress, **kwargs):
-        def press(done: float) -> None:
-            nonlocal count
-            count += 1
-            if count == 2:
-                signal.raise_signal(signal.SIGINT)
-
-        return measure(plan, target, job, press, **kwargs)
+        return measure(plan, target, job, stop_after(2), **kwargs)
 
     monkeypatch.setattr(tool, 'measure', interrupted)
     assert exit_code(tool, *SMALL, '--out', tmp_path / 'a.json') == 130

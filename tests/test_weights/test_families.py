@@ -1,6 +1,5 @@
 """Each published family converts into a backbone that computes what the published network does."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -314,25 +313,17 @@ def test_a_detector_tells_its_own_input_and_activation(
     assert "not {'type': 'LeakyReLU', 'negative_slope': 0.01}" in hint and leaky in hint
 
 
-def test_other_settings_than_the_published_are_hinted_at_and_logged(tmp_path):
+def test_other_settings_than_the_published_are_hinted_at_and_logged(tmp_path, monkeypatch):
     path = publish('TF-slim MobileNetV1', (0.25,), tmp_path)
     logged = []
-    logger = MMLogger.get_current_instance()
-    handler = logging.Handler()
-    handler.emit = logged.append
-    logger.addHandler(handler)
-    try:
-        report = load_pretrained(MobileNetV1(0.25), str(path))
-        assert report.hints == [
-            "trained with BatchNorm eps 0.001, not 1e-05: give norm_cfg=dict(type='BN', eps=0.001)",
-            "trained with ReLU6, not ReLU: give act_cfg=dict(type='ReLU6')",
-        ]
-        # Either padding is in use with these weights.
-        assert not load_pretrained(
-            MobileNetV1(0.25, **{**SLIM, 'padding': 'symmetric'}), path
-        ).hints
-    finally:
-        logger.removeHandler(handler)
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handle', logged.append)
+    report = load_pretrained(MobileNetV1(0.25), str(path))
+    assert report.hints == [
+        "trained with BatchNorm eps 0.001, not 1e-05: give norm_cfg=dict(type='BN', eps=0.001)",
+        "trained with ReLU6, not ReLU: give act_cfg=dict(type='ReLU6')",
+    ]
+    # Either padding is in use with these weights.
+    assert not load_pretrained(MobileNetV1(0.25, **{**SLIM, 'padding': 'symmetric'}), path).hints
     reports = [record for record in logged if record.getMessage().startswith('loaded ')]
     assert [record.levelname for record in reports] == ['WARNING', 'INFO']
     assert all('trained on RGB, mean 127.5, std 127.5' in r.getMessage() for r in reports)
@@ -346,15 +337,9 @@ def mmdet_backbone(path: Path, **kwargs) -> nn.Module:
 def test_strict_initializer_fills_mmdetections_mobilenet_v2(tmp_path):
     name = 'torchvision MobileNetV2'
     path = publish(name, (), tmp_path)
-    net = mmdet_backbone(path)
-
-    class Detector(BaseModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone = net
-
     # From the top, as a runner does: nothing that is initialised later may overwrite the weights.
-    detector = Detector()
+    detector = BaseModule()
+    detector.backbone = mmdet_backbone(path)
     detector.init_weights()
     loaded = mmdet_v2()
     load_pretrained(loaded, str(path))

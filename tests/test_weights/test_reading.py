@@ -176,35 +176,29 @@ def test_plain_data_is_kept_and_objects_are_stood_in_for(legacy, protocol, tmp_p
 CODE = "import os; os.environ['HOSTILE'] = 'ran'"
 ARGUMENT = f'V{CODE}\n'.encode()
 EXEC = b'cbuiltins\nexec\n'
+CALL = ARGUMENT + b'\x85R.'
+THING = b'chostile_module\nThing\n'
 HOSTILE = {
-    'reduce': EXEC + ARGUMENT + b'\x85R.',
-    'python2': b'c__builtin__\nexec\n' + ARGUMENT + b'\x85R.',
-    'stack-global': b'\x80\x04\x8c\x08builtins\x8c\x04exec\x93' + ARGUMENT + b'\x85R.',
+    'reduce': EXEC + CALL,
+    'python2': b'c__builtin__\nexec\n' + CALL,
+    'stack-global': b'\x80\x04\x8c\x08builtins\x8c\x04exec\x93' + CALL,
     'inst': b'(' + ARGUMENT + b'ibuiltins\nexec\n.',
     'obj': b'(' + EXEC + ARGUMENT + b'o.',
     'newobj': b'\x80\x02' + EXEC + ARGUMENT + b'\x85\x81.',
     'newobj-ex': b'\x80\x04' + EXEC + ARGUMENT + b'\x85}\x92.',
-    'extension': b'\x80\x02\x82\x7f' + ARGUMENT + b'\x85R.',
-    'import': b'chostile_module\nThing\n)R.',
-    'setstate': b'\x80\x02chostile_module\nThing\n)\x81' + ARGUMENT + b'b.',
-    'setitem': b'\x80\x02chostile_module\nThing\n)\x81VA\nVB\ns.',
+    'extension': b'\x80\x02\x82\x7f' + CALL,
+    'import': THING + b')R.',
+    'setstate': b'\x80\x02' + THING + b')\x81' + ARGUMENT + b'b.',
+    'setitem': b'\x80\x02' + THING + b')\x81VA\nVB\ns.',
     'getattr': b'cbuiltins\ngetattr\ncbuiltins\n__import__\nV__call__\n\x86R'
     b'Vhostile_module\n\x85R.',
     'dotted': b'\x80\x04\x8c\x0fhostile_module.\x8c\x05Thing\x93)R.',
     'partial': b'cfunctools\npartial\n' + EXEC + ARGUMENT + b'\x86R)R.',
-    'reconstructor': b'ccopyreg\n_reconstructor\n(chostile_module\nThing\ncbuiltins\nobject\nNtR.',
-    'tensor-subclass': b'ctorch._tensor\n_rebuild_from_type_v2\n('
-    + EXEC
-    + b'N'
-    + ARGUMENT
-    + b'\x85}tR.',
+    'reconstructor': b'ccopyreg\n_reconstructor\n(' + THING + b'cbuiltins\nobject\nNtR.',
+    'subclass': b'ctorch._tensor\n_rebuild_from_type_v2\n(' + EXEC + b'N' + ARGUMENT + b'\x85}tR.',
     'default-factory': b'ccollections\ndefaultdict\n' + EXEC + b'\x85R' + ARGUMENT + b'K\x01s.',
-    'sorted-keys': b'ccollections\nOrderedDict\nchostile_module\nThing\n)R\x85R.',
-    'parameter': b'ctorch._utils\n_rebuild_parameter\n'
-    + EXEC
-    + b'\x89}\x87R'
-    + ARGUMENT
-    + b'\x85R.',
+    'sorted-keys': b'ccollections\nOrderedDict\n' + THING + b')R\x85R.',
+    'parameter': b'ctorch._utils\n_rebuild_parameter\n' + EXEC + b'\x89}\x87R' + CALL,
     'codecs': b'c_codecs\nencode\nVhostile_module\nVhostile_module\n\x86R.',
     'persistent': b'PV' + CODE.encode() + b'\n.',
     'hub': b'ctorch.hub\nload\nVhostile\nVmodel\n\x86R.',
@@ -228,6 +222,9 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
 def as_zip(program: bytes, compression: int = zipfile.ZIP_STORED, **storages: bytes) -> bytes:
     data = {f'archive/data/{key.removeprefix("_")}': value for key, value in storages.items()}
     return zipped({'archive/data.pkl': program, **data}, compression)
+
+
+deflated = partial(as_zip, compression=zipfile.ZIP_DEFLATED)
 
 
 def as_npy(program: bytes) -> bytes:
@@ -439,11 +436,8 @@ MAPS = b'\x80\x02}' + b''.join(
             b'B' + (500_001).to_bytes(4, 'little') + b'}' * 500_000 + b'.',
             b'ctorch.storage\n_load_from_bytes\nh\x01\x85R',
         ),
-        as_zip(b'\x80\x02' + b'}' * 50_000_000 + b'.', compression=zipfile.ZIP_DEFLATED),
-        as_zip(
-            b'\x80\x02X' + (80 << 20).to_bytes(4, 'little') + bytes(80 << 20) + b'.',
-            compression=zipfile.ZIP_DEFLATED,
-        ),
+        deflated(b'\x80\x02' + b'}' * 50_000_000 + b'.'),
+        deflated(b'\x80\x02X' + (80 << 20).to_bytes(4, 'little') + bytes(80 << 20) + b'.'),
         as_zip(b'\x80\x02N.').replace(b'\x05\x00\x00\x00\x05', b'\x05\xff\xff\x7f\x05'),
         npz(np.savez_compressed, {'a': np.zeros(1 << 26)}),
         many(TEXT, b'ctorch.storage\n_load_from_bytes\nh\x01\x85R'),
