@@ -141,20 +141,18 @@ def test_random_numbers_are_numpys_and_can_be_cached(tmp_path):
         np.testing.assert_array_equal(load(), load())
 
 
-@pytest.mark.parametrize(
-    'arguments',
-    [
-        dict(size=0),
-        dict(size=22.5),
-        dict(scale=(0, 1)),
-        dict(scale=(0.5, 0.1)),
-        dict(scale=(0.5, 1.2)),
-        dict(ratio=(2, 1)),
-        dict(ratio=(1,)),
-        dict(reduced=True),
-        dict(interpolation='cubic'),
-    ],
+WRONG = dict(
+    size=(0, 22.5),
+    scale=((0, 1), (0.5, 0.1), (0.5, 1.2)),
+    ratio=((2, 1), (1,)),
+    reduced=(True,),
+    interpolation=('cubic',),
 )
-def test_bad_arguments_are_named(arguments):
-    with pytest.raises(ValueError, match=f'{next(iter(arguments))}='):
-        LoadRandomResizedCrop(**arguments)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_bad_arguments_are_named(name, value):
+    with pytest.raises(ValueError, match=f'{name}='):
+        LoadRandomResizedCrop(**{name: value})

@@ -22,10 +22,6 @@ FINETUNE = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e'
         ('alexnet', 'alexnet_8xb32-450k_imagenet'),
         ('bccd', f'{FINETUNE}_bccd'),
         ('coco_320', f'{FINETUNE}_coco_320'),
-        (
-            'faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco',
-            'faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco',
-        ),
     ],
 )
 def test_a_name_means_one_config(name, stem):

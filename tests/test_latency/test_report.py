@@ -184,16 +184,10 @@ def test_state_of_the_device_speaks_against_figures(name, value, note):
     assert notes_on(elsewhere, make_states(**{name: value})) == []
 
 
-def test_what_was_throttled_long_ago_does_not_count():
+def test_old_throttling_and_cores_that_become_idle_do_not_count():
     old = {'cpu0 count': 7, 'raspberry pi flags': 0x50000}
-    states = make_states(throttling=old)
-    states[0]['throttling'] = dict(old)
-    assert notes_on(measured(0, 'alexnet', 90.0), states) == []
-
-
-def test_cores_that_become_idle_are_no_slowdown():
-    states = make_states(khz={'0': 600000, '1': 1800000})
-    states[0]['khz'] = {'0': 1800000, '1': 1800000}
+    states = make_states(throttling=old, khz={'0': 600000, '1': 1800000})
+    states[0] |= dict(throttling=dict(old), khz={'0': 1800000, '1': 1800000})
     found = measured(0, 'alexnet', 90.0)
     assert notes_on(found, states) == [] == notes_on(found, states, [1])
     assert notes_on(found, states, [0]) == ['the fastest core fell from 1800 to 600 MHz']
@@ -201,17 +195,13 @@ def test_cores_that_become_idle_are_no_slowdown():
 
 def test_ratios_are_the_published_ones():
     """ShuffleNet V1, Table 8: 184.0 / 37.8 ms; V2, Table 8: 24.4 and 21.8 images/s."""
-    v1 = paper_ratio('shufflenet_v1/table8', (224, 224), 'alexnet', 'shufflenetv1-x1.0-g3')
-    v2 = paper_ratio(
-        'shufflenet_v2/table8',
-        (224, 224),
-        'shufflenetv2-x1.0_8xb128-300k_imagenet',
-        'shufflenetv1-x1.0-g3',
-    )
+    reference, config = 'shufflenetv1-x1.0-g3', 'shufflenetv2-x1.0_8xb128-300k_imagenet'
+    v1 = paper_ratio('shufflenet_v1/table8', (224, 224), 'alexnet', reference)
+    v2 = paper_ratio('shufflenet_v2/table8', (224, 224), config, reference)
     assert v1 == pytest.approx(184.0 / 37.8) and v2 == pytest.approx(21.8 / 24.4)
     assert paper_ratio('shufflenet_v1/table8', (32, 32), 'alexnet', 'alexnet') is None
     assert ncnn_ratio((224, 224), 'alexnet', 'mobilenetv1-x1.0') is None
-    assert ncnn_ratio((480, 640), 'alexnet', 'shufflenetv1-x1.0-g3') is None
+    assert ncnn_ratio((480, 640), 'alexnet', reference) is None
 
 
 def test_difference_needs_intervals_that_do_not_overlap():
@@ -241,10 +231,7 @@ def test_difference_refuses_emulated_times(emulated):
 @pytest.mark.parametrize(
     'content',
     [
-        '{',
-        '[]',
-        '{"results": []}',
-        '{"schema": "other/9"}',
+        *('{', '[]', '{"results": []}', '{"schema": "other/9"}'),
         '{"schema": "mmshuffle-latency/1", "results": []}',
     ],
 )
@@ -328,11 +315,7 @@ def test_profile_is_summed_up_by_type():
         dict(type='ReorderOutput', inputs=[image], ms=0.125),
     ]
     found = layers.sum_up(profile)
-    assert found == {
-        layers.POINTWISE: 1.0,
-        layers.DEPTHWISE: 2.0,
-        layers.ROUTING: 0.75,
-        layers.LAYOUT: 0.125,
-    }
+    kinds = (layers.POINTWISE, layers.DEPTHWISE, layers.ROUTING, layers.LAYOUT)
+    assert found == dict(zip(kinds, (1.0, 2.0, 0.75, 0.125), strict=True))
     rows = rows_of(profile_table({'net': found}))
     assert '2.000 (52%)' in rows['net'] and rows['net'][-1] == '3.875'

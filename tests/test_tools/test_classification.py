@@ -145,37 +145,28 @@ def test_weights_in_another_channel_order_are_refused(call, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('text', 'parts'),
+    ('options', 'parts'),
     [
-        ('model = dict(head=dict(num_classes=4))', ('num_classes: 4', '3 classes')),
-        ('model = dict(head=dict(in_channels=97))', ('model.head.in_channels: 97', 'has 96')),
+        ('model.head.num_classes=4', ('num_classes: 4', '3 classes')),
+        ('model.head.in_channels=97', ('model.head.in_channels: 97', 'has 96')),
+        ('{val}data_prefix=train/red', ('val_dataloader.dataset', 'no class folders')),
+        ('model.backbone.widen_factor=3.0', ('widen_factor=3.0',)),
+        ('load_from=absent.pth', ('load_from', 'absent.pth does not exist')),
+        ('model.head=None', ('model: ', 'needs head')),
+        ('{val}data_prefx=x', ('val_dataloader.dataset: ', 'data_prefx')),
+        ('{val}classes=absent.txt', ('val_dataloader.dataset: ', 'absent.txt cannot be read')),
         (
-            "val_dataloader = dict(dataset=dict(data_prefix='train/red'))",
-            ('val_dataloader.dataset', 'no class folders'),
-        ),
-        ('model = dict(backbone=dict(widen_factor=3.0))', ('widen_factor=3.0',)),
-        ("load_from = 'absent.pth'", ('load_from', 'absent.pth does not exist')),
-        ('model = dict(head=None)', ('model: ', 'needs head')),
-        (
-            "train_dataloader = dict(dataset=dict(data_prefx='x'))",
-            ('train_dataloader.dataset: ', 'data_prefx'),
-        ),
-        (
-            "val_dataloader = dict(dataset=dict(classes='absent.txt'))",
-            ('val_dataloader.dataset: ', 'classes absent.txt cannot be read'),
-        ),
-        (
-            "val_dataloader = dict(dataset=dict(data_prefix='val', ann_file='from_1.txt'))",
+            '{val}data_prefix=val {val}ann_file=from_1.txt',
             ('val_dataloader.dataset: its labels are from 1 to 3: count them from 0',),
         ),
     ],
 )
-def test_mistakes_end_in_one_line(call, trained, tmp_path, text, parts):
+def test_mistakes_end_in_one_line(call, trained, tmp_path, options, parts):
     lines = [f'{name}/0.jpg {label}' for label, name in enumerate(COLOURS, 1)]
     (trained / 'data' / 'from_1.txt').write_text('\n'.join(lines))
-    config = tmp_path / 'wrong.py'
-    config.write_text(f"_base_ = '{trained}/tiny.py'\n{text}\n")
-    assert_refused(call('train', config, '--work-dir', tmp_path / 'work'), *parts)
+    given = ('--cfg-options', *options.format(val='val_dataloader.dataset.').split())
+    done = call('train', trained / 'tiny.py', '--work-dir', tmp_path / 'work', *given)
+    assert_refused(done, *parts)
     assert not (tmp_path / 'work').exists()
 
 

@@ -364,12 +364,8 @@ def test_strict_initializer_takes_a_prefix_and_exceptions(tmp_path):
 @pytest.mark.parametrize(
     'kind',
     [
-        'Pretrained',
-        'PretrainedStrict',
-        'PretrainedInit',
-        'mmengine.Pretrained',
-        PretrainedInit,
-        PretrainedStrict,
+        *('Pretrained', 'PretrainedStrict', 'PretrainedInit', 'mmengine.Pretrained'),
+        *(PretrainedInit, PretrainedStrict),
     ],
 )
 @pytest.mark.parametrize('listed', [False, True])
