@@ -71,18 +71,16 @@ ARGUMENTS = read_rows(': argument')
 
 
 @functools.cache
-def count(
-    network: str, arguments: str, side: int
-) -> tuple[dict[str, Cost], dict[str, Cost], tuple[int, ...]]:
+def count(network: str, first: str) -> tuple[dict[str, Cost], dict[str, Cost], tuple[int, ...]]:
     """Costs by part of a classifier and of a detector's backbone, and the channels of all stages.
 
-    Args:
-        network: Registered name.
-        arguments: Its arguments, as in a call.
-        side: Height and width of the image.
+    The first cell of a row has the arguments, as in a call, and the side of the image if it is not
+    224.
     """
+    arguments, _, side = first.partition(' at ')
+    side = int(side or 224)
     indices = (LAST_STAGES.get(network, 3),)
-    cfg = dict(type=network, out_indices=indices, **eval(f'dict({arguments})'))
+    cfg = dict(type=network, out_indices=indices, **eval(f'dict({arguments.strip("`")})'))
     backbone = on_meta({**cfg, **CLASSIFIER_ARGUMENTS.get(network, {})})
     ours = isinstance(backbone, backbones.BaseBackbone)
     head = dict(
@@ -101,8 +99,7 @@ def count(
 
 def counted(row: Row, column: str) -> float | None:
     """What a column ought to say, in its unit; None where nothing is counted for it."""
-    arguments, _, side = row.first.partition(' at ')
-    costs, trunk, _ = count(row.network, arguments.strip('`'), int(side or 224))
+    costs, trunk, _ = count(row.network, row.first)
     stages = re.fullmatch(r'stages 0-(\d): (.*)', column)
     if stages:
         column = stages[2]
@@ -127,30 +124,23 @@ def test_the_page_has_its_tables_and_code():
 
 
 @pytest.mark.parametrize('row', COSTS, ids=row_id)
-def test_costs_are_those_counted(row):
-    """A star, and only a star, tells that a printed figure is not the counted one."""
+def test_figures_are_those_counted_and_printed(row):
+    """A star, and only a star, tells that a printed cost is not the counted one."""
     value = None
     for column, cell in row.cells:
         if column == 'printed' and cell != '-':
             figure, star = re.match(r'([\d.]+)(\*?)', cell).groups()
             published = ast.literal_eval(figure)
             assert agrees((published, half_a_digit(published)), value) != bool(star), (value, cell)
+        elif column == 'channels':
+            assert cell == ', '.join(map(str, count(row.network, row.first)[2][:4]))
+        elif column == 'top-1 error, %' and cell != '-':
+            rows = (r for table in load_tables().values() for r in table.rows)
+            assert float(cell) in {r.top1_error for r in rows}
         value = counted(row, column)
         if value is not None:
             digits = DIGITS[column.rpartition(': ')[2]]
             assert cell == f'{value:.{digits}f}', column
-
-
-@pytest.mark.parametrize('row', COSTS, ids=row_id)
-def test_channels_and_errors(row):
-    for column, cell in row.cells:
-        if column == 'channels':
-            arguments, _, side = row.first.partition(' at ')
-            channels = count(row.network, arguments.strip('`'), int(side or 224))[2]
-            assert cell == ', '.join(map(str, channels[:4]))
-        elif column == 'top-1 error, %' and cell != '-':
-            rows = (r for table in load_tables().values() for r in table.rows)
-            assert float(cell) in {r.top1_error for r in rows}
 
 
 @pytest.mark.parametrize('network', backbones.__all__)
