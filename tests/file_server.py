@@ -30,7 +30,6 @@ class FileServer:
     port: int = 0
 
     def url(self, name: str) -> str:
-        """Address of a file."""
         return f'http://127.0.0.1:{self.port}/models/{name}'
 
 
@@ -41,7 +40,6 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the screen clean."""
 
     def do_GET(self) -> None:
-        """Send the content."""
         state: FileServer = self.server.state
         state.asked += 1
         if state.status != 200:

@@ -49,7 +49,6 @@ class Tensors:
         return self.state[name]
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        """BatchNorm in evaluation, PyTorch's names."""
         shape = (x.shape[1],)
         self.state.setdefault(f'{name}.num_batches_tracked', torch.tensor(1))
         return self._normalise(
@@ -369,7 +368,6 @@ def biased_layer(
     stride: int = 1,
     padding: int = 0,
 ) -> Tensor:
-    """Convolution with bias and the activation."""
     bound = (6 / (x.shape[1] * kernel * kernel)) ** 0.5
     weight = tensors.get(f'{name}.weight', (channels, x.shape[1], kernel, kernel), -bound, bound)
     bias = tensors.get(f'{name}.bias', (channels,), -0.3, 0.3)

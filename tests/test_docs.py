@@ -113,7 +113,6 @@ def counted(row: Row, column: str) -> float | None:
 
 
 def row_id(row: Row) -> str:
-    """Name of the test of a row."""
     return f'{row.network}-{row.first}'
 
 

@@ -70,7 +70,6 @@ def installed(tmp_path_factory):
 
 
 def run_installed(installed, *arguments):
-    """Run the console command of an installed wheel."""
     (script,) = (installed / 'bin').iterdir()
     path = os.pathsep.join((os.environ.get('PYTHONPATH', ''), str(installed)))
     environment = {**os.environ, 'PYTHONPATH': path.lstrip(os.pathsep)}

@@ -99,5 +99,4 @@ KINDS_WITHOUT_C5 = (
 
 
 def build(name: str, **kwargs) -> nn.Module:
-    """Build a variant with extra arguments."""
     return MODELS.build({**VARIANTS[name], **kwargs})

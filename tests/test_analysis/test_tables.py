@@ -127,7 +127,6 @@ def test_every_row_says_what_becomes_of_it():
 
 
 def test_every_config_of_the_tables_exists():
-    """Passes when every network of the papers that can be built has its ImageNet config."""
     named = {
         config
         for table in TABLES.values()

@@ -51,7 +51,6 @@ def seeded(name: str) -> nn.Module:
 
 
 def summarise(output: torch.Tensor) -> list[float]:
-    """Mean, standard deviation and a few values, of an output."""
     places = np.random.RandomState(0).randint(output.numel(), size=SAMPLES)
     values = [output.mean(), output.std(), *output.flatten()[torch.from_numpy(places)]]
     return [float(f'{value:.{DIGITS}g}') for value in values]

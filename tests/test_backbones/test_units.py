@@ -12,7 +12,6 @@ from tests.variants import build
 
 
 def conv_norm(module: nn.Module, x: torch.Tensor, act: bool, **kwargs) -> torch.Tensor:
-    """A ConvModule's convolution and BatchNorm by their formulas."""
     y = F.conv2d(x, module.conv.weight, **kwargs)
     scale = module.bn.weight / (module.bn.running_var + module.bn.eps).sqrt()
     y = (y - module.bn.running_mean[:, None, None]) * scale[:, None, None]

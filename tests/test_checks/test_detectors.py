@@ -127,7 +127,6 @@ def errors(cfg: Config) -> list:
 
 
 def apply_advice(cfg: Config, problem: Any) -> None:
-    """Do what a message says."""
     key = problem.where.removeprefix('model.')
     advice = re.search(r': set (it to )?(.+?)(, or .*|, with .*)?$', problem.message)
     if advice[1]:

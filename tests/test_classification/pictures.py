@@ -22,7 +22,6 @@ def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 def jpeg(image: np.ndarray, sampling: str = '4:2:0', progressive: bool = False) -> bytes:
-    """Encode an image."""
     options = {
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: SAMPLINGS[sampling],
         cv2.IMWRITE_JPEG_PROGRESSIVE: int(progressive),
@@ -40,5 +39,4 @@ def with_orientation(data: bytes, orientation: int, order: str = '>') -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode a whole image, upright."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

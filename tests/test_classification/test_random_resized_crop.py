@@ -17,7 +17,6 @@ SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def straightforward(path, size, interpolation=cv2.INTER_LINEAR, scale=SCALE):
-    """Decode everything, cut out, resize."""
     image = LoadImage()(dict(img_path=str(path)))['img']
     box = draw_box(*image.shape[:2], scale, RATIO)
     return cv2.resize(box.of(image), (size, size), interpolation=interpolation)

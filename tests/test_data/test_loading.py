@@ -47,8 +47,6 @@ def test_stops_at_once_by_default(images, content, ignore_empty):
 
 
 class Pictures(Dataset):
-    """Returns whether an image could be read."""
-
     def __init__(self, transform, folder):
         self.transform, self.folder = transform, folder
 

@@ -51,7 +51,6 @@ ALIASES = {'_convolution': 'conv', 'relu_': 'relu', 'split_with_sizes': 'split'}
 
 
 def channel_operations(module: nn.Module, shape: tuple[int, ...]) -> Counter:
-    """Count the traced operations of a module on tensors."""
     dtype = next(module.parameters()).dtype
     traced = torch.jit.trace(module.eval(), torch.rand(shape, dtype=dtype), check_trace=False)
     kinds = [node.kind() for node in traced.inlined_graph.nodes() if 'aten::' in node.kind()]

@@ -44,7 +44,6 @@ def even(low: int, high: int):
 
 @st.composite
 def shufflenet_v2s(draw, out_indices=None) -> Drawn:
-    """Draw a ShuffleNetV2: widths, units, layout, blocks, outputs and weights."""
     layout = draw(st.sampled_from(('megvii', 'torchvision')))
     stem = tuple(draw(st.lists(even(2, 14), min_size=1, max_size=2)))
     units = draw(unit_counts)
@@ -76,7 +75,6 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
 
 @st.composite
 def shufflenet_v1s(draw, out_indices=None) -> Drawn:
-    """Draw a ShuffleNetV1: widths, units, groups, shuffle, outputs and weights."""
     groups = draw(st.sampled_from((1, 2, 3, 4, 8)))
     units = draw(unit_counts)
     # Grouped convolutions read and make every stage's output but the first unit's input.
@@ -106,7 +104,6 @@ def shufflenet_v1s(draw, out_indices=None) -> Drawn:
 
 
 def indices(last: int):
-    """Draw out_indices."""
     return st.sets(st.integers(0, last), min_size=1).map(lambda chosen: tuple(sorted(chosen)))
 
 

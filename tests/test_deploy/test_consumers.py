@@ -117,7 +117,6 @@ C4 = REPO / 'configs/_base_/models/faster-rcnn_c4.py'
 
 @pytest.fixture(params=['ShuffleNetV2', 'ShuffleNetV1'])
 def c4(request):
-    """A small detector of the C4 form."""
     backbone = dict(type=request.param, widen_factor=0.5)
     if request.param == 'ShuffleNetV2':
         backbone['layout'] = 'torchvision'

@@ -176,8 +176,6 @@ class Deeper(nn.Module):
 
 
 class Brightest(nn.Module):
-    """An output of whole numbers."""
-
     def forward(self, x):
         return x.flatten(1).argmax(1)
 

@@ -37,8 +37,6 @@ class Fetched(Drawn):
 
 
 class Dropping(BaseModel):
-    """Draws random numbers in training too."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
@@ -48,8 +46,6 @@ class Dropping(BaseModel):
 
 
 class Seen(Hook):
-    """Keeps the samples of every epoch or iteration."""
-
     def __init__(self, epochs: bool) -> None:
         self.unit = 'epoch' if epochs else 'iter'
         self.seen: dict[int, list] = {}

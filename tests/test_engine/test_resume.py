@@ -161,8 +161,6 @@ def test_looking_for_a_checkpoint_reads_no_tensors(tmp_path):
 
 
 class Line(BaseModel):
-    """The smallest model that trains."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(2, 1)
@@ -218,7 +216,6 @@ LONGER_THAN_THE_SCHEDULE = 'max_epochs was 4, now 6, and the schedule ends with 
 
 
 def halfway(work: Path, **settings) -> Path:
-    """A checkpoint of the middle of a training."""
     runner = build(work, **settings)
     runner.train()
     return work / ('epoch_2.pth' if runner.train_loop.max_epochs > 1 else 'iter_8.pth')

@@ -94,7 +94,6 @@ PermitUserEnvironment no
                 os.kill(child, signal.SIGKILL)
 
     def stop(self) -> None:
-        """End the server."""
         self.process.terminate()
         self.process.wait()
         self.log.close()

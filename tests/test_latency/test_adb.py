@@ -64,8 +64,6 @@ esac
 
 
 class Phone:
-    """The scripted device."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder / 'data'
         self.log = folder / 'log'
@@ -87,11 +85,9 @@ class Phone:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def asked(self) -> list[list[str]]:
-        """Arguments of every call of ``adb``."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def fail(self, words: str, message: str) -> None:
-        """Fail every call that contains ``words``."""
         self.trouble.write_text(f'{words}|{message}')
 
 

@@ -23,7 +23,6 @@ from .tiny import QUICK, ask, change_expected, tiny_plan
 
 @pytest.fixture
 def system() -> dict[str, str]:
-    """Folders of the emulated system and of the wheels."""
     if shutil.which('qemu-aarch64-static') is None:
         pytest.skip('needs qemu-aarch64-static: apt-get install qemu-user-static')
     names = dict(root='MMSHUFFLE_ARM64_ROOT', wheels='MMSHUFFLE_ARM64_WHEELS')

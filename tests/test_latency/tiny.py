@@ -33,12 +33,10 @@ SIDE = 8
 
 
 def ask(what: str = 'measure', **kwargs) -> Request:
-    """A request of the networks of a plan."""
     return Request(models=('net',), what=what, **kwargs)
 
 
 def make_conv(channels: int) -> nn.Conv2d:
-    """A 1x1 convolution of 3 channels."""
     torch.manual_seed(channels)
     return nn.Conv2d(3, channels, 1).eval()
 
@@ -74,7 +72,6 @@ def tiny_plan(folder: Path, count: int = 2) -> Plan:
 
 
 def change_expected(plan: Plan, number: int) -> None:
-    """Make the right outputs of a case differ from what its network computes."""
     path = plan.files[plan.cases[number].expected[0]]
     values = np.frombuffer(path.read_bytes(), '<f4').copy()
     values[0] += 0.01 * np.abs(values).max()

@@ -54,7 +54,6 @@ def call(capsys) -> Callable[..., Done]:
 
 
 def run(script: str | Path, *args: object) -> Done:
-    """Run the tool at a path from the root there."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -19,7 +19,6 @@ from tests.test_tools.test_train_and_test import torchrun
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> Path:
-    """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp('classifier')
     config = write_config(folder, write_folders(folder / 'data'))
     assert_done(run('tools/train.py', config, '--work-dir', folder / 'work'))

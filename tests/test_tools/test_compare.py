@@ -16,14 +16,12 @@ from tests.test_tools.conftest import assert_done, assert_refused
 
 @pytest.fixture
 def tool(call, monkeypatch, tmp_path):
-    """Run the tool in an empty folder; returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     return functools.partial(call, 'compare')
 
 
 @pytest.fixture
 def work_dirs(tmp_path) -> Path:
-    """One measured network."""
     folder = tmp_path / 'work_dirs' / 'shufflenetv1-x1.0-g3_8xb128-300k_imagenet'
     folder.mkdir(parents=True)
     config = f'configs/imagenet/shufflenet_v1/{folder.name}.py'

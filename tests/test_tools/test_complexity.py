@@ -14,7 +14,6 @@ C4 = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
 
 @pytest.fixture
 def tool(call, monkeypatch):
-    """Run the tool; returns exit code, output and errors."""
     monkeypatch.chdir(REPO)
     return functools.partial(call, 'complexity')
 

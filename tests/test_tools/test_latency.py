@@ -19,13 +19,11 @@ SMALL = [NETWORK, '--shape', '32x32', '--runtime', 'ncnn', *QUICK]
 
 
 def latency(*args: object) -> int:
-    """Run the tool in this process; returns its exit code."""
     return exit_code(load_tool('latency'), *args)
 
 
 @pytest.fixture(scope='module')
 def measured(tmp_path_factory) -> Path:
-    """The file of a small measurement on this machine."""
     for package in ('ncnn', 'pnnx'):
         pytest.importorskip(package, reason=f'needs {package}')
     path = tmp_path_factory.mktemp('latency') / 'first.json'

@@ -35,7 +35,6 @@ def drive(tool: str, *args: object) -> None:
 
 
 def metrics(work: Path) -> dict[str, float]:
-    """What a test has logged."""
     content = json.loads(next(work.glob('*/*.json')).read_text())
     return {k: v for k, v in content.items() if k not in ('data_time', 'time')}
 

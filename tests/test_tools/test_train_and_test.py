@@ -17,7 +17,6 @@ from tests.tiny import write_coco, write_config
 
 
 def launch(*command: object, **variables: str) -> Done:
-    """Run a command in a process of its own."""
     env = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1', **variables}
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=env, cwd=REPO
@@ -26,7 +25,6 @@ def launch(*command: object, **variables: str) -> Done:
 
 
 def torchrun(processes: int, *args: object) -> Done:
-    """Run a command line in several processes."""
     launcher = ('-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}')
     return launch(sys.executable, '-W', 'ignore', *launcher, *args, '--launcher', 'pytorch')
 
@@ -41,7 +39,6 @@ WORKERS = (
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> Path:
-    """A finished run of two epochs."""
     folder = tmp_path_factory.mktemp('trained')
     config = write_config(folder, write_coco(folder / 'data'))
     assert_done(run('tools/train.py', config, '--work-dir', folder / 'work', *WORKERS))
@@ -71,7 +68,6 @@ def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
 
 
 def test_a_resumed_run_is_bit_identical(trained, tmp_path):
-    """Train one epoch, resume for the second, and compare with the run that was not stopped."""
     config = trained / 'tiny.py'
     work = tmp_path / 'work'
     work.mkdir()

@@ -330,8 +330,6 @@ def test_every_scheme_is_read_in_this_way(scheme, fetched, hub, trap):
 
 
 class Made:
-    """Pickled as a call."""
-
     def __init__(self, function, *args) -> None:
         self.call = function, args
 
