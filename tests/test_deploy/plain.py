@@ -1,7 +1,7 @@
 """What the tests of rewritten networks share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,17 @@ def assert_same(plain: nn.Module, *rewrites) -> None:
         expected = plain.to(dtype).eval()(images)
         for rewrite in rewrites:
             assert worst(expected, rewrite(plain)(images)) < bound
+
+
+class Of(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor):
+        return self.function(x)
 
 
 ALIASES = {'_convolution': 'conv', 'relu_': 'relu', 'split_with_sizes': 'split'}

@@ -21,6 +21,7 @@ from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
 from mmshuffle.deploy.part import cut
 from mmshuffle.engine.network import load_model, load_model_config, predict
 from tests.conftest import REPO, facts, refused
+from tests.test_deploy.plain import Of
 from tests.tiny import write_coco, write_config
 
 FPN = REPO / 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py'
@@ -47,13 +48,6 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(sides.prod() / (areas - sides.prod()))
 
 
-class Suppress(nn.Module):
-    """NMS on (G, N, 5): boxes and scores."""
-
-    def forward(self, x):
-        return (nms_mask(x[..., :4], x[..., 4], 0.4, 0.3),)
-
-
 def test_nms_keeps_what_the_definition_keeps_in_pytorch_and_onnx(tmp_path):
     boxes, scores = spread_boxes(3, 60), torch.rand(3, 60)
     expected = torch.zeros(3, 60)
@@ -67,8 +61,9 @@ def test_nms_keeps_what_the_definition_keeps_in_pytorch_and_onnx(tmp_path):
         expected[group, kept] = 1
     assert 20 < expected.sum() < 150
     x = torch.cat((boxes, scores[..., None]), -1)
-    assert torch.equal(Suppress()(x)[0], expected)
-    assert np.array_equal(in_onnx_runtime(Suppress(), x, tmp_path)[0], expected.numpy())
+    suppress = Of(lambda x: (nms_mask(x[..., :4], x[..., 4], 0.4, 0.3),))
+    assert torch.equal(suppress(x)[0], expected)
+    assert np.array_equal(in_onnx_runtime(suppress, x, tmp_path)[0], expected.numpy())
 
 
 @pytest.mark.parametrize(('sampling', 'aligned'), list(itertools.product((0, 2), (True, False))))
@@ -78,10 +73,9 @@ def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligne
     levels = torch.tensor([2, 0, 0, 2, 0, 2, 2])
     scales = [0.5, 0.25, 0.125]
 
-    class Pool(nn.Module):
-        def forward(self, boxes):
-            maps = [level + 0 for level in features]
-            return (roi_align_levels(maps, boxes, levels, scales, [3, 2], sampling, aligned),)
+    def pool(boxes):
+        maps = [level + 0 for level in features]
+        return (roi_align_levels(maps, boxes, levels, scales, [3, 2], sampling, aligned),)
 
     boxes = spread_boxes(7)
     one_by_one = [
@@ -91,8 +85,8 @@ def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligne
         for level, box in zip(levels.tolist(), boxes, strict=True)
     ]
     expected = torch.cat(one_by_one)
-    assert torch.equal(Pool()(boxes)[0], expected)
-    found = in_onnx_runtime(Pool(), boxes, tmp_path)[0]
+    assert torch.equal(pool(boxes)[0], expected)
+    found = in_onnx_runtime(Of(pool), boxes, tmp_path)[0]
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 

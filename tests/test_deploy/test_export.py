@@ -15,6 +15,7 @@ from torch import nn
 from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.export import largest_difference, replace_all
 from tests.conftest import refused
+from tests.test_deploy.plain import Of
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
@@ -89,18 +90,17 @@ def test_a_free_batch_is_free_and_a_fixed_one_is_not(network, tmp_path):
         run_file(fixed, images)
 
 
-class First(nn.Module):
-    def forward(self, x):
-        return x[:1].mean((2, 3)) if len(x) == 1 else x.mean((2, 3))
+def biased(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat((x.mean((2, 3)), torch.ones(int(x.shape[0]), 1)), 1)
 
 
-class Biased(nn.Module):
-    def forward(self, x):
-        y = x.mean((2, 3))
-        return torch.cat((y, torch.ones(int(x.shape[0]), 1)), 1)
-
-
-@pytest.mark.parametrize(('network', 'message'), [(First(), 'shapes'), (Biased(), 'cannot be run')])
+@pytest.mark.parametrize(
+    ('network', 'message'),
+    [
+        (Of(lambda x: x[:1].mean((2, 3)) if len(x) == 1 else x.mean((2, 3))), 'shapes'),
+        (Of(biased), 'cannot be run'),
+    ],
+)
 def test_a_network_that_fixes_the_batch_is_not_passed_off_as_free(network, message, tmp_path):
     refuse(message, network, tmp_path / 'net', 'torchscript', SHAPE, dynamic_batch=True)
     assert list(tmp_path.iterdir()) == []
@@ -145,16 +145,11 @@ def test_ctrl_c_does_not_mix_old_files_with_new_ones(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-class OfItsMean(nn.Module):
-    """A tracer sees the mean as a number."""
-
-    def forward(self, x):
-        return x * float(x.mean())
-
-
 @pytest.mark.parametrize('format', ['ncnn', 'torchscript'])
 def test_what_depends_on_the_image_must_not_become_a_constant(format, tmp_path):
-    refuse('differs from PyTorch', OfItsMean(), tmp_path / 'net', format, SHAPE)
+    # A tracer sees the mean as a number.
+    network = Of(lambda x: x * float(x.mean()))
+    refuse('differs from PyTorch', network, tmp_path / 'net', format, SHAPE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,15 +170,13 @@ class Deeper(nn.Module):
         return outputs[:0:-1]
 
 
-class Brightest(nn.Module):
-    def forward(self, x):
-        return x.flatten(1).argmax(1)
-
-
 @pytest.mark.parametrize(
     ('network', 'format'),
-    # The first layer may work in place.
-    [(nn.ReLU(), 'ncnn'), (Deeper(), 'ncnn'), (Brightest(), 'torchscript')],
+    [
+        (nn.ReLU(), 'ncnn'),  # the first layer may work in place
+        (Deeper(), 'ncnn'),
+        (Of(lambda x: x.flatten(1).argmax(1)), 'torchscript'),  # whole numbers
+    ],
 )
 def test_unusual_outputs_are_those_of_the_network(network, format, tmp_path):
     assert export(network, tmp_path / 'net', format, SHAPE).difference < 1e-5
@@ -258,17 +251,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(format, tmp_path):
 
 
 def test_what_a_format_cannot_express_is_one_line(tmp_path):
-    class Unusual(nn.Module):
-        def forward(self, x):
-            return x.median(3)[0]
-
-    class Failing(nn.Module):
-        def forward(self, x):
-            return torch.linalg.svdvals(x)
-
-    refuse('No ONNX function found for .*median', Unusual(), tmp_path / 'net', 'onnx', SHAPE)
-    refuse('ncnn has no layer for aten::median', Unusual(), tmp_path / 'net', 'ncnn', SHAPE)
-    refuse('pnnx cannot translate .*svd', Failing(), tmp_path / 'net', 'ncnn', SHAPE)
+    median, values = Of(lambda x: x.median(3)[0]), Of(torch.linalg.svdvals)
+    refuse('No ONNX function found for .*median', median, tmp_path / 'net', 'onnx', SHAPE)
+    refuse('ncnn has no layer for aten::median', median, tmp_path / 'net', 'ncnn', SHAPE)
+    refuse('pnnx cannot translate .*svd', values, tmp_path / 'net', 'ncnn', SHAPE)
     assert list(tmp_path.iterdir()) == []
 
 

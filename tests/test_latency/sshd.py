@@ -93,7 +93,7 @@ PermitUserEnvironment no
             if 'sshd' in Path(f'/proc/{child}/comm').read_text():
                 os.kill(child, signal.SIGKILL)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.process.terminate()
         self.process.wait()
         self.log.close()

@@ -1,5 +1,6 @@
 """Measuring by ssh, on a real server on 127.0.0.1, and the faults of a connection."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,23 +19,17 @@ pytest.importorskip('ncnn', reason='needs ncnn')
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp('sshd'))
-    yield server
-    server.stop()
+    with contextlib.closing(Server(tmp_path_factory.mktemp('sshd'))) as server:
+        yield server
 
 
 @pytest.fixture
 def start_server(tmp_path_factory):
     """Start a server that runs another command than it is asked for."""
-    servers = []
-
-    def start(command: str) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp('sshd'), command))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
+    with contextlib.ExitStack() as servers:
+        yield lambda command: servers.enter_context(
+            contextlib.closing(Server(tmp_path_factory.mktemp('sshd'), command))
+        )
 
 
 def reach(server: Server, folder: Path, python: str = sys.executable, **kwargs) -> SSHTarget:
