@@ -12,15 +12,15 @@ from mmshuffle.backbones import ShuffleNetV2
 from mmshuffle.engine.network import load_model_config
 from mmshuffle.weights import load_pretrained, read_checkpoint
 from tests.conftest import facts, refused
-from tests.test_classification.tiny import COLOURS, write_config, write_folders
 from tests.test_tools.conftest import assert_done, assert_refused, assert_user_error, run
 from tests.test_tools.test_train_and_test import torchrun
+from tests.tiny import COLOURS, write_classifier, write_folders
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('classifier')
-    config = write_config(folder, write_folders(folder / 'data'))
+    config = write_classifier(folder, write_folders(folder / 'data'))
     assert_done(run('tools/train.py', config, '--work-dir', folder / 'work'))
     return folder
 
@@ -65,7 +65,7 @@ custom_hooks = [
 
 def test_a_run_that_counts_iterations_estimates_the_statistics_too(tmp_path):
     """Its workers persist, and the sampler has no end."""
-    config = write_config(tmp_path, write_folders(tmp_path / 'data'), ITERATIONS)
+    config = write_classifier(tmp_path, write_folders(tmp_path / 'data'), ITERATIONS)
     _, err = assert_done(run('tools/train.py', config, '--work-dir', tmp_path / 'work'))
     state = read_checkpoint(tmp_path / 'work' / 'iter_4.pth')['state_dict']
     norms = {key.removesuffix('.num_batches_tracked') for key in state if key.endswith('tracked')}
@@ -99,7 +99,7 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 
 def test_two_processes_and_two_part_batches_train_as_one(tmp_path):
-    config = write_config(tmp_path, write_folders(tmp_path / 'data'), EVEN)
+    config = write_classifier(tmp_path, write_folders(tmp_path / 'data'), EVEN)
     half = ('--cfg-options', 'train_dataloader.batch_size=2')
     assert_done(run('tools/train.py', config, '--work-dir', tmp_path / 'one'))
     first, last = history(tmp_path / 'one')
@@ -215,7 +215,7 @@ def test_published_weights_have_their_accuracy(config, weights, padding, top1, t
 
 def test_several_seeds_are_trained_once_and_averaged(call, tmp_path):
     data = write_folders(tmp_path / 'data', images=2, size=32)
-    config = write_config(tmp_path, data, epochs=1)
+    config = write_classifier(tmp_path, data, epochs=1)
     arguments = ('train_seeds', config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
     done, missing = (tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4))
     done.mkdir(parents=True)

@@ -17,9 +17,8 @@ from mmshuffle.deploy.part import Part
 from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO, refused
-from tests.test_classification.tiny import write_config as write_classifier
 from tests.test_tools.conftest import assert_done, assert_refused, exit_code, load_tool, run
-from tests.tiny import write_coco, write_config
+from tests.tiny import write_classifier, write_coco, write_config
 
 NETWORK = 'shufflenetv2-x0.5'
 for package in ('onnxruntime', 'onnxscript', 'ncnn', 'pnnx'):

@@ -7,16 +7,14 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmshuffle.engine.config import require_loops
 from mmshuffle.engine.launch import build_runner, has_amp
 from tests.conftest import refused
-from tests.test_classification.tiny import write_config, write_folders
 from tests.test_tools.conftest import assert_done, assert_refused, load_tool
-from tests.tiny import write_coco
-from tests.tiny import write_config as write_detector
+from tests.tiny import write_classifier, write_coco, write_config, write_folders
 
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp('launch')
-    return write_config(folder, write_folders(folder / 'data'), epochs=1)
+    return write_classifier(folder, write_folders(folder / 'data'), epochs=1)
 
 
 def read(config, tmp_path) -> Config:
@@ -115,7 +113,7 @@ def test_the_quickstart_takes_several_metrics(tmp_path):
     data = write_coco(tmp_path / 'data')
     for name in ('train.json', 'val.json'):
         (data / name).write_bytes((data / 'annotations.json').read_bytes())
-    config = write_detector(tmp_path, data, LIST.replace('data_root', repr(f'{data}/')))
+    config = write_config(tmp_path, data, LIST.replace('data_root', repr(f'{data}/')))
     given = ('--train-ann', 'train.json', '--val-ann', 'val.json', '--config', str(config))
     args = tool.parse_args(['--data', str(data), *given, '--work-dir', str(tmp_path / 'work')])
     cfg = tool.load_config(args)

@@ -13,9 +13,7 @@ from mmengine.config import Config
 
 from mmshuffle.engine import shipped
 from tests.conftest import REPO, load_file
-from tests.test_classification.tiny import write_config as write_classifier
-from tests.test_classification.tiny import write_folders
-from tests.tiny import write_coco, write_config, write_over
+from tests.tiny import write_classifier, write_coco, write_config, write_folders, write_over
 
 TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 DETECTORS = sorted(
