@@ -48,6 +48,9 @@ def one_line(error: BaseException) -> str:
     # A heading says nothing without what it is a heading of.
     line = ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
     line = re.sub(r'^(class `\w+` in [\w/.]+: )+', '', line)
+    line = re.sub(
+        r'\. Please check whether the value of .*', ': fix it, or import its module', line
+    )
     return line if len(line) <= 300 else f'{line[:300]}...'
 
 

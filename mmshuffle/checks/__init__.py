@@ -7,7 +7,7 @@ from .classifier import check_classifier_model, is_classifier_config
 from .config import check_config
 from .dataset import check_datasets
 from .dataset_config import LOADERS, is_local
-from .detector import check_model, output_spec
+from .detector import check_model
 from .problem import Problem, raise_on
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     'check_model',
     'is_classifier_config',
     'is_local',
-    'output_spec',
     'raise_on',
 ]

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmshuffle.errors import UserError, one_line
 
-from .dataset_config import type_name
+from .dataset_config import type_name, unwrapped
 from .input import check_input
 from .parts import fit, observe, unbuildable
 from .problem import Problem
@@ -53,18 +53,22 @@ def check_classifier_model(
         yield unbuildable('model.head', model['head'], trial)
 
 
-def check_image_folders(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem]:
-    """Find the classes of each data set and compare them with each other and with the head."""
+def check_image_folders(
+    cfg: Config, loaders: Sequence[str], found: list[tuple[str, str, Any, Any]] | None = None
+) -> Iterator[Problem]:
+    """Find the classes of each data set and compare them with each other and with the head.
+
+    Args:
+        cfg: A classifier's config.
+        loaders: Which data loaders to check.
+        found: Gets loader, place and config of those in order, and the data set without its images.
+    """
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
-    for loader in loaders:
-        dataset = (cfg.get(loader) or {}).get('dataset')
-        if not isinstance(dataset, Mapping) or type_name(dataset) != 'ImageFolder':
-            continue
-        where = f'{loader}.dataset'
+    for loader, where, dataset in ((n, *entry) for n in loaders for entry in unwrapped(cfg, n)):
         files = {k: v for k, v in dataset.items() if k not in ('pipeline', 'test_mode')}
-        if files in checked:
+        if type_name(dataset) != 'ImageFolder' or files in checked:
             continue
         checked.append(files)
         try:
@@ -73,6 +77,8 @@ def check_image_folders(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem
         except (UserError, TypeError, KeyError, ValueError) as error:
             yield Problem(where, one_line(error))
             continue
+        if found is not None:
+            found.append((loader, where, dataset, built))
         highest = max(labels)
         if highest == number and 0 not in labels:
             yield Problem(
@@ -81,12 +87,10 @@ def check_image_folders(cfg: Config, loaders: Sequence[str]) -> Iterator[Problem
         elif isinstance(number, int) and (
             highest >= number or (classes and len(classes) != number)
         ):
-            found = (
-                len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
-            )
+            has = len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
             yield Problem(
                 'model.head.num_classes',
-                f'{number}, but {where} has {found} classes: set it to that',
+                f'{number}, but {where} has {has} classes: set it to that',
             )
         if classes and known and classes != known[1]:
             different = sorted(set(classes) ^ set(known[1]))[:3] or ['their order']

@@ -10,6 +10,7 @@ from .classifier import check_classifier_model, check_image_folders, is_classifi
 from .dataset import check_datasets
 from .dataset_config import LOADERS, unwrapped
 from .detector import check_model
+from .loaders import check_loader
 from .problem import Problem, guarded
 from .weights import check_checkpoints
 
@@ -42,6 +43,8 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
     problems += check_checkpoints(cfg, training='train_dataloader' in loaders)
     problems += _check_numbers(cfg)
     if classifier:
+        for loader in loaders:
+            problems += guarded(loader, check_loader, cfg, loader)
         problems += guarded('model.head', check_image_folders, cfg, loaders)
     else:
         problems += check_datasets(cfg, loaders)

@@ -31,7 +31,6 @@ from mmshuffle.errors import UserError
 from .dataset_config import (
     LOADERS,
     check_settings,
-    class_of,
     evaluators_of,
     is_coco,
     is_local,
@@ -40,6 +39,7 @@ from .dataset_config import (
     unwrapped,
     use_of,
 )
+from .loaders import check_loader, check_sample
 from .problem import Problem, guarded
 
 
@@ -107,10 +107,13 @@ def read_datasets(
     seen: list[Any] = []
     for loader in loaders:
         files[loader] = []
+        built = guarded(loader, check_loader, cfg, loader)
+        problems += built
+        tried = sampled and not any(problem.fatal for problem in built)
         for where, dataset in unwrapped(cfg, loader):
             found: list[CocoFile] = []
             problems += guarded(
-                where, _check_coco, cfg, loader, where, dataset, found, seen, sampled
+                where, _check_coco, cfg, loader, where, dataset, found, seen, sampled, tried
             )
             files[loader] += found
     training = files.get('train_dataloader', [])
@@ -134,11 +137,9 @@ def _check_coco(
     found: list[CocoFile],
     seen: list[Any],
     sampled: bool,
+    tried: bool,
 ) -> list[Problem]:
     """Check one data set, and put what is remembered of its file into ``found``."""
-    if class_of(dataset) is None:
-        message = f'{dataset.get("type")!r} is no known data set: fix it, or import its module'
-        return [Problem(f'{where}.type', message)]
     root = str(dataset.get('data_root') or '')
     if not is_local(root) or dataset.get('backend_args'):
         return []
@@ -148,7 +149,7 @@ def _check_coco(
         return []
     settings = {key: value for key, value in dataset.items() if key != 'pipeline'}
     problems = list(check_settings(dataset, where))
-    if problems:
+    if any(problem.fatal for problem in problems):
         seen.append(settings)
         return [] if settings in seen[:-1] else problems
     path = Path(root, dataset['ann_file'])
@@ -167,7 +168,7 @@ def _check_coco(
         file.use = replace(file.use, labelled=False)
     source = f'{where} ({path})'
     findings = check_entries(content, file.use)
-    problems = [Problem(source, f.message, f.fatal) for f in findings]
+    problems += [Problem(source, f.message, f.fatal) for f in findings]
     if any(f.fatal for f in findings):
         return problems
     found.append(file)
@@ -183,9 +184,46 @@ def _check_coco(
     problems += [Problem(source, f.message, f.fatal) for f in findings]
     images = list(itertools.compress(content['images'], file.kept.images))
     file.listed = len(images)
+    chosen = dataset.get('indices')
+    if isinstance(chosen, (list, tuple)) and max(chosen) >= file.listed:
+        message = f'{max(chosen)} is behind the last of {file.listed} images: leave it out'
+        problems.append(Problem(f'{where}.indices', message))
     if file.loading is not None:
         problems += _check_pictures(file, source, root, images, sampled)
+    if tried and not any(problem.fatal for problem in problems):
+        problems += _check_sample(cfg, loader, file, content)
     return problems
+
+
+def _check_sample(
+    cfg: Config, loader: str, file: CocoFile, content: Mapping[str, Any]
+) -> list[Problem]:
+    """Try the pipeline with an image that is there, in training one with a box that is kept."""
+    annotations, needed = content['annotations'], []
+    images = {image['id']: image for image in content['images']}
+    picked = iter(itertools.compress(content['images'], file.kept.images))
+    if loader == 'train_dataloader' and file.use.labelled:
+        needed = ['bboxes', 'labels']
+        roi_head = (cfg.get('model') or {}).get('roi_head')
+        if isinstance(roi_head, Mapping) and roi_head.get('mask_head'):
+            needed.append('masks')
+        lost = set(itertools.chain.from_iterable(file.kept.lost.values()))
+        names = {c['id'] for c in content['categories'] if c['name'] in file.names}
+        picked = (
+            images[a['image_id']]
+            for i, a in enumerate(annotations)
+            if i not in lost and a['category_id'] in names
+        )
+    elif loader != 'train_dataloader' and evaluators_of(cfg, loader):
+        needed = ['img_id']
+    folder = os.path.join(file.dataset.get('data_root') or '', file.dataset['data_prefix']['img'])
+    image = next((i for i in picked if os.path.isfile(os.path.join(folder, i['file_name']))), None)
+    outer = cfg[loader].get('dataset')
+    packed = not (outer is not file.dataset and outer.get('pipeline'))
+    if image is None or file.dataset.get('proposal_file'):
+        return []
+    where = file.where
+    return list(check_sample(file.dataset, where, content, image, needed, packed))
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

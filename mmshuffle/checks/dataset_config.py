@@ -1,7 +1,7 @@
 """What the data part of a detector config says: classes, wrappers, pipelines and evaluators."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from mmengine.fileio import list_from_file
 from mmshuffle.data.annotations import Use
 from mmshuffle.data.pictures import Loading
 
-from .problem import Problem
+from .problem import Problem, as_list
 
+FILTERS = ('filter_empty_gt', 'min_size')
 OLD_KEYS = ('classes', 'img_prefix', 'seg_prefix')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -31,9 +32,26 @@ def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
     elif not isinstance(path, (str, os.PathLike)):
         message = f'{path!r}: give one path, and a data set each in a ConcatDataset for more'
         yield Problem(f'{where}.ann_file', message)
-    min_size = (dataset.get('filter_cfg') or {}).get('min_size', 0)
-    if not isinstance(min_size, (int, float)):
-        yield Problem(f'{where}.filter_cfg.min_size', f'{min_size!r}: give a number of pixels')
+    filters = dataset.get('filter_cfg') or {}
+    if not isinstance(filters, Mapping):
+        yield Problem(f'{where}.filter_cfg', f'{filters!r}: give a dict')
+    elif not isinstance(filters.get('min_size', 0), (int, float)):
+        value = filters['min_size']
+        yield Problem(f'{where}.filter_cfg.min_size', f'{value!r}: give a number of pixels')
+    elif set(filters) - set(FILTERS):
+        unknown = min(set(filters) - set(FILTERS), key=str)
+        message = f'MMDetection reads {" and ".join(FILTERS)} only, and {unknown!r} does nothing'
+        yield Problem(f'{where}.filter_cfg', f'{message}: leave it out', fatal=False)
+    chosen = dataset.get('indices')
+    several = isinstance(chosen, (list, tuple)) and all(type(i) is int for i in chosen)
+    if chosen is not None and not (chosen and (type(chosen) is int or several)):
+        yield Problem(f'{where}.indices', f'{chosen!r}: give a number of images, or a list of them')
+    proposals = dataset.get('proposal_file')
+    if proposals and is_local(f'{proposals}'):
+        path = Path(dataset.get('data_root') or '', str(proposals))
+        if not path.is_file():
+            message = f'{path} does not exist: fix the path, or leave it out'
+            yield Problem(f'{where}.proposal_file', message)
     prefix = dataset.get('data_prefix')
     if not isinstance(prefix, Mapping) or not isinstance(prefix.get('img'), str):
         yield Problem(
@@ -43,7 +61,7 @@ def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
     if not isinstance(metainfo, Mapping):
         yield Problem(f'{where}.metainfo', f'{metainfo!r}: give dict(classes=(...))')
         return
-    if 'CLASSES' in metainfo and 'classes' not in metainfo:
+    if 'classes' not in metainfo and any(str(key).lower() == 'classes' for key in metainfo):
         yield Problem(f'{where}.metainfo', 'MMDetection 3 reads classes, in small letters')
     given = metainfo.get('classes', ('',))
     if isinstance(given, str):
@@ -67,6 +85,14 @@ def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
             return
     if not names:
         yield Problem(f'{where}.metainfo', 'classes is empty: give the names in the file')
+    palette = metainfo.get('palette')
+    if isinstance(palette, (list, tuple)) and 'classes' in metainfo and len(palette) < len(names):
+        yield Problem(
+            f'{where}.metainfo',
+            f'palette has {len(palette)} colours for {len(names)} classes, and pictures cannot be '
+            "drawn: give a colour each, or 'random'",
+            fatal=False,
+        )
 
 
 def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -76,7 +102,8 @@ def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
     if 'classes' not in metainfo:
         return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
     given = metainfo['classes']
-    return tuple((read_names(given) if isinstance(given, str) else given) or ()) or None
+    names = tuple((read_names(given) if isinstance(given, str) else given) or ())
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def is_coco(dataset: Mapping[str, Any]) -> bool:
@@ -117,10 +144,10 @@ def is_local(path: str) -> bool:
 
 def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> Use:
     """What a run does with an annotation file."""
-    steps = list(_steps(dataset.get('pipeline')))
+    steps = list(steps_of(dataset.get('pipeline')))
     loads = [s for s in steps if 'LoadAnnotations' in type_name(s)]
     evaluators = [e for _, e in evaluators_of(cfg, loader) if same_file(Path(e['ann_file']), path)]
-    metrics = [m for e in evaluators for m in _as_list(e.get('metric', 'bbox'))]
+    metrics = [m for e in evaluators for m in _several(e.get('metric', 'bbox'))]
     training = loader == 'train_dataloader'
     filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
     empty = any('LoadEmptyAnnotations' in type_name(s) for s in steps)
@@ -137,8 +164,9 @@ def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> 
 
 def loading_of(dataset: Mapping[str, Any]) -> Loading | None:
     """How a pipeline reads its images; None where it does so in a way of its own."""
-    first = (dataset.get('pipeline') or [dict(type='LoadImageFromFile')])[0]
-    if type_name(first) not in ('LoadImageFromFile', 'LoadImage'):
+    pipeline = dataset.get('pipeline') or [dict(type='LoadImageFromFile')]
+    first = pipeline[0] if isinstance(pipeline, (list, tuple)) else None
+    if not isinstance(first, Mapping) or type_name(first) not in ('LoadImageFromFile', 'LoadImage'):
         return None
     if first.get('backend_args') or first.get('file_client_args'):
         return None
@@ -149,15 +177,13 @@ def loading_of(dataset: Mapping[str, Any]) -> Loading | None:
     )
 
 
-def _steps(pipeline: Any) -> Iterator[Mapping[str, Any]]:
+def steps_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
     """The transforms of a pipeline, with those that are inside of others."""
-    for step in _as_list(pipeline):
-        if isinstance(step, Mapping):
-            if 'type' in step:
-                yield step
-            for value in step.values():
-                if isinstance(value, (Mapping, list, tuple)):
-                    yield from _steps(value)
+    for step in as_list(pipeline):
+        if 'type' in step:
+            yield step
+        for value in step.values():
+            yield from steps_of(value)
 
 
 def evaluators_of(cfg: Config, loader: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -165,9 +191,8 @@ def evaluators_of(cfg: Config, loader: str) -> list[tuple[str, Mapping[str, Any]
     name = loader.replace('dataloader', 'evaluator')
     return [
         (name, e)
-        for e in _as_list(cfg.get(name))
-        if isinstance(e, Mapping)
-        and type_name(e) == 'CocoMetric'
+        for e in as_list(cfg.get(name))
+        if type_name(e) == 'CocoMetric'
         and isinstance(e.get('ann_file'), str)
         and is_local(e['ann_file'])
         and not e.get('backend_args')
@@ -204,7 +229,5 @@ def same_file(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve()
 
 
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]

@@ -72,18 +72,6 @@ def _check_at(
     yield from _check_transformer(model, where, features)
 
 
-def output_spec(backbone: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of a backbone's outputs.
-
-    Raises:
-        ValueError: It gives no feature maps.
-    """
-    trial, features = observe(backbone, IMAGE_SIZE)
-    if features is None:
-        raise ValueError(trial.error or f'backbone {backbone["type"]} gives no feature maps')
-    return tuple(features.channels), tuple(features.strides)
-
-
 def _image_sizes(model: Mapping[str, Any]) -> tuple[int, ...]:
     """Sizes of image that a detector may be meant for: SSD's strides hold for one only."""
     head = model.get('bbox_head')
@@ -133,6 +121,15 @@ def _check_dense_head(
 
     if isinstance(trial.module, BaseDenseHead):
         yield from check_levels(head, place, features, trial.module)
+        # Of Cascade RPN, which does not run on feature maps alone.
+        width, several = features.channels[0], len(set(features.channels)) > 1
+        for index, stage in enumerate(as_list(head.get('stages'))):
+            at, module = f'{place}.stages[{index}]', trial.module.stages[index]
+            if stage.get('in_channels') != width and not several:
+                message = f'{stage.get("in_channels")}, but it gets {width} channels: set it to '
+                yield Problem(f'{at}.in_channels', f'{message}{width}')
+            yield from check_levels(stage, at, features, module)
+            width = module.feat_channels if module.bridged_feature else width
 
 
 def _as_built(head: Mapping[str, Any], name: str, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from mmshuffle.classification.listing import passed_over
@@ -61,35 +60,37 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
         train, val = [str(first / 'train')], [str(first / 'val')]
     parts = {'train': train, 'val': val} if val else {'train': train}
     if first.is_dir():
-        loaders = {
-            f'{name}_dataloader': dict(dataset=_folder(paths)) for name, paths in parts.items()
-        }
-        return _by_part(from_config(Config(dict(model=dict(head=dict()), **loaders))))
+        data = {name: _folder(paths) for name, paths in parts.items()}
+        return _by_part(from_config(_as_config(data, model=dict(head=dict()))))
     if not first.is_file():
         raise UserError(f'{first} does not exist; give an annotation file or a folder')
     names = [c.get('name') for c in read_annotations(first, True, masks=False)['categories']]
-    cfg: dict[str, Any] = {}
+    data = {}
     for name, paths in parts.items():
         folder = Path(paths[1]) if len(paths) > 1 else Path(paths[0]).parent
         if not folder.is_dir():
             raise UserError(f'image folder {folder} does not exist; fix the path')
-        pipeline = [
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
-        ]
-        cfg[f'{name}_dataloader'] = dict(
-            dataset=dict(
-                type='CocoDataset',
-                ann_file=paths[0],
-                data_prefix=dict(img=str(folder)),
-                metainfo=dict(classes=tuple(dict.fromkeys(names))),
-                pipeline=pipeline,
-            )
+        data[name] = dict(
+            type='CocoDataset',
+            ann_file=paths[0],
+            data_prefix=dict(img=str(folder)),
+            metainfo=dict(classes=tuple(dict.fromkeys(names))),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
+            ],
         )
+    others = {}
     if val:
         metric = ['bbox', 'segm'] if masks else 'bbox'
-        cfg['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
-    return _by_part(from_config(Config(cfg)))
+        others['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
+    return _by_part(from_config(_as_config(data, **others)))
+
+
+def _as_config(data: dict[str, dict[str, Any]], **others: Any) -> Config:
+    sampler = dict(type='DefaultSampler')
+    loaders = {f'{n}_dataloader': dict(sampler=sampler, dataset=d) for n, d in data.items()}
+    return Config({**loaders, **others})
 
 
 def from_config(cfg: Config) -> Source:
@@ -111,50 +112,26 @@ def from_config(cfg: Config) -> Source:
         if file.loading is not None:
             pictures = [Picture(path, size) for path, size in file.pictures.items()]
             parts.append(Part(name, f'{file.where} ({file.path})', pictures, file.loading))
+    folders: list[tuple[str, str, Any, Any]] = []
     if any(type_name(d) == 'ImageFolder' for n in loaders for _, d in unwrapped(cfg, n)):
-        problems += check_image_folders(cfg, loaders)
-        for part, found in _class_folders(cfg, loaders):
-            parts.append(part)
-            problems += found
-            classes = len({picture.label for picture in part.pictures})
-            summary.append(
-                dict(part=part.name, source=part.source, images=len(part.pictures), classes=classes)
+        problems += check_image_folders(cfg, loaders, folders)
+    for loader, where, dataset, built in folders:
+        folder, name = Path(built.data_prefix['img_path']), loader.removesuffix('_dataloader')
+        source = f'{where} ({folder})'
+        pictures = [Picture(d['img_path'], None, d['gt_label']) for d in built.load_data_list()]
+        parts.append(Part(name, source, pictures, loading_of(dataset)))
+        classes = len({picture.label for picture in pictures})
+        summary.append(dict(part=name, source=source, images=len(pictures), classes=classes))
+        others = [] if built.ann_file else passed_over(folder)
+        if others:
+            message = (
+                f'{len(others)} files have no suffix of an image and are passed over, such as '
             )
+            message += f'{others[0]}: convert or remove them'
+            problems.append(Problem(source, message, fatal=False))
     if not parts and not problems:
         raise UserError('there is no data of the types CocoDataset or ImageFolder to verify')
     return Source(problems, parts, summary)
-
-
-def _class_folders(cfg: Config, loaders: Sequence[str]) -> list[tuple[Part, list[Problem]]]:
-    found, seen = [], []
-    for loader in loaders:
-        for where, dataset in unwrapped(cfg, loader):
-            files = {k: v for k, v in dataset.items() if k not in ('pipeline', 'test_mode')}
-            if type_name(dataset) != 'ImageFolder' or files in seen:
-                continue
-            seen.append(files)
-            try:
-                built = DATASETS.build({'_scope_': 'mmdet', **files, 'lazy_init': True})
-                listed = built.load_data_list()
-            except (UserError, TypeError, KeyError, ValueError):
-                continue  # told by check_image_folders
-            pictures = [Picture(d['img_path'], None, d['gt_label']) for d in listed]
-            source = f'{where} ({built.data_prefix["img_path"]})'
-            loading = loading_of(dataset)
-            part = Part(loader.removesuffix('_dataloader'), source, pictures, loading)
-            others = [] if built.ann_file else passed_over(Path(built.data_prefix['img_path']))
-            problems = []
-            if others:
-                problems.append(
-                    Problem(
-                        source,
-                        f'{len(others)} files have no suffix of an image and are passed over, such '
-                        f'as {others[0]}: convert or remove them',
-                        fatal=False,
-                    )
-                )
-            found.append((part, problems))
-    return found
 
 
 def _by_part(source: Source) -> Source:

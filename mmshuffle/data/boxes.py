@@ -1,7 +1,9 @@
 """What MMDetection keeps of an annotation file's boxes and masks, counted without loading it."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,38 @@ class Kept:
     images: np.ndarray
 
 
-def count_kept(content: dict[str, Any], use: Use) -> Kept:
+class _Columns:
+    """The annotations of a file as arrays, in their order.
+
+    Attributes:
+        boxes: Of shape (annotations, 4).
+        owner: Index of the image of each.
+        sizes: Width and height of the images, of shape (images, 2).
+        image: Width and height of the image of each, of shape (2, annotations).
+        inside: Pixels of each box that are inside its image.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        images, self._annotations = content['images'], content['annotations']
+        count = len(self._annotations)
+        flat = itertools.chain.from_iterable(map(itemgetter('bbox'), self._annotations))
+        self.boxes = np.fromiter(flat, np.float64, 4 * count).reshape(-1, 4)
+        index = {image['id']: i for i, image in enumerate(images)}
+        ids = map(itemgetter('image_id'), self._annotations)
+        self.owner = np.fromiter(map(index.__getitem__, ids), np.int64, count)
+        self.sizes = np.array([(i['width'], i['height']) for i in images], float).reshape(-1, 2)
+        self.image = width, height = self.sizes[self.owner].T
+        x, y, w, h = self.boxes.T
+        self.inside = np.clip(np.minimum(x + w, width) - np.maximum(x, 0), 0, None) * np.clip(
+            np.minimum(y + h, height) - np.maximum(y, 0), 0, None
+        )
+
+    def where(self, holds: Callable[[dict[str, Any]], Any]) -> np.ndarray:
+        """Whether something holds for each, of shape (annotations,)."""
+        return np.fromiter(map(holds, self._annotations), bool, len(self._annotations))
+
+
+def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = None) -> Kept:
     """Apply the rules of ``mmdet.datasets.CocoDataset`` (3.3) and, with masks, of LoadAnnotations.
 
     A box of a crowd is kept by MMDetection, but only to be ignored: it counts as lost.
@@ -42,42 +75,36 @@ def count_kept(content: dict[str, Any], use: Use) -> Kept:
     Args:
         content: A COCO annotation file without fatal findings of ``check_entries``.
         use: What the run does with it.
+        columns: Its annotations as arrays, where they were made before.
     """
-    images, annotations = content['images'], content['annotations']
+    columns = columns or _Columns(content)
     names = set(used_names(content, use.classes))
     labels = {c['id'] for c in content['categories'] if c['name'] in names}
-    wanted = _column(annotations, lambda a: a['category_id'] in labels, bool)
-    sizes = _image_sizes(images)
-    owner = _owners(content)
-    x, y, w, h = _boxes(annotations).T
-    width, height = sizes[owner].T
-    inside_w = np.maximum(0, np.minimum(x + w, width) - np.maximum(x, 0))
-    inside_h = np.maximum(0, np.minimum(y + h, height) - np.maximum(y, 0))
-    area = _column(annotations, lambda a: a['area'], np.float64)
-    with_owner = wanted & (owner >= 0)
-    used = np.ones(len(images), bool)
+    wanted = columns.where(lambda a: a['category_id'] in labels)
+    width, height = columns.boxes[:, 2:].T
+    used = np.ones(len(content['images']), bool)
     if use.filter_empty:
         used[:] = False
-        used[owner[with_owner]] = True
-    used &= sizes.min(axis=1, initial=np.inf) >= use.min_size
+        used[columns.owner[wanted]] = True
+    used &= columns.sizes.min(axis=1, initial=np.inf) >= use.min_size
     reasons = {
-        'marked with ignore': _column(annotations, lambda a: bool(a.get('ignore')), bool),
-        'narrower or lower than 1 pixel': (w < 1) | (h < 1),
-        'with an area of 0 or less': area <= 0,
-        'outside the image': inside_w * inside_h == 0,
-        'of a crowd (iscrowd)': _column(annotations, lambda a: bool(a.get('iscrowd')), bool),
-        f'in images with a side below {use.min_size} (min_size)': ~used[owner],
+        'marked with ignore': columns.where(lambda a: a.get('ignore')),
+        'narrower or lower than 1 pixel': (width < 1) | (height < 1),
+        'with an area of 0 or less': columns.where(lambda a: a['area'] <= 0),
+        'outside the image': columns.inside == 0,
+        'of a crowd (iscrowd)': columns.where(lambda a: a.get('iscrowd')),
+        f'in images with a side below {use.min_size} (min_size)': ~used[columns.owner],
     }
     if use.masks:
-        reasons['without a usable mask'] = ~_column(
-            annotations, lambda a: _mask_is_used(a.get('segmentation'), use.poly2mask), bool
+        reasons['without a usable mask'] = ~columns.where(
+            lambda a: _mask_is_used(a.get('segmentation'), use.poly2mask)
         )
-    left, lost = with_owner.copy(), {}
+    left, lost = wanted.copy(), {}
     for reason, holds in reasons.items():
         if (left & holds).any():
             lost[reason] = np.flatnonzero(left & holds)
             left &= ~holds
-    return Kept(int(left.sum()), int(with_owner.sum()), lost, used)
+    return Kept(int(left.sum()), int(wanted.sum()), lost, used)
 
 
 def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]:
@@ -87,8 +114,10 @@ def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]
         content: A COCO annotation file without fatal findings of ``check_entries``.
         use: What the run does with it.
     """
-    kept = count_kept(content, use)
-    findings = _check_format(content) if use.labelled else []
+    columns = _Columns(content)
+    kept = count_kept(content, use, columns)
+    labelled = use.labelled and content['annotations']
+    findings = list(_check_format(content, columns)) if labelled else []
     if use.labelled and use.masks:
         findings += _check_masks(content, use)
     if not content['images']:
@@ -127,59 +156,70 @@ def _check_kept(content: dict[str, Any], kept: Kept) -> list[Finding]:
     return [Finding(f'{head}: {", ".join(told)}: fix or remove them', fatal=not kept.boxes)]
 
 
-def _check_format(content: dict[str, Any]) -> list[Finding]:
-    annotations = content['annotations']
-    if not annotations:
-        return []
-    boxes, findings = _boxes(annotations), []
+# Other ways to write a box: how to get the usual one, and the corners x1, y1, x2, y2 that it means.
+READINGS: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+    (
+        '[centre x, centre y, width, height]',
+        'give [x - width / 2, y - height / 2, width, height]',
+        lambda x, y, w, h: (x - w / 2, y - h / 2, x + w / 2, y + h / 2),
+    ),
+    (
+        '[y, x, height, width]',
+        'give [x, y, width, height], or swap width and height of the images if these are wrong',
+        lambda y, x, h, w: (x, y, x + w, y + h),
+    ),
+    ('[y1, x1, y2, x2]', 'give [x1, y1, x2 - x1, y2 - y1]', lambda y, x, b, r: (x, y, r, b)),
+)
+
+
+def _check_format(content: dict[str, Any], columns: _Columns) -> Iterator[Finding]:
+    boxes, (width, height) = columns.boxes, columns.image
     x, y, w, h = boxes.T
     negative = np.flatnonzero((w < 0) | (h < 0))
     if len(negative):
-        findings.append(
-            Finding(
-                f'{len(negative)} of {len(boxes)} annotations have a negative bbox '
-                f'{examples(content, negative, "bbox")}: give [x, y, width, height] with width and '
-                'height above 0'
-            )
+        yield Finding(
+            f'{len(negative)} of {len(boxes)} annotations have a negative bbox '
+            f'{examples(content, negative, "bbox")}: give [x, y, width, height] with width and '
+            'height above 0'
         )
-    owner = _owners(content)
-    width, height = _image_sizes(content['images'])[owner].T
-    known = owner >= 0
     if boxes.max() <= 1:
-        return [
-            *findings,
-            Finding(
-                f'all {len(boxes)} boxes are between 0 and 1 {examples(content, [0], "bbox")}: '
-                "give pixels, x and width times the image's width, y and height times its height"
-            ),
-        ]
+        yield Finding(
+            f'all {len(boxes)} boxes are between 0 and 1 {examples(content, [0], "bbox")}: give '
+            "pixels, x and width times the image's width, y and height times its height, x and y "
+            'of the upper left corner'
+        )
+        return
     # Of boxes that are [x, y, width, height], hardly any set has all of them below and right of
     # their own size and still many that reach out of the image.
-    out = known & ((x + w > width + PIXEL) | (y + h > height + PIXEL))
-    corners = known & (w > x) & (h > y) & (w <= width + PIXEL) & (h <= height + PIXEL)
+    out = (x + w > width + PIXEL) | (y + h > height + PIXEL)
+    corners = (w > x) & (h > y) & (w <= width + PIXEL) & (h <= height + PIXEL)
+    shown = examples(content, np.flatnonzero(out), 'bbox')
+    reach = f'as [x, y, width, height], {out.sum()} of {len(boxes)} reach out of their image'
     if corners.sum() >= 0.99 * len(boxes) and out.sum() >= 0.2 * len(boxes):
-        return [
-            *findings,
-            Finding(
-                f'the boxes are [x1, y1, x2, y2] {examples(content, np.flatnonzero(out), "bbox")}: '
-                f'as [x, y, width, height], {out.sum()} of {len(boxes)} reach out of their image; '
-                'give [x1, y1, x2 - x1, y2 - y1]'
-            ),
-        ]
-    inside = np.clip(np.minimum(x + w, width) - np.maximum(x, 0), 0, None) * np.clip(
-        np.minimum(y + h, height) - np.maximum(y, 0), 0, None
-    )
-    far = np.flatnonzero(known & (inside > 0) & (inside < 0.5 * w * h))
-    if len(far) >= WORTH_A_LINE * len(boxes):
-        findings.append(
-            Finding(
-                f'{len(far)} of {len(boxes)} boxes are more than half outside their image '
-                f'{examples(content, far, "bbox")}: give [x, y, width, height] in pixels of the '
-                'image as it is on disk',
+        yield Finding(
+            f'the boxes are [x1, y1, x2, y2] {shown}: {reach}; give [x1, y1, x2 - x1, y2 - y1]'
+        )
+        return
+    for reading, fix, read in READINGS if out.sum() >= max(3, 0.02 * len(boxes)) else ():
+        left, top, right, bottom = read(x, y, w, h)
+        fits = (left >= -PIXEL) & (top >= -PIXEL) & (left < right) & (top < bottom)
+        fits &= (right <= width + PIXEL) & (bottom <= height + PIXEL)
+        # Few enough misfits that it explains what is seen.
+        if 20 * np.count_nonzero(~fits) <= out.sum():
+            yield Finding(
+                f'the boxes seem to be {reading} {shown}: {reach}, and so they would fit: if they '
+                f'are, {fix}',
                 fatal=False,
             )
+            return
+    far = np.flatnonzero((columns.inside > 0) & (columns.inside < 0.5 * w * h))
+    if len(far) >= WORTH_A_LINE * len(boxes):
+        yield Finding(
+            f'{len(far)} of {len(boxes)} boxes are more than half outside their image '
+            f'{examples(content, far, "bbox")}: give [x, y, width, height] in pixels of the '
+            'image as it is on disk',
+            fatal=False,
         )
-    return findings
 
 
 def _check_masks(content: dict[str, Any], use: Use) -> list[Finding]:
@@ -236,25 +276,3 @@ def _mask_is_used(mask: Any, poly2mask: bool) -> bool:
     if isinstance(mask, list):
         return any(isinstance(p, list) and len(p) % 2 == 0 and len(p) >= 6 for p in mask)
     return poly2mask and bool(mask)
-
-
-def _owners(content: dict[str, Any]) -> np.ndarray:
-    """Index of the image of each annotation, -1 without one."""
-    index = {image['id']: i for i, image in enumerate(content['images'])}
-    return _column(content['annotations'], lambda a: index.get(a['image_id'], -1), np.int64)
-
-
-def _image_sizes(images: list[dict[str, Any]]) -> np.ndarray:
-    """Width and height of each image, of shape (images, 2)."""
-    return np.array([(i['width'], i['height']) for i in images], np.float64).reshape(-1, 2)
-
-
-def _boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    flat = (value for annotation in annotations for value in annotation['bbox'])
-    return np.fromiter(flat, np.float64, 4 * len(annotations)).reshape(-1, 4)
-
-
-def _column(
-    entries: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any], dtype: Any
-) -> np.ndarray:
-    return np.fromiter(map(value, entries), dtype, len(entries))

@@ -1,10 +1,12 @@
 """From a folder in COCO's format to a config that trains on it."""
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmshuffle.errors import UserError
@@ -24,6 +26,10 @@ ANNOTATIONS = (
     '{}/_annotations.coco.json',
 )
 IMAGES = ('{}', '{}2017', 'images/{}', 'images/{}2017', 'images', 'JPEGImages', '.')
+
+COUNTS = ('num_classes', 'num_things_classes', 'num_stuff_classes')
+# Parts in which these names count something else.
+OTHER_PARTS = ('backbone', 'neck', 'rpn_head', 'reid', 'track_head')
 
 
 @dataclass(frozen=True)
@@ -78,19 +84,16 @@ def find_dataset(
     anns, contents, images = {}, {}, {}
     for split in SPLITS:
         anns[split] = _annotation_file(folder, split, given_ann[split])
-        contents[split] = read_annotations(anns[split])
+        contents[split] = read_annotations(anns[split], masks=False)
         _check(anns[split], contents[split])
         images[split] = _image_folder(folder, split, anns[split], contents, given_images[split])
     if anns['train'].samefile(anns['val']):
         raise UserError(f'{anns["train"]} is given for training and validation; give two files')
     return DetectionData(
-        train_ann=anns['train'],
-        val_ann=anns['val'],
-        train_images=images['train'],
-        val_images=images['val'],
-        classes=_classes(contents),
-        train_count=len(contents['train']['images']),
-        val_count=len(contents['val']['images']),
+        *anns.values(),
+        *images.values(),
+        _classes(contents),
+        *(len(content['images']) for content in contents.values()),
     )
 
 
@@ -116,8 +119,9 @@ def apply_dataset(cfg: Config, dataset: DetectionData) -> None:
         for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
             metric.ann_file = str(dataset.val_ann.resolve())
             metric.classwise = True
-    for head in _classifying_heads(cfg.model):
-        head.num_classes = len(dataset.classes)
+    for _, part, key, _ in list(class_settings(cfg.model)):
+        if key == 'num_classes':
+            part[key] = len(dataset.classes)
 
 
 def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_count: int) -> None:
@@ -194,10 +198,9 @@ def _image_folder(
     given: str | Path | None,
 ) -> Path:
     option = f'--{split}-images'
-    content = contents[split]
+    names = [image['file_name'] for image in contents[split]['images']]
     if given is not None:
         chosen = _given(folder, given, option)
-        names = [image['file_name'] for image in content['images']]
         missing = find_missing(chosen, names)
         if len(missing) == len(names):
             message = explain_missing(chosen, folder, missing, len(names))
@@ -205,7 +208,6 @@ def _image_folder(
         return chosen
     # Roboflow keeps the images beside their annotations.
     places = [folder / p.format(name) for name in SPLITS[split] for p in IMAGES] + [ann.parent]
-    names = [image['file_name'] for image in content['images']]
     # Single ones may be missing; the check of the config names them.
     found = _distinct(
         p for p in places if p.is_dir() and 2 * len(find_missing(p, names)) < len(names)
@@ -248,11 +250,39 @@ def _classes(contents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     return tuple(c['name'] for c in contents['train']['categories'] if c['name'] in used)
 
 
-def _classifying_heads(model: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for parent in (model, model.get('roi_head', {})):
-        for name in ('bbox_head', 'mask_head'):
-            head = parent.get(name)
-            yield from head if isinstance(head, Sequence) else [head] if head else []
+def class_settings(
+    part: Any, where: str = 'model'
+) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+    """Find the settings of a model that count the classes of its data set.
+
+    Yields:
+        Place of a part, its config, name of the setting, and its value, by default if not given.
+    """
+    if isinstance(part, (list, tuple)):
+        for index, entry in enumerate(part):
+            yield from class_settings(entry, f'{where}[{index}]')
+    elif isinstance(part, Mapping):
+        name = where.rpartition('.')[2].partition('[')[0]
+        for key in COUNTS:
+            value = part.get(key, _default(part, key) if name.endswith('head') else None)
+            # HTC's semantic head counts kinds of surface.
+            counts_others = (name, key) == ('semantic_head', 'num_classes')
+            if value is not None and not counts_others and not part.get('class_agnostic'):
+                yield where, part, key, value
+        for name, entry in part.items():
+            if name not in OTHER_PARTS:
+                yield from class_settings(entry, f'{where}.{name}')
+
+
+def _default(part: Mapping[str, Any], key: str) -> Any:
+    """What a class of MMDetection's registry takes for a setting that is not given."""
+    kind = part.get('type')
+    kind = kind if isinstance(kind, type) or kind is None else MODELS.get(str(kind))
+    for base in getattr(kind, '__mro__', ()):
+        parameter = inspect.signature(base.__init__).parameters.get(key)
+        if parameter is not None:
+            return None if parameter.default is parameter.empty else parameter.default
+    return None
 
 
 def _distinct(paths: Iterable[Path]) -> list[Path]:

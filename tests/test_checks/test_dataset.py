@@ -253,6 +253,12 @@ def test_images_that_mmdetection_leaves_out_need_not_be_there(cfg, data):
     assert check_datasets(cfg) == []
 
 
+LOAD, BOXES, PACK = (
+    dict(type=name) for name in ('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs')
+)
+SCALE = dict(type='Resize', scale=(96, 64))
+
+
 @pytest.mark.parametrize(
     ('change', 'where', 'parts', 'fatal'),
     [
@@ -262,8 +268,41 @@ def test_images_that_mmdetection_leaves_out_need_not_be_there(cfg, data):
         (dict(img_prefix='x'), 'img_prefix', ['data_prefix=dict(img=...)'], True),
         (dict(ann_file=['a.json', 'b.json']), 'ann_file', ['ConcatDataset'], True),
         (dict(ann_file=''), 'ann_file', ['it is missing'], True),
+        (dict(ann_file='.'), 'ann_file', ['is a folder'], True),
         (dict(type='CocoDataSet'), 'type', ["'CocoDataSet' is no known data set"], True),
         (dict(type=None), 'type', ['None is no known data set'], True),
+        (dict(indices=0), 'indices', ['0: give a number of images'], True),
+        (dict(indices='3'), 'indices', ["'3': give a number of images"], True),
+        (dict(indices=[0, 9]), 'indices', ['9 is behind the last of 6 images'], True),
+        (dict(proposal_file='no.pkl'), 'proposal_file', ['no.pkl does not exist'], True),
+        (dict(filter_cfg=[32]), 'filter_cfg', ['[32]: give a dict'], True),
+        (dict(filter_cfg=dict(minsize=3)), 'filter_cfg', ["'minsize' does nothing"], False),
+        (
+            dict(metainfo=dict(classes=('box', 'disc'), palette=[(1, 2, 3)])),
+            'metainfo',
+            ['palette has 1 colours for 2 classes'],
+            False,
+        ),
+        (dict(pipeline=[]), 'pipeline', ['it is empty'], True),
+        (dict(pipeline=None), 'pipeline', ['it is empty'], True),
+        (dict(pipeline=LOAD), 'pipeline', ['give a list of transforms'], True),
+        (dict(pipeline=[[LOAD]]), 'pipeline[0]', ['cannot be built'], True),
+        (dict(pipeline=[LOAD, dict(type='Rezise')]), 'pipeline[1]', ['Rezise is not in'], True),
+        (dict(pipeline=[LOAD, dict(type='Resize')]), 'pipeline[1]', ['Resize cannot be'], True),
+        (dict(pipeline=[SCALE, BOXES, PACK]), 'pipeline', ["it fails on '0.jpg'"], True),
+        (dict(pipeline=[LOAD, BOXES]), 'pipeline', ['end it with PackDetInputs'], True),
+        (
+            dict(pipeline=[LOAD, PACK]),
+            'pipeline',
+            ['no bboxes and no labels', 'with_bbox=True, with_label=True'],
+            True,
+        ),
+        (
+            dict(pipeline=[LOAD, dict(BOXES, with_label=False), PACK]),
+            'pipeline',
+            ['gives no labels'],
+            True,
+        ),
         (dict(filter_cfg=dict(min_size='32')), 'filter_cfg.min_size', ['give a number'], True),
         (dict(type='VOCDataset', data_root='VOC'), 'data_root', ['folder VOC does not'], True),
         (dict(data_root='nowhere'), 'data_root', ['folder nowhere does not exist'], True),
@@ -274,6 +313,62 @@ def test_settings_that_mmdetection_fails_on(cfg, change, where, parts, fatal):
     cfg.train_dataloader.dataset.pop('data_prefix') if 'data_prefix' in change else None
     cfg.train_dataloader.dataset.update(change)
     assert told(cfg, f'train_dataloader.dataset.{where}', *parts) == [fatal]
+
+
+@pytest.mark.parametrize(
+    ('where', 'change', 'parts'),
+    [
+        ('train_dataloader', lambda old: [old], ['give one dict', 'ConcatDataset']),
+        ('val_dataloader', lambda old: 'data/coco', ['it is a str: give one dict']),
+        ('train_dataloader.dataset', lambda old: [old], ['it is a list: give a dict']),
+        ('train_dataloader.dataset', lambda old: None, ['it is missing: give a dict']),
+        (
+            'train_dataloader.dataset',
+            lambda old: dict(type='ConcatDataset', datasets=[]),
+            ['datasets: it is empty'],
+        ),
+        (
+            'train_dataloader.dataset',
+            lambda old: dict(type='RepeatDatset', dataset=old, times=2),
+            ["type: 'RepeatDatset' is no known data set"],
+        ),
+        (
+            'train_dataloader.dataset',
+            lambda old: dict(type='RepeatDataset', dataset=old),
+            ["RepeatDataset: missing a required argument: 'times'"],
+        ),
+        (
+            'train_dataloader.dataset',
+            lambda old: dict(type='MultiImageMixDataset', dataset=old, pipeline=[dict(type='Mix')]),
+            ['pipeline[0]: Mix cannot be built'],
+        ),
+        ('train_dataloader.sampler', lambda old: None, ['None is no known sampler']),
+        ('val_dataloader.sampler', lambda old: dict(type='Sampler'), ["'Sampler' is no known"]),
+        ('train_dataloader.persistent_workers', lambda old: True, ['num_workers=0']),
+        ('val_evaluator', lambda old: [], ['it is empty', 'val_cfg to None']),
+        ('val_evaluator', lambda old: {}, ['it is empty', 'val_cfg to None']),
+        ('val_evaluator', lambda old: dict(old, type='Coco'), ["'Coco' is no known metric"]),
+        ('val_evaluator', lambda old: dict(old, metric='box'), ['but got box']),
+        (
+            'val_evaluator',
+            lambda old: [dict(old, ann_file=None)],
+            ['ann_file: None: give the path'],
+        ),
+        (
+            'val_dataloader.dataset.pipeline',
+            lambda old: [*old[:-1], dict(type='PackDetInputs', meta_keys=('img_path',))],
+            ['CocoMetric needs img_id'],
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(cfg, where, change, parts):
+    *path, last = where.split('.')
+    node = cfg
+    for key in path:
+        node = node[key]
+    node[last] = change(node[last])
+    assert told(cfg, where, *parts) == [True]
+    assert [p for p in check_datasets(cfg) if p.fatal and 'missing in' in str(p)] == []
 
 
 def test_the_evaluators_file_is_that_of_its_images(cfg, data, tmp_path):

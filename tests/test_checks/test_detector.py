@@ -7,7 +7,7 @@ import mmdet
 import pytest
 from mmengine.config import Config
 
-from mmshuffle.checks import check_config, output_spec, raise_on
+from mmshuffle.checks import check_config, raise_on
 from tests.conftest import REPO, refused
 from tests.tiny import write_coco, write_config
 
@@ -29,6 +29,7 @@ def test_a_sound_config_has_no_problems(tiny):
 
 
 NUMBER = 'model.roi_head.bbox_head.num_classes'
+LOSS = 'model.roi_head.bbox_head.loss_cls'
 STRIDES = 'model.rpn_head.anchor_generator.strides'
 OUTPUTS = 'model.backbone.out_indices'
 # A mistake, the setting that is blamed, and what must be said; more are in test_detectors.py.
@@ -44,6 +45,17 @@ MISMATCHES: list[tuple[dict, str, list[str]]] = [
         ['[4, 8, 16, 32, 64]', '[8, 16, 32, 64, 128]'],
     ),
     ({NUMBER: 80}, NUMBER, ['80', '2 classes']),
+    ({LOSS: dict(type='SeesawLoss', num_classes=80)}, f'{LOSS}.num_classes', ['80', '2 classes']),
+    (
+        {'model.panoptic_fusion_head': dict(type='HeuristicFusionHead', num_things_classes=80)},
+        'model.panoptic_fusion_head.num_things_classes',
+        ['80', '2 classes'],
+    ),
+    (
+        {'model.teacher_bbox_head': dict(type='LADHead', num_classes=80)},
+        'model.teacher_bbox_head.num_classes',
+        ['80', '2 classes'],
+    ),
     ({OUTPUTS: (0, 7)}, 'model.backbone', ['out_indices=(0, 7)', 'from 0 to 4']),
     (
         {'model.backbone.init_cfg': [dict(type='Pretrained', checkpoint='no.pth')]},
@@ -101,8 +113,3 @@ def test_a_detector_of_another_data_set_has_its_number_of_classes():
     assert not any(p.where == NUMBER for p in check_config(cfg))
     cfg.merge_from_dict({NUMBER: 80})
     assert any(p.where == NUMBER and p.fatal for p in check_config(cfg))
-
-
-def test_strides_of_foreign_backbones_are_observed():
-    resnet = dict(type='ResNet', depth=18, out_indices=(1, 3))
-    assert output_spec(resnet) == ((128, 512), (8, 32))

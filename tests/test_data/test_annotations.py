@@ -242,11 +242,16 @@ def run_lengths(*counts, size=(60, 100)):
 RUNS = encode(np.ones((60, 100), np.uint8, order='F'))['counts'].decode()
 
 
-def corners(content: dict) -> None:
-    rng = random.Random(0)
-    for a in content['annotations']:
-        x, y = rng.randrange(0, 49), rng.randrange(0, 29)
-        a['bbox'] = [x, y, rng.randrange(x + x // 2 + 1, 101), rng.randrange(y + y // 2 + 1, 61)]
+def written(write):
+    """Boxes that fit the images, in another format."""
+
+    def spoil(content: dict) -> None:
+        rng = random.Random(0)
+        for a in content['annotations']:
+            x, y = rng.randrange(60), rng.randrange(40)
+            a['bbox'] = write(x, y, rng.randrange(x + 10, 101), rng.randrange(y + 8, 61))
+
+    return spoil
 
 
 @pytest.mark.parametrize(
@@ -261,7 +266,15 @@ def corners(content: dict) -> None:
         (every(bbox=[5, 5, 10, 0]), ['narrower or lower than 1 pixel'], True, Use()),
         (every(bbox=[0.5, 0.4, 0.3, 0.3]), ['between 0 and 1'], True, Use()),
         (every(bbox=[0, 0, 1, 1]), ['between 0 and 1'], True, Use()),
-        (corners, ['[x1, y1, x2, y2]', 'x2 - x1'], True, Use()),
+        (written(lambda *c: list(c)), ['[x1, y1, x2, y2]', 'x2 - x1'], True, Use()),
+        (written(lambda x, y, r, b: [y, x, b, r]), ['[y1, x1, y2, x2]'], False, Use()),
+        (written(lambda x, y, r, b: [y, x, b - y, r - x]), ['[y, x, height'], False, Use()),
+        (
+            written(lambda x, y, r, b: [(x + r) / 2, (y + b) / 2, r - x, b - y]),
+            ['[centre x, centre y', 'x - width / 2'],
+            False,
+            Use(),
+        ),
         (every(bbox=[95, 5, 20, 10]), ['more than half outside'], False, Use()),
         (lambda c: None, ['none of 10 images', 'below 61'], True, Use(min_size=61)),
         (lambda c: c['annotations'].clear(), ['no annotations of the classes'], True, Use()),
@@ -307,6 +320,8 @@ def test_what_is_lost_is_counted_and_explained(spoil, parts, fatal, use):
         (share(1, bbox=[5, 5, 0, 3]), Use()),
         (every(bbox=[-1, -1, 102, 62]), Use()),
         (every(bbox=[0, 0, 100, 60]), Use()),
+        (written(lambda x, y, r, b: [x, y, r - x, b - y]), Use()),
+        (written(lambda x, y, r, b: [x, y, r - x + 5, b - y + 5]), Use()),
         (every(bbox=[1, 1, 30, 30]), Use()),
         (run_lengths(5000, 1000), MASKS),
         (share(1, segmentation=dict(size=[60, 100], counts=RUNS)), MASKS),

@@ -171,9 +171,11 @@ def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(
     apply_dataset(cfg, data)
     assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
     cfg = tiny_config()
-    cfg.model = dict(bbox_head=dict(num_classes=80))
+    loss = dict(type='SeesawLoss', num_classes=80)
+    cfg.model = dict(bbox_head=dict(num_classes=80, loss_cls=loss), backbone=dict(num_classes=9))
     apply_dataset(cfg, data)
-    assert cfg.model.bbox_head.num_classes == 2
+    assert cfg.model.bbox_head.num_classes == cfg.model.bbox_head.loss_cls.num_classes == 2
+    assert cfg.model.backbone.num_classes == 9
 
 
 def test_apply_epochs_stretches_the_schedule():

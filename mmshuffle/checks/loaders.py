@@ -1,0 +1,191 @@
+"""Whether what data loaders consist of can be built, and what becomes of one sample."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, METRICS
+from mmengine.config import Config
+from mmengine.dataset import Compose
+
+from mmshuffle.data.annotations import used_names
+from mmshuffle.errors import one_line
+
+from .dataset_config import class_of, is_coco, steps_of, type_name
+from .parts import ABSENT
+from .problem import Problem, as_list
+
+
+def check_loader(cfg: Config, loader: str) -> Iterator[Problem]:
+    """Build the transforms of a data loader and its evaluators; nothing is read for that."""
+    settings = cfg.get(loader)
+    if settings is None:
+        return
+    if not isinstance(settings, Mapping):
+        message = f'it is a {type(settings).__name__}: give one dict'
+        if isinstance(settings, (list, tuple)):
+            message += (
+                "; several data sets go into dataset=dict(type='ConcatDataset', datasets=...)"
+            )
+        yield Problem(loader, message)
+        return
+    if settings.get('persistent_workers') and not settings.get('num_workers'):
+        yield Problem(
+            f'{loader}.persistent_workers',
+            'PyTorch refuses it with num_workers=0: set it to False, or give workers',
+        )
+    sampler = settings.get('sampler')
+    if sampler is None or isinstance(sampler, Mapping):
+        name = (sampler or {}).get('type')
+        if not isinstance(name, type) and (name is None or DATA_SAMPLERS.get(str(name)) is None):
+            yield Problem(
+                f'{loader}.sampler', f'{name!r} is no known sampler: give type DefaultSampler'
+            )
+    yield from _check_built(settings.get('dataset'), f'{loader}.dataset')
+    yield from _check_evaluators(cfg, loader, settings.get('dataset'))
+
+
+def _check_built(dataset: Any, where: str, packed: bool = False) -> Iterator[Problem]:
+    """Check a data set with those inside of it; ``packed`` by the pipeline of one around it."""
+    if not isinstance(dataset, Mapping):
+        what = 'it is missing' if dataset is None else f'it is a {type(dataset).__name__}'
+        yield Problem(where, f'{what}: give a dict with the type of a data set')
+        return
+    kind = class_of(dataset)
+    if kind is None:
+        name = dataset.get('type')
+        yield Problem(
+            f'{where}.type', f'{name!r} is no known data set: fix it, or import its module'
+        )
+        return
+    inside = [(f'{where}.dataset', dataset['dataset'])] if 'dataset' in dataset else []
+    if 'datasets' in dataset:
+        parts = dataset['datasets']
+        if not isinstance(parts, (list, tuple)) or not parts:
+            yield Problem(f'{where}.datasets', 'it is empty or no list: give a list of data sets')
+            return
+        inside += [(f'{where}.datasets[{index}]', part) for index, part in enumerate(parts)]
+    pipeline = dataset.get('pipeline')
+    if pipeline:
+        yield from _check_pipeline(pipeline, f'{where}.pipeline')
+    elif not packed and (is_coco(dataset) or ('pipeline' in dataset and not inside)):
+        yield Problem(
+            f'{where}.pipeline',
+            'it is empty, and the model gets no images: give a list of transforms, from '
+            'LoadImageFromFile to PackDetInputs',
+        )
+    if inside:
+        try:
+            settings = {key: value for key, value in dataset.items() if key != 'type'}
+            inspect.signature(kind).bind(**settings)
+        except TypeError as error:
+            yield Problem(where, f'{type_name(dataset)}: {error}')
+    for place, part in inside:
+        yield from _check_built(part, place, packed or bool(pipeline))
+
+
+def _check_pipeline(pipeline: Any, where: str) -> Iterator[Problem]:
+    if not isinstance(pipeline, (list, tuple)):
+        yield Problem(where, f'it is a {type(pipeline).__name__}: give a list of transforms')
+        return
+    for index, step in enumerate(pipeline):
+        try:
+            Compose([step])
+        except Exception as error:  # whatever a constructor raises
+            reason = one_line(error)
+            absent = isinstance(error, ImportError) or ABSENT.search(reason) is not None
+            name = type_name(step) if isinstance(step, Mapping) else 'it'
+            yield Problem(f'{where}[{index}]', f'{name} cannot be built: {reason}', not absent)
+
+
+def _check_evaluators(cfg: Config, loader: str, dataset: Any) -> Iterator[Problem]:
+    name = loader.replace('dataloader', 'evaluator')
+    given = cfg.get(name)
+    if isinstance(given, (Mapping, list, tuple)) and not given:
+        yield Problem(
+            name,
+            "it is empty, so that nothing is evaluated: give a metric, as dict(type='CocoMetric', "
+            f'ann_file=...), or set {loader}, {name} and {loader.replace("dataloader", "cfg")} '
+            'to None',
+        )
+    for evaluator in as_list(given):
+        kind = evaluator.get('type')
+        kind = (
+            kind if isinstance(kind, type) else METRICS.get(str(kind)) or EVALUATOR.get(str(kind))
+        )
+        if kind is None and evaluator:
+            yield Problem(name, f'{evaluator.get("type")!r} is no known metric: fix it')
+        if kind is not CocoMetric:
+            continue
+        try:  # its file is read elsewhere
+            METRICS.build({**evaluator, 'type': kind, 'ann_file': None})
+        except Exception as error:  # whatever a constructor raises
+            yield Problem(name, f'CocoMetric cannot be built: {one_line(error)}')
+        instances = any('instances' in step.get('meta_keys', ()) for step in steps_of(dataset))
+        if not isinstance(evaluator.get('ann_file'), str) and not instances:
+            yield Problem(
+                f'{name}.ann_file',
+                f'{evaluator.get("ann_file")!r}: give the path of the annotation file of the '
+                'images',
+            )
+
+
+def check_sample(
+    dataset: Mapping[str, Any],
+    where: str,
+    content: Mapping[str, Any],
+    image: Mapping[str, Any],
+    needed: Sequence[str],
+    packed: bool,
+) -> Iterator[Problem]:
+    """Send an image through the pipeline of a COCO data set, as MMDetection does.
+
+    Args:
+        dataset: Config of the data set.
+        where: Its place in the config.
+        content: Its annotation file.
+        image: The entry of the image.
+        needed: What a model or an evaluator needs of it: ``bboxes``, ``labels`` or ``masks`` of its
+            objects, or ``img_id`` of its metadata.
+        packed: Whether the pipeline must end with PackDetInputs or its like.
+    """
+    try:
+        built = DATASETS.build({'_scope_': 'mmdet', **dataset, 'lazy_init': True})
+        names = used_names(content, built.metainfo['classes'])
+        built.cat_ids = [c['id'] for c in content['categories'] if c['name'] in names]
+        built.cat2label = {key: label for label, key in enumerate(built.cat_ids)}
+        entries = [a for a in content['annotations'] if a['image_id'] == image['id']]
+        info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)
+        data = built.pipeline({**built.parse_data_info(info), 'sample_idx': 0})
+    except Exception as error:  # whatever a transform raises
+        yield Problem(
+            f'{where}.pipeline',
+            f'it fails on {image["file_name"]!r}: {type(error).__name__}: {one_line(error)}',
+        )
+        return
+    if data is None or not packed:  # the image is passed over
+        return
+    if 'inputs' not in data:
+        yield Problem(
+            f'{where}.pipeline',
+            f'it gives the model no inputs, but {", ".join(map(str, list(data)[:5]))}: end it with '
+            'PackDetInputs',
+        )
+        return
+    sample = data.get('data_samples')
+    objects = getattr(sample, 'gt_instances', None)
+    if objects is None:  # of several views, as in semi-supervised training
+        return
+    if 'img_id' in needed and 'img_id' not in sample.metainfo_keys():
+        yield Problem(
+            f'{where}.pipeline', 'CocoMetric needs img_id: add it to meta_keys of PackDetInputs'
+        )
+    wanted = dict(bboxes='with_bbox', labels='with_label', masks='with_mask')
+    absent = [key for key in wanted if key in needed and key not in objects]
+    if absent:
+        settings = ', '.join(f'{wanted[key]}=True' for key in absent)
+        yield Problem(
+            f'{where}.pipeline',
+            f'it gives no {" and no ".join(absent)} to train on: add LoadAnnotations({settings})',
+        )
