@@ -98,6 +98,11 @@ def read_annotations(
                 f'annotation file {path}: {key}[{index}] is {entries[index]!r}, not an object; '
                 'give a COCO file'
             )
+    if any('segments_info' in entry for entry in content['annotations'][:1]):
+        raise UserError(
+            f'annotation file {path} has panoptic segments (segments_info), and no boxes: give the '
+            'instances file, or a CocoPanopticDataset'
+        )
     return content
 
 

@@ -1,5 +1,6 @@
 """The image files of a data set: whether they are there, decode, and fit their annotations."""
 
+import contextlib
 import io
 import os
 import unicodedata
@@ -81,7 +82,9 @@ KINDS = {
 
 
 def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
-    """Find names that are not in a folder, with one listing of each folder instead of a stat each.
+    """Find names of which a folder has no file, by a listing of each folder and not a stat each.
+
+    Only what symbolic links lead to is looked up.
 
     Args:
         folder: What the names are relative to.
@@ -90,12 +93,12 @@ def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
     listings: dict[str, set[str]] = {}
     missing = []
     for name in names:
-        head, _, tail = name.replace(os.sep, '/').rpartition('/')
+        head, tail = os.path.split(name)
         if head not in listings:
-            try:
-                listings[head] = set(os.listdir(os.path.join(folder, head) or '.'))
-            except OSError:
-                listings[head] = set()
+            listings[head] = set()
+            path = os.path.join(folder, head) or '.'
+            with contextlib.suppress(OSError, ValueError), os.scandir(path) as entries:
+                listings[head] = {entry.name for entry in entries if entry.is_file()}
         if tail not in listings[head]:
             missing.append(name)
     return missing

@@ -174,6 +174,10 @@ def test_many_faults_of_a_kind_are_one_line_with_three_examples():
         (b'null', 'holds a NoneType'),
         (b'{"images": [], "categories": []}', "no list 'annotations'"),
         (b'{"images": {}, "annotations": [], "categories": []}', "no list 'images', but a dict"),
+        (
+            b'{"images": [], "annotations": [{"segments_info": []}], "categories": []}',
+            'panoptic segments',
+        ),
         (b'{"images": [3], "annotations": [], "categories": []}', 'images[0] is 3, not an object'),
     ],
 )
