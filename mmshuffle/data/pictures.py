@@ -82,7 +82,7 @@ KINDS = {
 
 
 def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
-    """Find names of which a folder has no file, by a listing of each folder and not a stat each.
+    """Find names of which a folder has no file, by a listing of each folder instead of a stat each.
 
     Only what symbolic links lead to is looked up.
 
@@ -98,7 +98,11 @@ def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
             listings[head] = set()
             path = os.path.join(folder, head) or '.'
             with contextlib.suppress(OSError, ValueError), os.scandir(path) as entries:
-                listings[head] = {entry.name for entry in entries if entry.is_file()}
+                listings[head] = {
+                    entry.name
+                    for entry in entries
+                    if not entry.is_dir() and (not entry.is_symlink() or entry.is_file())
+                }
         if tail not in listings[head]:
             missing.append(name)
     return missing

@@ -168,15 +168,17 @@ def test_a_category_twice_in_both_files_is_named(cfg, data):
     assert told(cfg, "the name 'disc' twice", 'id 2', 'id 7') == [True, True]
 
 
-def wrap(kind: str, dataset: dict) -> dict:
-    if kind == 'ConcatDataset':
-        return dict(type=kind, datasets=[dataset])
-    return dict(type=kind, dataset=wrap('ConcatDataset', dataset))
-
-
-@pytest.mark.parametrize('kind', ['RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset'])
-def test_wrapped_datasets_are_checked(cfg, data, kind):
-    cfg.train_dataloader.dataset = wrap(kind, cfg.train_dataloader.dataset)
+@pytest.mark.parametrize(
+    'wrapper',
+    [
+        dict(type='RepeatDataset', times=2),
+        dict(type='ClassBalancedDataset', oversample_thr=0.1),
+        dict(type='MultiImageMixDataset', pipeline=[dict(type='Mosaic')]),
+    ],
+)
+def test_wrapped_datasets_are_checked(cfg, data, wrapper):
+    inside = dict(type='ConcatDataset', datasets=[cfg.train_dataloader.dataset])
+    cfg.train_dataloader.dataset = dict(wrapper, dataset=inside)
     assert check_datasets(cfg) == []
     edit(data / 'train.json', lambda c: c['annotations'][0].pop('area'))
     assert told(cfg, 'train_dataloader.dataset.dataset.datasets[0]', 'have no area') == [True]
@@ -368,7 +370,6 @@ def test_what_cannot_be_built_is_one_line(cfg, where, change, parts):
         node = node[key]
     node[last] = change(node[last])
     assert told(cfg, where, *parts) == [True]
-    assert [p for p in check_datasets(cfg) if p.fatal and 'missing in' in str(p)] == []
 
 
 def test_the_evaluators_file_is_that_of_its_images(cfg, data, tmp_path):
@@ -454,8 +455,8 @@ def test_subclasses_that_read_files_alike_are_checked(cfg):
 def test_a_sample_of_the_images_is_opened(cfg, data):
     cv2.imwrite(str(data / 'the images/val/1.jpg'), np.zeros((96, 64, 3), np.uint8))
     assert told(cfg, '1 of 3 images', 'the other way round', '64x96 loaded, 96x64') == [True]
-    cfg.val_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'
-    cfg.test_dataloader.dataset.pipeline[0].type = 'LoadImageFromNDArray'
+    for part in ('val', 'test'):
+        cfg[f'{part}_dataloader'].dataset.pipeline[0].backend_args = dict(backend='local')
     assert check_datasets(cfg) == []
 
 
