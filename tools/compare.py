@@ -7,7 +7,6 @@ metrics.json, which tools/test.py writes into the work dir of a run.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,7 +15,7 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis import comparison, plot
 from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
-from mmshuffle.analysis.measured import Run, find_runs, read_latencies
+from mmshuffle.analysis.measured import find_runs, read_latencies
 from mmshuffle.analysis.tables import Table, load_table, load_tables
 from mmshuffle.engine import cli, files
 from mmshuffle.errors import UserError
@@ -31,7 +30,7 @@ EXAMPLE = """examples:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line, and refuse options that do not go together."""
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('table', nargs='?', help='paper and table, such as shufflenet_v1/table5')
     parser.add_argument(
@@ -67,28 +66,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='N',
         help='with --commands: use the launch scripts with so many GPUs',
     )
-    return parser.parse_args(argv)
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together.
-
-    Raises:
-        UserError: No table is named, or an option has no effect or no meaning.
-    """
+    args = parser.parse_args(argv)
     if (args.table is None) != args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or give --list')
     if args.list and (args.commands or args.out):
         raise UserError('--list names tables: for --commands and --out name one of them')
     if args.gpus is not None and (not args.commands or args.gpus < 1):
         raise UserError('--gpus: give a number of at least 1, with --commands')
+    return args
 
 
-def list_tables(compare_table: Callable[[Table], list[Compared]]) -> str:
+def list_tables(*found: object) -> str:
     """All tables with the states of their rows, as Markdown, and of all rows in words."""
     rows, everything = [], []
     for name, table in tqdm(load_tables().items(), desc='tables', file=sys.stderr, leave=False):
-        compared = compare_table(table)
+        compared = list(compare(table, *found))
         everything += compared
         rows.append([name, table.title, *map(str, count_states(compared).values())])
     head = ['table', 'title', 'rows', 'built', 'counted', 'measured']
@@ -115,18 +107,13 @@ def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Compare and print."""
     args = parse_args(argv)
-    check(args)
     table = None if args.list else load_table(args.table)
-    runs: dict[str, Run] = find_runs(args.work_dirs)
-    latencies = read_latencies(args.latency)
-
-    def compare_table(table: Table) -> list[Compared]:
-        return list(compare(table, runs, latencies))
-
+    runs = find_runs(args.work_dirs)
+    found = runs, read_latencies(args.latency)
     if table is None:
-        print(list_tables(compare_table))
+        print(list_tables(*found))
         return
-    rows = compare_table(table)
+    rows = list(compare(table, *found))
     if args.commands:
         print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(table, rows)))
         return

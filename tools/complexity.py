@@ -7,10 +7,9 @@ BatchNorm, activations and pooling are not counted.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis.complexity import CONVENTION, Cost
+from mmshuffle.analysis.complexity import CONVENTION
 from mmshuffle.analysis.model_cost import ModelCost, count_model
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
@@ -26,16 +25,6 @@ EXAMPLE = """examples:
   python tools/complexity.py SqueezeNet --args "version='1.1'"
 """
 DEFAULT_SHAPE = (224, 224)
-
-
-class Arguments(cli.ConfigOptions):
-    """Arguments as KEY=VALUE, where a number in quotes is text, as versions are."""
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        parsed = cli.ConfigOptions._parse_iterable(val)
-        quoted = len(val) > 1 and val[0] == val[-1] and val[0] in '\'"'
-        return val[1:-1] if quoted and not isinstance(parsed, list | tuple) else parsed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--args',
         nargs='+',
         default={},
-        action=Arguments,
+        action=cli.ConfigOptions,
         metavar='KEY=VALUE',
         help='arguments of a registered backbone; text that reads as a number in quotes of its own',
     )
@@ -74,29 +63,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that mean nothing.
+def count(args: argparse.Namespace) -> ModelCost:
+    """Count what ``args.model`` names.
 
     Raises:
-        UserError: A size or a number of proposals is below 1.
+        UserError: It names nothing, or cannot be counted, or an option means nothing.
     """
     if args.shape is not None and min(args.shape) < 1:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give two numbers of at least 1')
     if args.proposals is not None and args.proposals < 1:
         raise UserError(f'--proposals {args.proposals}: give a number of at least 1')
-
-
-def count(args: argparse.Namespace) -> ModelCost:
-    """Count what ``args.model`` names.
-
-    Raises:
-        UserError: It names nothing, or cannot be counted.
-    """
     cfg = load_model_config(args.model, args.cfg_options, args.args)
     if args.shape is None and list_parts(cfg)[-1] == 'detector':
         raise UserError(f'{args.model}: give --shape H W, the size that a detector gets images in')
     shape = tuple(args.shape or DEFAULT_SHAPE)
-    return count_model(build_model(cfg, 'meta'), shape, args.proposals)
+    cost = count_model(build_model(cfg, 'meta'), shape, args.proposals)
+    if args.proposals is not None and cost.proposals is None:
+        raise UserError(f'--proposals: {args.model} is no two-stage detector; leave it out')
+    return cost
 
 
 def report(name: str, cost: ModelCost) -> str:
@@ -106,13 +90,11 @@ def report(name: str, cost: ModelCost) -> str:
     if cost.proposals is not None:
         at += f', {cost.proposals} proposals'
     head = ['part', 'multiply-adds, M', 'parameters, M', 'activations, M', 'memory access, M']
-    rows = [figures(part, of_part) for part, of_part in cost.parts.items()]
-    lines = [
-        f'{name}, {at}\n',
-        markdown_table(head, [*rows, figures('total', cost.total)]),
-        '',
-        CONVENTION,
-    ]
+    rows = []
+    for part, c in (*cost.parts.items(), ('total', cost.total)):
+        numbers = (c.multiply_adds, c.parameters, c.activations, c.memory_access)
+        rows.append([part, *(f'{number / 1e6:.3f}' for number in numbers)])
+    lines = [f'{name}, {at}\n', markdown_table(head, rows), '', CONVENTION]
     if cost.idle:
         lines.append(
             f'Not run, and counted with their parameters only: {len(cost.idle)} layers '
@@ -121,19 +103,10 @@ def report(name: str, cost: ModelCost) -> str:
     return '\n'.join(lines)
 
 
-def figures(part: str, cost: Cost) -> list[str]:
-    """A row of the table."""
-    numbers = (cost.multiply_adds, cost.parameters, cost.activations, cost.memory_access)
-    return [part, *(f'{number / 1e6:.3f}' for number in numbers)]
-
-
 def main(argv: list[str] | None = None) -> None:
     """Count and print."""
     args = parse_args(argv)
-    check(args)
     cost = count(args)
-    if args.proposals is not None and cost.proposals is None:
-        raise UserError(f'--proposals: {args.model} is no two-stage detector; leave it out')
     print(report(Path(args.model).stem if args.model.endswith('.py') else args.model, cost))
     if args.json:
         content = dict(model=args.model, **cost.as_dict())

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import functools
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +22,9 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks import check_datasets, raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
 from mmshuffle.deploy.detections import evaluate
-from mmshuffle.deploy.export import check_arguments, made_folder, replace_all
+from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
 from mmshuffle.deploy.formats import Format, Unsupported
-from mmshuffle.deploy.forms import DEVICES, NATIVE, ShuffleForm, recommend_form
+from mmshuffle.deploy.forms import ALIGNS, DEVICES, NATIVE, ShuffleForm
 from mmshuffle.deploy.part import Part, cut
 from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.engine import cli
@@ -69,11 +68,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--shuffle',
-        choices=(AUTO, NATIVE.name, 'free', FASTEST),
         default=AUTO,
-        help='form of the channel shuffles, all of the same function: as PyTorch computes them, '
-        'absorbed in the weights (free), by the rule for --device and --precision (default), or '
-        'whatever is fastest in the runtime on this machine',
+        metavar='FORM',
+        help='form of the channel shuffles, all of the same function: native, as PyTorch computes '
+        'them; free, absorbed in the weights; free-N, with channels filled with zeros up to a '
+        'multiple of N, for runtimes that work on blocks of N; fastest, whatever that is in the '
+        'runtime on this machine; auto (default), by the rule for --device and --precision',
     )
     parser.add_argument(
         '--device',
@@ -85,14 +85,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=('fp16', 'fp32'),
         help='with --shuffle auto: what the runtime will compute in, which ncnn chooses when it '
         'loads the file (default fp16 for ncnn on ARM, as phones do, else fp32)',
-    )
-    parser.add_argument(
-        '--align',
-        type=int,
-        default=1,
-        metavar='N',
-        help='with --shuffle free: fill channels with zeros up to a multiple of N, which is faster '
-        'where the runtime works on blocks of N; 8 or 16 for ONNX Runtime on x86',
     )
     parser.add_argument(
         '--part',
@@ -133,8 +125,8 @@ def check(args: argparse.Namespace, part: str) -> tuple[int, int]:
     Raises:
         UserError: See the messages.
     """
-    if args.align < 1 or (args.align > 1 and args.shuffle != 'free'):
-        raise UserError(f'--align {args.align}: give a number from 1, with --shuffle free')
+    if args.shuffle not in (AUTO, FASTEST):
+        ShuffleForm.parse(args.shuffle)
     if args.shuffle != AUTO and (args.device or args.precision):
         raise UserError('--device and --precision choose the form: leave --shuffle out with them')
     if args.precision and args.precision not in FORMATS[args.format].precisions:
@@ -179,13 +171,14 @@ def read_picture(path: str, shape: tuple[int, int], channels: int) -> Tensor:
 def choose_form(model: nn.Module, args: argparse.Namespace) -> ShuffleForm:
     """The form that the command line asks for, by name or by rule."""
     if args.shuffle != AUTO:
-        return ShuffleForm(args.shuffle, args.align)
+        return ShuffleForm.parse(args.shuffle)
+    if not has_shuffle(model):
+        return NATIVE
     device = args.device or DEVICES[0]
     usual = FORMATS[args.format].precisions[0] if device == 'arm' else 'fp32'
     precision = args.precision or usual
-    form = recommend_form(model, args.format, device, precision)
-    if has_shuffle(model):
-        print(f'shuffle {form}, by the rule for {args.format} on {device} in {precision}')
+    form = ShuffleForm('free', ALIGNS.get((args.format, device, precision), 1))
+    print(f'shuffle {form}, by the rule for {args.format} on {device} in {precision}')
     return form
 
 
@@ -196,13 +189,10 @@ def export_fastest(write: Write, format: Format, name: Name) -> Exported:
     """
     forms = [NATIVE, *(ShuffleForm('free', align) for align in format.aligns)]
     written, runs = {}, {}
-    with (
-        made_folder(name(NATIVE).parent) as parent,
-        tempfile.TemporaryDirectory(prefix='.export-', dir=parent) as folder,
-    ):
+    with folder_beside(name(NATIVE)) as folder:
         for form in tqdm(forms, 'export the forms', unit='form'):
             try:
-                cut_out, done = write(form, Path(folder, str(form)))
+                cut_out, done = write(form, folder / str(form))
             except Unsupported as reason:
                 if form == NATIVE:
                     raise
@@ -253,18 +243,17 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
         f'{name} {"x".join(map(str, shape))}'
         for name, shape in zip(done.output_names, done.output_shapes, strict=True)
     )
-    return '\n'.join(
-        [
-            title,
-            f'input    {batch}x{sizes} float32: {cut_out.input}',
-            f'outputs  {outputs}',
-            f'nodes    {sum(done.nodes.values())}: '
-            + ', '.join(f'{kind} {count}' for kind, count in done.nodes.items()),
-            f'size     {done.size / 1e6:.2f} MB',
-            f'differs from PyTorch by {done.difference:.1e} {cut_out.measure}',
-            *(f'written  {path}' for path in done.paths),
-        ]
-    )
+    kinds = ', '.join(f'{kind} {count}' for kind, count in done.nodes.items())
+    lines = [
+        title,
+        f'input    {batch}x{sizes} float32: {cut_out.input}',
+        f'outputs  {outputs}',
+        f'nodes    {sum(done.nodes.values())}: {kinds}',
+        f'size     {done.size / 1e6:.2f} MB',
+        f'differs from PyTorch by {done.difference:.1e} {cut_out.measure}',
+        *(f'written  {path}' for path in done.paths),
+    ]
+    return '\n'.join(lines)
 
 
 def compare_figures(cfg: Config, model: nn.Module, path: Path, shape: tuple[int, int]) -> dict:
@@ -278,10 +267,8 @@ def compare_figures(cfg: Config, model: nn.Module, path: Path, shape: tuple[int,
         found = predict(model, image)
         return [found.bboxes, found.scores, found.labels]
 
-    figures = {}
-    for name, detect in (('ONNX Runtime', with_runtime), ('PyTorch', with_pytorch)):
-        figures[name] = evaluate(cfg, shape, detect, name)
-    return figures
+    detectors = {'ONNX Runtime': with_runtime, 'PyTorch': with_pytorch}
+    return {name: evaluate(cfg, shape, detect, name) for name, detect in detectors.items()}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.engine import cli
 from mmshuffle.errors import UserError
 from mmshuffle.latency import report
@@ -158,14 +159,9 @@ def bar(title: str) -> Iterator[Progress]:
     """A progress bar from 0 to 1, with the time that is left."""
     # Into a file, a line now and then.
     pause = 0.5 if sys.stderr.isatty() else 30
-    with tqdm(
-        desc=title, total=1, bar_format=BAR, file=sys.stderr, leave=False, mininterval=pause
-    ) as shown:
-
-        def update(done: float) -> None:
-            shown.update(done - shown.n)
-
-        yield update
+    options = dict(total=1, bar_format=BAR, file=sys.stderr, leave=False, mininterval=pause)
+    with tqdm(desc=title, **options) as shown:
+        yield lambda done: shown.update(done - shown.n)
 
 
 def make_plan(request: Request, folder: Path) -> Plan:
@@ -180,8 +176,13 @@ def make_plan(request: Request, folder: Path) -> Plan:
     total = sum(len(shapes) for _, shapes in work) * len(settings)
     with bar('exporting') as update:
         for network, shapes in work:
-            for _ in plan.add(network, shapes, settings):
-                update(len(plan.cases) / total)
+            try:
+                for _ in plan.add(network, shapes, settings):
+                    update(len(plan.cases) / total)
+            except OSError as error:
+                raise UserError(f'{folder}: {error.strerror or error}; set TMPDIR') from None
+            except Unsupported as error:
+                raise UserError(f'{network.name}: {error}') from error
     return plan
 
 

@@ -20,13 +20,8 @@ from .tables import COLUMNS, Row, Table
 TOLERANCE = 0.01
 # Figures that have columns of their own, beside their counted and measured counterparts.
 COMPARED = (
-    'multiply_adds_m',
-    'multiply_adds_g',
-    'parameters_m',
-    'top1_error',
-    'top1_accuracy',
-    'coco_map',
-    'latency_ms',
+    *('multiply_adds_m', 'multiply_adds_g', 'parameters_m', 'top1_error', 'top1_accuracy'),
+    *('coco_map', 'latency_ms'),
 )
 
 
@@ -152,7 +147,10 @@ def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
         notes.append('Figures with a * are not stable: their file says why.')
     notes += _grouped((row.missing, row.row.model) for row in rows)
     counted = [row for row in rows if row.cost]
-    notes += _grouped((_why_different(row), row.row.model) for row in counted)
+    differ = 'published and counted figures differ: '
+    notes += _grouped(
+        (r.row.difference and differ + r.row.difference, r.row.model) for r in counted
+    )
     notes += [f'{found}; no reason is known.' for found in disagreements(counted)]
     if notes:
         parts.append('\n'.join(f'* {note}' for note in notes))
@@ -271,10 +269,6 @@ def _grouped(pairs: Iterable[tuple[str | None, str]]) -> list[str]:
         if reason:
             models.setdefault(reason, []).append(model)
     return [f'{", ".join(dict.fromkeys(names))}: {why}.' for why, names in models.items()]
-
-
-def _why_different(row: Compared) -> str | None:
-    return row.row.difference and f'published and counted figures differ: {row.row.difference}'
 
 
 def disagreements(rows: Iterable[Compared]) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +49,7 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """Add up two costs."""
-        mine, theirs = asdict(self), asdict(other)
-        return Cost(**{name: mine[name] + theirs[name] for name in mine})
+        return Cost(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass

@@ -50,14 +50,7 @@ class ModelCost:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""
-        return dict(
-            shape=list(self.shape),
-            proposals=self.proposals,
-            parts={name: asdict(cost) for name, cost in self.parts.items()},
-            total=asdict(self.total),
-            idle=list(self.idle),
-            convention=CONVENTION,
-        )
+        return {**asdict(self), 'total': asdict(self.total), 'convention': CONVENTION}
 
 
 def count_model(

@@ -4,8 +4,7 @@ One colour a family; hollow marks are published figures, filled ones measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmshuffle.reporting import new_figure, to_png
 
@@ -19,27 +18,17 @@ if TYPE_CHECKING:
 # The project's own networks look the same in every plot: colour and mark go by the place in this
 # list, and the others follow. The mark is for readers who do not tell the colours apart.
 FAMILIES = (
-    'ShuffleNet V1',
-    'ShuffleNet V2',
-    'MobileNet V1',
-    'MobileNet V2',
-    'Xception',
-    'SqueezeNet',
-    'AlexNet',
+    *('ShuffleNet V1', 'ShuffleNet V2', 'MobileNet V1', 'MobileNet V2', 'Xception'),
+    *('SqueezeNet', 'AlexNet'),
 )
 MARKS = 'os^vDPX<>*p'
-FILLS = {
-    'none': 'published',
-    'full': 'measured',
-    'bottom': 'measured time,\npublished accuracy',
-}
+FILLS = dict(none='published', full='measured', bottom='measured time,\npublished accuracy')
 MAX_LABELLED = 20
 LABEL_WIDTH, LABEL_HEIGHT = 90, 7  # in points
 Style = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A mark of the plot.
 
     Attributes:
@@ -62,11 +51,11 @@ def cost_points(rows: Sequence[Compared]) -> list[Point]:
     for r in rows:
         published, measured = accuracies(r)
         printed = r.row.multiply_adds[0] if r.row.multiply_adds else r.multiply_adds
-        if published is not None and printed is not None:
-            points.append(Point(printed, published, r, 'none'))
-        if measured is not None and r.multiply_adds is not None:
-            points.append(Point(r.multiply_adds, measured, r, 'full'))
-    return points
+        points += [
+            Point(printed, published, r, 'none'),
+            Point(r.multiply_adds, measured, r, 'full'),
+        ]
+    return [point for point in points if None not in point[:2]]
 
 
 def latency_points(rows: Sequence[Compared]) -> list[Point]:
@@ -74,14 +63,10 @@ def latency_points(rows: Sequence[Compared]) -> list[Point]:
     points = []
     for r in rows:
         published, measured = accuracies(r)
-        if published is not None and r.row.latency_ms is not None:
-            points.append(Point(r.row.latency_ms, published, r, 'none'))
-        for milliseconds in r.latency_ms.values():
-            if measured is not None:
-                points.append(Point(milliseconds, measured, r, 'full'))
-            elif published is not None:
-                points.append(Point(milliseconds, published, r, 'bottom'))
-    return points
+        points.append(Point(r.row.latency_ms, published, r, 'none'))
+        y, fill = (published, 'bottom') if measured is None else (measured, 'full')
+        points += [Point(milliseconds, y, r, fill) for milliseconds in r.latency_ms.values()]
+    return [point for point in points if None not in point[:2]]
 
 
 def accuracies(row: Compared) -> tuple[float | None, float | None]:
@@ -102,23 +87,21 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
         UserError: matplotlib is not installed.
     """
     printed = any(row.row.multiply_adds for row in rows)
-    panels = [
-        ('multiply-adds, M' if printed else 'multiply-adds (counted), M', cost_points(rows)),
-        ('time of one image, ms', latency_points(rows)),
-    ]
-    panels = [(label, points) for label, points in panels if points]
+    costs = f'multiply-adds{"" if printed else " (counted)"}, M'
+    panels = {costs: cost_points(rows), 'time of one image, ms': latency_points(rows)}
+    panels = {label: points for label, points in panels.items() if points}
     if not panels:
         return None
     figure = new_figure(6.4 * len(panels) + 1.2, 5.2)
     figure.suptitle(f'{table.source}\n{table.title}', fontsize=10)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     styles = family_styles([row.row.family for row in rows])
-    for axis, (label, points) in zip(axes, panels):
+    for axis, (label, points) in zip(axes, panels.items()):
         _draw_panel(axis, points, styles)
         axis.set_xlabel(label)
     of_coco = 'coco_map' in table.columns
     axes[0].set_ylabel('COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %')
-    _add_legend(figure, [point for _, points in panels for point in points], styles)
+    _add_legend(figure, [point for points in panels.values() for point in points], styles)
     return to_png(figure)
 
 
@@ -136,8 +119,7 @@ def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style])
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     for point in points:
-        colour, marker = styles[point.row.row.family]
-        axis.plot(point.x, point.y, **_mark(colour, marker, point.fill))
+        axis.plot(point.x, point.y, **_mark(*styles[point.row.row.family], point.fill))
     axis.set_xscale('log')
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
@@ -192,8 +174,5 @@ def _add_legend(figure: 'Figure', points: Sequence[Point], styles: dict[str, Sty
     fills = {point.fill for point in points}
     entries = [(name, *style, 'full') for name, style in styles.items() if name in families]
     entries += [(label, '0.3', 'o', fill) for fill, label in FILLS.items() if fill in fills]
-    marks = [
-        Line2D([], [], label=label, **_mark(colour, marker, fill))
-        for label, colour, marker, fill in entries
-    ]
+    marks = [Line2D([], [], label=label, **_mark(*look)) for label, *look in entries]
     figure.legend(handles=marks, loc='outside right upper', frameon=False, fontsize=8)

@@ -1,11 +1,9 @@
 """A two-stage detector from image to detections as one graph of fixed shapes."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
+from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
 from torch import Tensor, nn
 
 from mmshuffle.engine.network import input_channels
@@ -13,9 +11,6 @@ from mmshuffle.errors import UserError
 
 from .detection_ops import nms_mask, roi_align_levels
 from .normalise import Normalise
-
-# exp() of a wild regression: the coders of MMDetection clip at this ratio of sizes.
-MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 class TwoStageGraph(nn.Module):
@@ -46,9 +41,8 @@ class TwoStageGraph(nn.Module):
         self.shape = tuple(shape)
         self.channels = input_channels(detector)
         self.normalise = Normalise.of(detector.data_preprocessor, self.channels)
-        self.padding = _padding(detector.data_preprocessor, self.shape)
-        self.rpn_coder = BoxCoder.of(detector.rpn_head.bbox_coder, self.shape)
-        self.box_coder = BoxCoder.of(detector.roi_head.bbox_head.bbox_coder, self.shape)
+        divisor = detector.data_preprocessor.pad_size_divisor
+        self.missing = [-side % divisor for side in self.shape]
         self.rpn_cfg, self.rcnn_cfg = detector.test_cfg['rpn'], detector.test_cfg['rcnn']
         with torch.no_grad():
             image = torch.zeros(1, self.channels, *self.shape)
@@ -85,8 +79,9 @@ class TwoStageGraph(nn.Module):
     def _features(self, image: Tensor) -> Sequence[Tensor]:
         if self.normalise is not None:
             image = self.normalise(image)
-        right, bottom, value = self.padding
+        bottom, right = self.missing
         if right or bottom:
+            value = float(self.detector.data_preprocessor.pad_value)
             image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
         return self.detector.extract_feat(image)
 
@@ -100,7 +95,7 @@ class TwoStageGraph(nn.Module):
             if self.candidates[index] < len(anchors):
                 score, best = score.topk(self.candidates[index])
                 anchors, delta = anchors[best], delta[best]
-            boxes.append(self.rpn_coder.decode(anchors, delta))
+            boxes.append(self._decode(self.detector.rpn_head, anchors, delta)[:, 0])
             scores.append(score)
         # Every level as a group of the size of the largest.
         longest = max(self.candidates)
@@ -125,8 +120,7 @@ class TwoStageGraph(nn.Module):
         logits, deltas = head.bbox_head(pooled)
         classes = head.bbox_head.num_classes
         scores = logits.softmax(1)[:, :classes] * valid[:, None]
-        deltas = deltas.reshape(len(boxes), -1, 4)
-        refined = self.box_coder.decode(boxes[:, None], deltas).transpose(0, 1)
+        refined = self._decode(head.bbox_head, boxes, deltas).transpose(0, 1)
         refined = refined.expand(classes, -1, -1)
         scores = scores.transpose(0, 1)
         kept = nms_mask(
@@ -136,6 +130,23 @@ class TwoStageGraph(nn.Module):
         real = score > 0
         label = torch.where(real, best // len(boxes), -1)
         return refined.reshape(-1, 4)[best] * real[:, None], score, label
+
+    def _decode(self, head: nn.Module, boxes: Tensor, deltas: Tensor) -> Tensor:
+        """Move boxes, (N, 4), by deltas, (N, 4 k), as ``head`` does; returns (N, k, 4)."""
+        coder = head.bbox_coder
+        found = delta2bbox(
+            boxes,
+            deltas,
+            coder.means,
+            coder.stds,
+            clip_border=False,  # works in place, which makes more nodes
+            add_ctr_clamp=coder.add_ctr_clamp,
+            ctr_clamp=coder.ctr_clamp,
+        ).reshape(len(boxes), -1, 4)
+        if not coder.clip_border:
+            return found
+        height, width = self.shape
+        return torch.minimum(found.clamp(min=0), found.new_tensor((width, height) * 2))
 
     def _pool(self, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Pool each box from its level (Feature Pyramid Networks, equation 1)."""
@@ -154,56 +165,14 @@ class TwoStageGraph(nn.Module):
         )
 
 
-@dataclass(frozen=True)
-class BoxCoder:
-    """Boxes from regressed differences (R-CNN, appendix C), clipped to the image.
-
-    Attributes:
-        means: Of the four differences.
-        stds: Likewise.
-        limits: Width and height that boxes are clipped to; None where they are not.
-    """
-
-    means: tuple[float, ...]
-    stds: tuple[float, ...]
-    limits: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, coder: Any, shape: tuple[int, int]) -> 'BoxCoder':
-        """Take over the settings of MMDetection's ``DeltaXYWHBBoxCoder``."""
-        limits = (shape[1], shape[0]) if coder.clip_border else None
-        return cls(tuple(coder.means), tuple(coder.stds), limits)
-
-    def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
-        """Move and scale ``boxes`` (..., 4) by ``deltas`` (..., 4); the shapes broadcast."""
-        deltas = deltas * deltas.new_tensor(self.stds) + deltas.new_tensor(self.means)
-        size = boxes[..., 2:] - boxes[..., :2]
-        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
-        half = size * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5
-        corners = torch.cat((centre - half, centre + half), -1)
-        if self.limits is None:
-            return corners
-        return torch.minimum(corners.clamp(min=0), corners.new_tensor(self.limits * 2))
-
-
 def _lengthen(x: Tensor, length: int) -> Tensor:
     """Add rows of zeros: boxes without area and score, which NMS passes over."""
     missing = length - len(x)
     return x if missing == 0 else torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
 
 
-def _padding(preprocessor: nn.Module, shape: tuple[int, int]) -> tuple[int, int, float]:
-    """Columns that the preprocessor adds on the right, rows at the bottom, and their value."""
-    divisor = preprocessor.pad_size_divisor
-    return -shape[1] % divisor, -shape[0] % divisor, float(preprocessor.pad_value)
-
-
 def _refuse_what_is_unknown(detector: nn.Module) -> None:
-    """Check that every part is of a kind whose computation the graph knows.
-
-    Raises:
-        UserError: One is not; the message names it.
-    """
+    """Check that every part is of a kind whose computation the graph knows; the error names it."""
     rpn, roi = getattr(detector, 'rpn_head', None), getattr(detector, 'roi_head', None)
     if rpn is None or roi is None:
         raise UserError(
@@ -222,16 +191,9 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
     settings = [
         (rpn.use_sigmoid_cls, 'an RPN with softmax'),
         (extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
-        (
-            not (rpn.bbox_coder.add_ctr_clamp or box_head.bbox_coder.add_ctr_clamp),
-            'clamped centres',
-        ),
         (not box_head.custom_cls_channels, 'scores that are no softmax'),
         (not getattr(roi, 'with_mask', False), 'a mask head'),
-        *(
-            (_is_plain_nms(detector.test_cfg[part]['nms']), 'another NMS')
-            for part in ('rpn', 'rcnn')
-        ),
+        *((_is_plain_nms(detector.test_cfg[p]['nms']), 'another NMS') for p in ('rpn', 'rcnn')),
     ]
     for supported, what in settings:
         if not supported:
@@ -241,11 +203,7 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
 
 
 def _require(part: nn.Module, *names: str) -> None:
-    """Check the class of a part; a subclass may compute something else.
-
-    Raises:
-        UserError: It is of another class.
-    """
+    """Check the class of a part; a subclass may compute something else."""
     if type(part).__name__ not in names:
         raise UserError(
             f'a whole detector with {type(part).__name__} cannot be exported, only with '

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmshuffle.engine.network import running
 from mmshuffle.errors import UserError, one_line
 
 from .formats import Format, Inference
@@ -91,7 +92,6 @@ def export(
     reference: Callable[[Tensor], Any] | None = None,
     compare: Callable[[Outputs, Outputs], float] = largest_difference,
     tolerance: float = TOLERANCE,
-    input_name: str = 'image',
     output_names: Sequence[str] | None = None,
 ) -> ExportReport:
     """Write ``module`` for another runtime.
@@ -116,7 +116,6 @@ def export(
             say, where ``module`` is a rewritten one.
         compare: Measures the difference of two lists of outputs, PyTorch's first.
         tolerance: The largest difference that is not a fault.
-        input_name: Name of the input in ONNX.
         output_names: Names of the outputs in ONNX; ``output0``, ... where None.
 
     Returns:
@@ -139,27 +138,25 @@ def export(
         batches.append(torch.cat((*batches, images.flip(2))))
     copied = AsTuple(module)
     plain = copied if reference is None else AsTuple(reference)
-    expected = [_expect(plain, batch) for batch in batches]
+    expected = [expect(plain, batch) for batch in batches]
     names = tuple(output_names or [f'output{i}' for i in range(len(expected[0]))])
     paths = written.paths(target)
-    try:
-        with (
-            made_folder(target.parent),
-            tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder,
-        ):
-            partial = tuple(Path(folder, path.name) for path in paths)
-            written.write(copied, images, partial, names, input_name, dynamic_batch)
-            infer = written.load(partial)
-            found = [_run(written, infer, batch) for batch in batches]
-            difference = max(
-                _difference(written, wanted, outputs, compare, tolerance)
-                for wanted, outputs in zip(expected, found, strict=True)
-            )
-            nodes = written.count_nodes(partial)
-            size = sum(file.stat().st_size for file in partial)
-            replace_all(partial, paths)
-    except OSError as error:
-        raise UserError(f'{target} cannot be written: {error.strerror or error}') from None
+    with folder_beside(target) as folder:
+        partial = tuple(folder / path.name for path in paths)
+        written.write(copied, images, partial, names, dynamic_batch)
+        infer = written.load(partial)
+        difference = 0.0
+        for batch, wanted in zip(batches, expected, strict=True):
+            differs = compare(wanted, _compute(infer, batch, wanted, format))
+            if not differs <= tolerance:  # NaN is a difference
+                raise UserError(
+                    f'the {format} file differs from PyTorch by {differs:.2g}, and '
+                    f'{tolerance:.2g} is allowed: it was deleted'
+                )
+            difference = max(difference, differs)
+        nodes = written.count_nodes(partial)
+        size = sum(file.stat().st_size for file in partial)
+        replace_all(partial, paths)
     return ExportReport(
         format=format,
         paths=paths,
@@ -175,16 +172,25 @@ def export(
 
 
 @contextlib.contextmanager
-def made_folder(path: Path) -> Iterator[Path]:
-    """Make a folder for the files, and take away what was made of it where the block fails."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Make a folder for files that are not at their place yet; gone, with what was made for it.
+
+    Where the block does not fail, the folders that ``path`` needs stay.
+
+    Raises:
+        UserError: The disk cannot be written, also within the block.
+    """
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
-        yield path
-    except BaseException:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.export-', dir=path.parent) as folder:
+            yield Path(folder)
+    except BaseException as error:
         for folder in made:
             with contextlib.suppress(OSError):  # something else is in it by now
                 folder.rmdir()
+        if isinstance(error, OSError):
+            raise UserError(f'{path} cannot be written: {error.strerror or error}') from None
         raise
 
 
@@ -243,61 +249,32 @@ def check_arguments(format: Format, path: Path, shape: Sequence[int], dynamic_ba
         raise UserError(f'{folder} is a folder: give the path of a file')
 
 
-def _expect(reference: AsTuple, images: Tensor) -> list[np.ndarray]:
+def expect(reference: AsTuple, images: Tensor, name: str = 'the network') -> list[np.ndarray]:
     """Compute in PyTorch what a file must compute.
 
     Raises:
-        UserError: The network does not run, or its outputs are not finite.
+        UserError: The network, which is called ``name``, does not run, or its outputs are not
+            finite.
     """
-    try:
-        with torch.no_grad():
-            expected = [output.numpy() for output in reference(images)]
-    except Exception as error:  # whatever the network of a user raises
-        height, width = images.shape[2:]
-        raise UserError(
-            f'the network cannot run on images of {height}x{width}: {one_line(error)}'
-        ) from error
+    with running(name, images.shape), torch.no_grad():
+        expected = [output.numpy() for output in reference(images)]
     if not all(np.isfinite(output).all() for output in expected):
-        raise UserError('the network puts out infinite values or NaN: check its weights')
+        raise UserError(f'{name} puts out infinite values or NaN: check its weights')
     return expected
 
 
-def _run(format: Format, infer: Inference, images: Tensor) -> Outputs:
-    """Compute with the file.
-
-    Raises:
-        UserError: The runtime fails.
-    """
+def _compute(infer: Inference, images: Tensor, wanted: Outputs, name: str) -> Outputs:
+    """Compute with a file of the format ``name`` what has the shapes of ``wanted``."""
     try:
-        return infer(images.numpy())
+        found = infer(images.numpy())
     except Exception as error:  # those of the runtimes have no common base
         size = 'x'.join(map(str, images.shape))
         raise UserError(
-            f'the {format.name} file cannot be run on {size} and was deleted: {one_line(error)}'
+            f'the {name} file cannot be run on {size} and was deleted: {one_line(error)}'
         ) from error
-
-
-def _difference(
-    format: Format,
-    expected: Outputs,
-    found: Outputs,
-    compare: Callable[[Outputs, Outputs], float],
-    tolerance: float,
-) -> float:
-    """Compare a file's outputs with PyTorch's.
-
-    Raises:
-        UserError: They differ.
-    """
-    shapes, wanted = ([output.shape for output in outputs] for outputs in (found, expected))
-    if shapes != wanted:
+    shapes = [[output.shape for output in outputs] for outputs in (found, wanted)]
+    if shapes[0] != shapes[1]:
         raise UserError(
-            f'the {format.name} file puts out shapes {shapes}, PyTorch {wanted}: it was deleted'
+            f'the {name} file puts out shapes {shapes[0]}, PyTorch {shapes[1]}: it was deleted'
         )
-    difference = compare(expected, found)
-    if not difference <= tolerance:  # NaN is a difference
-        raise UserError(
-            f'the {format.name} file differs from PyTorch by {difference:.2g}, and '
-            f'{tolerance:.2g} is allowed: it was deleted'
-        )
-    return difference
+    return found

@@ -3,12 +3,12 @@
 import copy
 from itertools import pairwise
 
-import torch
 from mmcv.cnn import ConvModule
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmcv.cnn.bricks.wrappers import Conv2d as WrappedConv2d
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 # Convolutions whose output is linear in `weight` as it stands. Others, such as those that normalise
 # their weight first, would undo the folding.
@@ -85,17 +85,11 @@ def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Module:
     """Copy ``conv`` with the scale and shift of ``norm`` in evaluation mode."""
-
-    def exact(x: Tensor | None, default: float) -> Tensor:
-        if x is None:
-            x = torch.full_like(norm.running_mean, default)
-        return x.detach().double()
-
-    scale = exact(norm.weight, 1) / (exact(norm.running_var, 1) + norm.eps).sqrt()
-    shift = exact(norm.bias, 0) + scale * (exact(conv.bias, 0) - exact(norm.running_mean, 0))
-    weight = conv.weight.detach().double()
-    weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    exact = [None if x is None else x.detach().double() for x in tensors]
     folded = copy.deepcopy(conv)
-    folded.weight = nn.Parameter(weight.to(conv.weight))
-    folded.bias = nn.Parameter(shift.to(conv.weight))
+    folded.weight, folded.bias = (
+        nn.Parameter(x.detach().to(conv.weight))
+        for x in fuse_conv_bn_weights(*exact[:4], norm.eps, *exact[4:])
+    )
     return folded

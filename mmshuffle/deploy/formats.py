@@ -59,7 +59,6 @@ class Format(ABC):
         images: Tensor,
         paths: Sequence[Path],
         output_names: Sequence[str],
-        input_name: str = 'image',
         dynamic_batch: bool = False,
     ) -> None:
         """Write the files.
@@ -70,7 +69,6 @@ class Format(ABC):
             images: An example of its input.
             paths: The files.
             output_names: Names of the outputs, where the format has names of one's own.
-            input_name: Name of the input, likewise.
             dynamic_batch: Whether N is to stay free.
 
         Raises:

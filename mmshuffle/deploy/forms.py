@@ -8,7 +8,7 @@ from torch import nn
 
 from mmshuffle.errors import UserError
 
-from .shuffle_free import has_shuffle, shuffle_free
+from .shuffle_free import shuffle_free
 
 DEVICES = ('arm', 'x86')
 # Multiple that the shuffle-free form fills channels up to, where filling pays. On ARM it is what
@@ -63,17 +63,3 @@ class ShuffleForm:
 
 
 NATIVE = ShuffleForm()
-
-
-def recommend_form(module: nn.Module, format: str, device: str, precision: str) -> ShuffleForm:
-    """Choose a form by rule, whatever the machine that exports is and does.
-
-    Args:
-        module: What is to be exported.
-        format: File format, ``'onnx'``, ``'ncnn'`` or ``'torchscript'``.
-        device: One of :data:`DEVICES`: the processor that will run it.
-        precision: ``'fp32'`` or ``'fp16'``: what it will compute in.
-    """
-    if not has_shuffle(module):
-        return NATIVE
-    return ShuffleForm('free', ALIGNS.get((format, device, precision), 1))

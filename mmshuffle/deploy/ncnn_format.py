@@ -39,7 +39,6 @@ class NcnnFormat(Format):
         images: Tensor,
         paths: Sequence[Path],
         output_names: Sequence[str],
-        input_name: str = 'image',
         dynamic_batch: bool = False,
     ) -> None:
         """Trace the module and let pnnx translate the trace.
@@ -55,12 +54,11 @@ class NcnnFormat(Format):
         # pnnx writes seven files beside its input.
         with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
             save(trace(module, images), Path(folder, 'net.pt'))
-            done = subprocess.run(
-                [pnnx.EXEC_PATH, 'net.pt', f'inputshape=[{shape}]f32', 'fp16=0'],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-            )
+            command = [pnnx.EXEC_PATH, 'net.pt', f'inputshape=[{shape}]f32', 'fp16=0']
+            try:
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            except OSError as error:
+                raise UserError(f'pnnx cannot be started: {error}; install it anew') from None
             written = [Path(folder, 'net.ncnn.param'), Path(folder, 'net.ncnn.bin')]
             if done.returncode != 0 or not all(path.is_file() for path in written):
                 raise Unsupported(

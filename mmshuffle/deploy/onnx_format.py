@@ -46,7 +46,6 @@ class OnnxFormat(Format):
         images: Tensor,
         paths: Sequence[Path],
         output_names: Sequence[str],
-        input_name: str = 'image',
         dynamic_batch: bool = False,
     ) -> None:
         """Export with :func:`torch.onnx.export`, which folds BatchNorm and constants.
@@ -64,7 +63,7 @@ class OnnxFormat(Format):
                 program = torch.onnx.export(
                     module,
                     (images,),
-                    input_names=[input_name],
+                    input_names=['image'],
                     output_names=list(output_names),
                     dynamic_shapes=free,
                     custom_translation_table=onnx_translations(),

@@ -61,9 +61,7 @@ def cut(
     normalise = whole if normalise is None else normalise
     words = 'normalised image'
     if normalise:
-        order = 'RGB' if getattr(model.data_preprocessor, 'rgb_to_bgr', False) else 'BGR'
-        order = order if channels == 3 else f'{channels}-channel'
-        words = f'{order} image in 0 to 255'
+        words = f'{"BGR" if channels == 3 else f"{channels}-channel"} image in 0 to 255'
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')

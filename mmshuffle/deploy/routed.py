@@ -1,5 +1,7 @@
 """The parts of a ShuffleNet that route channels, built anew without shuffles."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ResidualBranch, ShuffleStage
 
 from .rewire import Gather, flat_layers, mixes_channels, reorder, restore, rewire, rewire_chain
-from .routing import Order, StagePlan, is_slice, natural, places, plan_stage
+from .routing import Order, Read, natural, places, plan_stage
 
 ROUTING = (ShuffleStage, ShuffleUnit)
 
@@ -37,14 +39,18 @@ class RoutedStage(nn.Module):
 
     def __init__(self, stage: ShuffleStage, inputs: Order, align: int) -> None:
         super().__init__()
-        plan = plan_stage(widths(stage), stage.layout, align, is_residual(stage))
-        self.order = plan.reads[-1].order
-        befores = [inputs, inputs, *(read.order for read in plan.reads)]
+        parts = [stage.projection, *stage.branches]
+        chains = [flat_layers(part) for part in parts]
+        widths = [next(filter(mixes_channels, reversed(chain))).out_channels for chain in chains]
+        kinds = [ResidualBranch if isinstance(p, ResidualBranch) else nn.Sequential for p in parts]
+        sources, reads = plan_stage(widths, stage.layout, align, ResidualBranch in kinds)
+        self.order = reads[-1].order
+        befores = [inputs, inputs, *(read.order for read in reads)]
         self.branches = nn.ModuleList(
-            rewire_branch(branch, before, after, align)
-            for branch, before, after in zip(branches(stage), befores, plan.sources)
+            kind(*rewire_chain(chain, before, after, align))
+            for kind, chain, before, after in zip(kinds, chains, befores, sources)
         )
-        self.cuts = nn.ModuleList(Cut(plan, source) for source in range(len(plan.sources)))
+        self.cuts = nn.ModuleList(Cut(reads, source) for source in range(len(sources)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -65,26 +71,23 @@ class Cut(nn.Module):
     in ONNX Runtime and in ncnn.
 
     Args:
-        plan: Plan of the stage.
+        reads: What the readers get.
         source: Number of the source.
 
     Attributes:
         readers (list[int]): Whose pieces :meth:`forward` returns.
     """
 
-    def __init__(self, plan: StagePlan, source: int) -> None:
+    def __init__(self, reads: Sequence[Read], source: int) -> None:
         super().__init__()
-        pieces = [
-            (reader, piece.places)
-            for reader, read in enumerate(plan.reads)
-            for piece in read.pieces
-            if piece.source == source
-        ]
-        self.readers = [reader for reader, _ in pieces]
-        self.sizes = [len(places) for _, places in pieces]
+        pieces = {i: read.pieces[source] for i, read in enumerate(reads) if source in read.pieces}
+        self.readers = list(pieces)
+        self.sizes = [len(places) for places in pieces.values()]
         self.gathers = nn.ModuleList()
-        if not is_slice([place for _, places in pieces for place in places]):
-            self.gathers.extend(Gather(places) for _, places in pieces)
+        if [place for places in pieces.values() for place in places] != list(
+            range(sum(self.sizes))
+        ):
+            self.gathers.extend(map(Gather, pieces.values()))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (N, C, H, W) to one tensor a reader."""
@@ -140,28 +143,6 @@ class RoutedUnit(nn.Module):
         # The plain unit asks for shapes here, which tracers warn of.
         added = self.shortcut(x) + y[:, : self.channels]
         return self.act(torch.cat((added, y[:, self.channels :]), 1))
-
-
-def branches(stage: ShuffleStage) -> list[nn.Module]:
-    """List the sources: the projection and the main branches."""
-    return [stage.projection, *stage.branches]
-
-
-def widths(stage: ShuffleStage) -> list[int]:
-    """List the output channels of the sources."""
-    mixing = ([m for m in flat_layers(b) if mixes_channels(m)] for b in branches(stage))
-    return [layers[-1].out_channels for layers in mixing]
-
-
-def is_residual(stage: ShuffleStage) -> bool:
-    """Whether main branches behind the first add their input to their output."""
-    return any(isinstance(branch, ResidualBranch) for branch in stage.branches)
-
-
-def rewire_branch(branch: nn.Module, inputs: Order, outputs: Order, align: int) -> nn.Sequential:
-    """Copy a branch for other orders of its channels; see :func:`~.rewire.rewire_chain`."""
-    kind = ResidualBranch if isinstance(branch, ResidualBranch) else nn.Sequential
-    return kind(*rewire_chain(flat_layers(branch), inputs, outputs, align))
 
 
 def concatenate(pieces: list[Tensor]) -> Tensor:

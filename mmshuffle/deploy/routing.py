@@ -10,7 +10,7 @@ branches behind the first, and the stage's output. Reader i can read sources 0 t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # For every channel of a tensor as it lies in memory: the channel of the plain network that it
 # holds, or FILL where it holds nothing that anyone reads.
@@ -20,12 +20,7 @@ FILL = -1
 
 def natural(channels: int, align: int = 1) -> Order:
     """The plain network's order, filled up to a multiple of ``align``."""
-    return (*range(channels), *[FILL] * filling(channels, align))
-
-
-def filling(channels: int, align: int) -> int:
-    """How many channels are missing to the next multiple of ``align``."""
-    return -channels % align
+    return (*range(channels), *[FILL] * (-channels % align))
 
 
 def places(order: Order) -> Order:
@@ -33,54 +28,27 @@ def places(order: Order) -> Order:
     return tuple(place for _, place in sorted((c, i) for i, c in enumerate(order) if c != FILL))
 
 
-def is_slice(places: Sequence[int]) -> bool:
-    """Whether channels lie side by side, in their order."""
-    return list(places) == list(range(places[0], places[0] + len(places)))
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Channels that a reader takes from one source.
-
-    Attributes:
-        source: Number of the source.
-        places: Which of its channels, as they lie in memory.
-    """
-
-    source: int
-    places: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """What a reader gets.
 
     Attributes:
-        pieces: What is concatenated; older sources come first.
+        pieces: Which channels it takes of each source, as they lie in memory there. They are
+            concatenated, those of older sources first.
         order: The channels of the result.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: dict[int, Order]
     order: Order
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage of ShuffleNet V2 without shuffles.
-
-    Attributes:
-        sources: The order in which each source puts out its channels.
-        reads: What each reader gets.
-    """
-
-    sources: tuple[Order, ...]
-    reads: tuple[Read, ...]
+# A channel of the plain network: its source, and its number among that source's outputs.
+_Channel = tuple[int, int]
 
 
 def plan_stage(
     widths: Sequence[int], layout: str, align: int = 1, residual: bool = False
-) -> StagePlan:
-    """Plan a stage.
+) -> tuple[list[Order], list[Read]]:
+    """Plan a stage of ShuffleNet V2 without shuffles.
 
     A source puts out its channels sorted by who reads them: each reader takes one slice. Where a
     main branch's input is added to its output (``residual``), the order of its output is that of
@@ -94,6 +62,9 @@ def plan_stage(
         align: Fill what a main branch reads up to a multiple of this. The newest source puts out
             the filling; the stage's output has none. No effect if ``residual``.
         residual: Whether main branches behind the first add their input.
+
+    Returns:
+        The order in which each source puts out its channels, and what each reader gets.
     """
     wanted = _follow(widths, layout)
     reader = {channel: i for i, channels in enumerate(wanted) for channel in channels}
@@ -107,16 +78,12 @@ def plan_stage(
             order = tuple(sorted(range(width), key=readers.__getitem__))
             if 0 < source < len(wanted) and not residual:
                 cut = readers.count(source - 1)
-                fill = [FILL] * filling(len(wanted[source - 1]), align)
+                fill = [FILL] * (-len(wanted[source - 1]) % align)
                 order = (*order[:cut], *fill, *order[cut:])
         sources.append(order)
         if source > 0:
             reads.append(_plan_read(source - 1, wanted[source - 1], sources, reader))
-    return StagePlan(tuple(sources), tuple(reads))
-
-
-# A channel of the plain network: its source, and its number among that source's outputs.
-_Channel = tuple[int, int]
+    return sources, reads
 
 
 def _plan_read(
@@ -125,48 +92,36 @@ def _plan_read(
     """Plan what reader ``index`` gets, with the newest source's filling if it has one."""
     newest = len(sources) - 1
     number = {channel: i for i, channel in enumerate(wanted)}
-    pieces, order = [], []
+    pieces: dict[int, Order] = {}
+    order: list[int] = []
     for source, channels in enumerate(sources):
-        taken = [
+        taken = tuple(
             place
             for place, c in enumerate(channels)
             if (source == newest if c == FILL else reader[source, c] == index)
-        ]
+        )
         if taken:
-            pieces.append(Piece(source, tuple(taken)))
+            pieces[source] = taken
             order += [number.get((source, channels[place]), FILL) for place in taken]
-    return Read(tuple(pieces), tuple(order))
+    return Read(pieces, tuple(order))
 
 
 def _follow(widths: Sequence[int], layout: str) -> list[list[_Channel]]:
     """List the channels that each reader gets in the plain network, in its order."""
     left, right, *others = ([(s, c) for c in range(width)] for s, width in enumerate(widths))
+    megvii = layout == 'megvii'
+
+    def interleave() -> list[_Channel]:
+        return [channel for pair in zip(left, right, strict=True) for channel in pair]
+
     wanted = []
     for branch in others:
-        left, convolved = shuffle_and_split(left, right, layout)
+        if megvii:
+            left, convolved = left[::2] + right[::2], left[1::2] + right[1::2]
+        else:
+            shuffled = interleave()
+            left, convolved = shuffled[: len(left)], shuffled[len(left) :]
         wanted.append(convolved)
         right = branch
-    wanted.append(join(left, right, layout))
+    wanted.append(left + right if megvii else interleave())
     return wanted
-
-
-def shuffle_and_split(left: list, right: list, layout: str) -> tuple[list, list]:
-    """Tell, of the two parts of a feature map, what the next unit passes on and what it convolves.
-
-    Args:
-        left: Channels that the last unit passed on.
-        right: Channels that it convolved.
-        layout: Of :class:`mmshuffle.backbones.ShuffleNetV2`.
-    """
-    if layout == 'megvii':
-        return left[::2] + right[::2], left[1::2] + right[1::2]
-    shuffled = join(left, right, layout)
-    half = len(shuffled) // 2
-    return shuffled[:half], shuffled[half:]
-
-
-def join(left: list, right: list, layout: str) -> list:
-    """Put the two parts together as at the end of a stage."""
-    if layout == 'megvii':
-        return left + right
-    return [channel for pair in zip(left, right, strict=True) for channel in pair]

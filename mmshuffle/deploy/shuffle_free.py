@@ -16,16 +16,14 @@ from .routing import Order, natural
 def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
     """Copy a network for inference with its channel shuffles taken out, computing the same.
 
-    **ShuffleNet V2.** Which channel goes where is known beforehand. A channel that units pass on
-    stays where the branch that computed it has put it, until the one unit that convolves it reads
-    it there. Branches put out their channels sorted by who reads them, which costs nothing: the
-    rows of their last 1x1 convolution are in that order. So each branch's output is split once, the
-    input of a unit is a concatenation of such slices, half the channels of the feature map instead
-    of all of them three times (concatenate, transpose, split), and nothing else moves. The first
-    convolution of the unit has its columns in the order in which the slices come. Squeeze-and-
-    excitation and depthwise convolutions are permuted alike. Only with ``residual=True`` are a
-    branch's input and output bound to the same order: slices are then gathers where the routing
-    scatters them.
+    **ShuffleNet V2.** A channel that units pass on stays where the branch that computed it has put
+    it, until the one unit that convolves it reads it there. Branches put out their channels sorted
+    by who reads them, which costs nothing: the rows of their last 1x1 convolution are in that
+    order. So each branch's output is split once, and the input of a unit is a concatenation of such
+    slices: half the channels of the feature map instead of all of them three times (concatenate,
+    transpose, split). The columns of the unit's first convolution are in the order in which the
+    slices come. Only with ``residual=True``, where a branch's input and output are bound to the
+    same order, are slices gathers where the routing scatters them.
 
     The order of a stage's output is absorbed by whatever reads it: the next stage, Conv5, the fully
     connected layer of a classifier, the lateral convolutions of an FPN, or the RPN, the shared head
@@ -33,11 +31,10 @@ def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
     backbone, are put in the plain network's order with one gather along the channels each; layout
     ``'megvii'`` needs none, as its slices come in that order.
 
-    **ShuffleNet V1.** The shuffle is between grouped convolutions, and moves channels from one
-    group to others: no order of their weights can absorb that. It is moved behind the depthwise
-    convolution, with which it commutes (weights permuted), because there a unit of stride 2 has a
-    quarter of the positions, and is one gather along the channels, in four dimensions. A
-    concatenation of g^2 slices was slower in ONNX Runtime and in ncnn.
+    **ShuffleNet V1.** No order of the weights of grouped convolutions can absorb a shuffle that
+    moves channels from one group to others. It is moved behind the depthwise convolution, with
+    which it commutes, because there a unit of stride 2 has a quarter of the positions, and is one
+    gather along the channels. A concatenation of g^2 slices was slower in ONNX Runtime and in ncnn.
 
     Runtimes work on blocks of channels and fall back to slower code where a number of channels is
     no multiple of a block. With ``align`` the stem's output and what is between the convolutions of
@@ -69,6 +66,10 @@ def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
     """
     if type(align) is not int or align < 1:
         raise ValueError(f'align={align!r}: give an integer from 1')
+    if not has_shuffle(module):
+        raise Unsupported(
+            f'{type(module).__name__} has no channel shuffle: take a ShuffleNet, or the native form'
+        )
     rewritten = _rewrite(fold_batchnorm(module), align)
     # The indices of gathers are made on the CPU.
     return rewritten.to(next(module.parameters()).device).eval()
@@ -134,22 +135,7 @@ def _rewrite_stage(stage: nn.Module, inputs: Order, align: int) -> tuple[nn.Sequ
 
 
 def _rewrite(module: nn.Module, align: int) -> nn.Module:
-    """Build anew what routes channels in a module: whole backbones, and parts outside of them.
-
-    Args:
-        module: With BatchNorm folded; it is changed.
-        align: See :func:`shuffle_free`.
-
-    Returns:
-        ``module``, or what takes its place.
-
-    Raises:
-        Unsupported: Nothing in it routes channels, or a layer is of an unknown kind.
-    """
-    if not has_shuffle(module):
-        raise Unsupported(
-            f'{type(module).__name__} has no channel shuffle: take a ShuffleNet, or the native form'
-        )
+    """Build anew what routes channels in a module with BatchNorm folded, which is changed."""
     if _is_backbone(module):
         return RewrittenBackbone(module, align)
     if isinstance(module, ROUTING):

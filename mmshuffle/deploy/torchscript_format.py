@@ -26,7 +26,6 @@ class TorchScriptFormat(Format):
         images: Tensor,
         paths: Sequence[Path],
         output_names: Sequence[str],
-        input_name: str = 'image',
         dynamic_batch: bool = False,
     ) -> None:
         """Trace, freeze and save.
@@ -45,14 +44,7 @@ class TorchScriptFormat(Format):
         Raises:
             UserError: The file is no TorchScript.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning)
-            try:
-                module = torch.jit.load(str(paths[0]))
-            except RuntimeError as error:
-                raise UserError(
-                    f'PyTorch cannot load {paths[0].name}: {one_line(error)}'
-                ) from error
+        module = _load(paths[0])
         if threads is not None:
             torch.set_num_threads(threads)
 
@@ -64,11 +56,17 @@ class TorchScriptFormat(Format):
 
     def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
         """Count the operators of the graph, without the constants and lists between them."""
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning)
-            graph = torch.jit.load(str(paths[0])).inlined_graph
-        kinds = [node.kind() for node in graph.nodes()]
+        kinds = [node.kind() for node in _load(paths[0]).inlined_graph.nodes()]
         return Counter(kind.removeprefix('aten::') for kind in kinds if kind.startswith('aten::'))
+
+
+def _load(path: Path) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        try:
+            return torch.jit.load(str(path))
+        except RuntimeError as error:
+            raise UserError(f'PyTorch cannot load {path.name}: {one_line(error)}') from error
 
 
 def save(traced: torch.jit.ScriptModule, path: Path) -> None:

@@ -5,13 +5,8 @@ from typing import Any
 
 # Types in the order of the table.
 POINTWISE, DEPTHWISE, OTHER_CONV = '1x1 convolution', 'depthwise convolution', 'other convolution'
-ROUTING, DENSE, POOLING, LAYOUT, OTHER = (
-    'shuffle, concat, slice',
-    'fully connected',
-    'pooling',
-    'change of layout',
-    'other',
-)
+ROUTING, DENSE, POOLING = 'shuffle, concat, slice', 'fully connected', 'pooling'
+LAYOUT, OTHER = 'change of layout', 'other'
 TYPES = (POINTWISE, DEPTHWISE, OTHER_CONV, ROUTING, DENSE, POOLING, LAYOUT, OTHER)
 OPERATORS = {
     ROUTING: ('Concat', 'Gather', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze'),

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mmshuffle.errors import UserError
@@ -11,7 +12,7 @@ from mmshuffle.errors import UserError
 from .plan import Case, Plan
 from .request import Request
 from .targets import DeviceError, Event, Target
-from .wheels import Wheel, choose_wheels
+from .wheels import choose_wheels
 
 # Gets the share of the whole work that is done.
 Progress = Callable[[float], None]
@@ -51,7 +52,7 @@ def measure(
     request: Request,
     progress: Progress = lambda done: None,
     sleep: Callable[[float], None] = time.sleep,
-    wheels: Sequence[Wheel] = (),
+    wheels: Sequence[Path] = (),
 ) -> Recording:
     """Run every case of a plan.
 

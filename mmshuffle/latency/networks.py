@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmshuffle.deploy.export import AsTuple
+from mmshuffle.deploy.export import AsTuple, expect
 from mmshuffle.engine import shipped
 from mmshuffle.engine.network import (
     extract_part,
     list_parts,
     load_model,
     load_model_config,
-    running,
 )
 from mmshuffle.errors import UserError
 
@@ -46,17 +46,6 @@ class Network:
     weights: str = 'random'
     part: str = 'model'
     file: Path | None = None
-
-
-def from_file(path: Path) -> Network:
-    """Make a network of a TensorFlow Lite file.
-
-    Raises:
-        UserError: There is no such file.
-    """
-    if not path.is_file():
-        raise UserError(f'{path}: there is no such file')
-    return Network(path.stem, None, weights=str(path), file=path)
 
 
 def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') -> Network:
@@ -93,7 +82,7 @@ def example(shape: Sequence[int]) -> Tensor:
 
 def expected_outputs(
     name: str, module: nn.Module, shape: Sequence[int]
-) -> tuple[list[Tensor], float]:
+) -> tuple[list[np.ndarray], float]:
     """What a device must compute from the fixed input.
 
     Args:
@@ -109,21 +98,14 @@ def expected_outputs(
         UserError: The network cannot run on inputs of this shape, or its outputs say nothing: they
             are not finite, or the same for another input.
     """
-    image = example(shape)
+    image, network = example(shape), AsTuple(module)
+    outputs = expect(network, image, name)
     # Mirrored and halved: under global pooling, another order of the same noise hardly matters.
-    other_image = image.flip((2, 3)) / 2
-    with running(name, shape), torch.inference_mode():
-        network = AsTuple(module)
-        outputs, others = network(image), network(other_image)
-    least = math.inf
-    for mine, other in zip(outputs, others):
-        if not mine.isfinite().all():
-            raise UserError(f'{name} gives outputs that are not finite: check its checkpoint')
-        change = ((mine - other).abs().max() / mine.abs().max()).item()
-        if not change > MIN_SENSITIVITY:
-            raise UserError(
-                f'{name} gives nearly the same outputs for different inputs ({change:.1g} of the '
-                'largest): wrong results on the device would not be noticed; give a --checkpoint'
-            )
-        least = min(least, change)
-    return list(outputs), least
+    others = expect(network, image.flip((2, 3)) / 2, name)
+    change = min(np.abs(y - z).max() / np.abs(y).max() for y, z in zip(outputs, others))
+    if not change > MIN_SENSITIVITY:
+        raise UserError(
+            f'{name} gives nearly the same outputs for different inputs ({change:.1g} of the '
+            'largest): wrong results on the device would not be noticed; give a --checkpoint'
+        )
+    return outputs, float(change)

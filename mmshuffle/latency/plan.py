@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from mmshuffle.deploy.export import FORMATS, AsTuple
+from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.deploy.forms import NATIVE, ShuffleForm
 from mmshuffle.deploy.shuffle_free import has_shuffle
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
 from .networks import Network, example, expected_outputs
 
@@ -149,20 +150,6 @@ class Case:
         names = dict(config=network.name, part=network.part, weights=network.weights)
         return {**names, **self.group, 'shuffle': self.setting.shuffle}
 
-    def as_run(self, profile: bool = False) -> dict[str, Any]:
-        """The entry of a job for the device."""
-        return dict(
-            id=self.number,
-            runtime=self.setting.runtime,
-            threads=self.setting.threads,
-            precision=self.setting.precision,
-            files=self.files,
-            input=list(self.shape),
-            expected=self.expected,
-            tolerance=self.tolerance,
-            profile=profile,
-        )
-
 
 @dataclass
 class Plan:
@@ -193,10 +180,11 @@ class Plan:
         for size in shapes:
             shape = (1, network.channels, *size)
             outputs, change = expected_outputs(network.name, module, shape)
-            expected = [
-                self._keep_bytes(np.ascontiguousarray(y.numpy(), '<f4').tobytes(), '.f32')
-                for y in outputs
-            ]
+            expected = []
+            for output in outputs:
+                path = self.folder / f'expected-{len(self.files)}.f32'
+                path.write_bytes(np.ascontiguousarray(output, '<f4').tobytes())
+                expected.append(self._keep(path))
             written: dict[tuple[str, str], dict[str, str]] = {}
             for setting in settings:
                 key = setting.runtime, setting.shuffle
@@ -224,17 +212,17 @@ class Plan:
     def _export(
         self, module: nn.Module, shape: tuple[int, ...], setting: Setting, outputs: int
     ) -> dict[str, str]:
-        """Write a network's files; returns their names on the device by role.
-
-        They are not run here: the gate does so where it matters.
-        """
+        """Write a network's files, which the gate runs; returns their names there by role."""
         folder = self.folder / f'export-{len(self.cases)}'
         folder.mkdir()
         image = example(shape)
         if setting.runtime == 'pytorch':
             path = folder / 'model.pt2'
-            with torch.no_grad():
-                torch.export.save(torch.export.export(module, (image,)), path)
+            try:
+                with torch.no_grad():
+                    torch.export.save(torch.export.export(module, (image,)), path)
+            except Exception as error:  # whatever the network of a user raises
+                raise Unsupported(f'torch.export cannot write it: {one_line(error)}') from error
             return dict(pt2=self._keep(path))
         # Without a shuffle all forms are the same network, which the others are compared with.
         form = ShuffleForm.parse(setting.shuffle) if has_shuffle(module) else NATIVE
@@ -242,21 +230,11 @@ class Plan:
         format.require()
         paths = format.paths(folder / 'model')
         names = [f'out{i}' for i in range(outputs)]
-        format.write(AsTuple(form.rewrite(module)), image, paths, names, 'in0')
+        format.write(AsTuple(form.rewrite(module)), image, paths, names)
         return {path.suffix[1:]: self._keep(path) for path in paths}
 
     def _keep(self, path: Path) -> str:
         """Name a file by its content: weights that several sizes share are sent once."""
-        name = _name_of(path.read_bytes(), path.suffix)
+        name = hashlib.sha256(path.read_bytes()).hexdigest()[:16] + path.suffix
         self.files.setdefault(name, path)
         return name
-
-    def _keep_bytes(self, content: bytes, suffix: str) -> str:
-        name = _name_of(content, suffix)
-        self.files[name] = self.folder / name
-        self.files[name].write_bytes(content)
-        return name
-
-
-def _name_of(content: bytes, suffix: str) -> str:
-    return hashlib.sha256(content).hexdigest()[:16] + suffix

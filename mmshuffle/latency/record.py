@@ -1,8 +1,9 @@
 """What a measurement leaves: a JSON file of a fixed form, a Markdown report and a plot."""
 
 import datetime
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from .targets import Target
 SCHEMA = Path(__file__).with_name('schema.json')
 VERSION = 'mmshuffle-latency/1'
 
+# Python's types of JSON's.
+KINDS = dict(
+    **dict(object=dict, array=list, string=str, number=(int, float), integer=int, boolean=bool),
+    null=type(None),
+)
 # Below this share of a core, one thread was kept waiting.
 MIN_SHARE = 0.95
 # A frequency that falls by more was taken back by the system.
@@ -89,10 +95,37 @@ def read_record(path: Path) -> Record:
     record = files.read_json(path)
     if not isinstance(record, dict) or record.get('schema') != VERSION:
         raise UserError(f'{path} is no file of tools/latency.py in the form {VERSION}')
-    missing = [key for key in files.read_json(SCHEMA)['required'] if key not in record]
-    if missing:
-        raise UserError(f'{path} is damaged: it has no {", ".join(missing)}; measure again')
+    schema = files.read_json(SCHEMA)
+    fault = next(_faults(record, schema, schema['$defs'], 'it'), None)
+    if fault is not None:
+        raise UserError(f'{path} is damaged: {fault}; measure again')
     return record
+
+
+def _faults(value: Any, schema: dict[str, Any], parts: dict[str, Any], name: str) -> Iterator[str]:
+    """Where a value is not as a schema says, as far as types, sizes and keys go."""
+    for other in schema.get('allOf', ()):
+        yield from _faults(value, parts[other['$ref'].rpartition('/')[2]], parts, name)
+    kinds = schema.get('type', [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(isinstance(value, KINDS[kind]) for kind in kinds):
+        yield f'{name} is no {" or ".join(kinds)}'
+    elif isinstance(value, list):
+        if not schema.get('minItems', 0) <= len(value) <= schema.get('maxItems', math.inf):
+            yield f'{name} has {len(value)} entries'
+        for number, item in enumerate(value):
+            yield from _faults(item, schema.get('items', {}), parts, f'{name}[{number}]')
+    elif isinstance(value, dict):
+        ways = [way['required'] for way in schema.get('oneOf', ())]
+        for key in [
+            *schema.get('required', ()),
+            *min(ways, key=lambda way: len(set(way) - set(value)), default=()),
+        ]:
+            if key not in value:
+                yield f'{name} has no {key}'
+        for key, below in schema.get('properties', {}).items():
+            if key in value:
+                yield from _faults(value[key], below, parts, key)
 
 
 def check_path(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
-from .guidelines import Guideline, guidelines
+from .guidelines import guidelines
 from .layers import TYPES
 from .published import PAPER_TABLES, ncnn_ratio, paper_ratio, short_name
 from .statistics import Summary, ranks
@@ -229,25 +229,22 @@ def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
         entries: Results of one setting, none of them emulated.
     """
     summaries = {entry['config']: Summary.read(entry) for entry in entries}
-    tables = [_guideline_table(guideline, summaries) for guideline in guidelines()]
-    return '\n\n'.join(filter(None, tables))
-
-
-def _guideline_table(guideline: Guideline, summaries: dict[str, Summary]) -> str:
-    """A table; empty where none of its networks was measured."""
-    found = [[summaries.get(network.name) for network in row.networks] for row in guideline.rows]
-    if not any(map(any, found)):
-        return ''
-    rows = [
-        [*row.label, *map(_speed, here), *(f'{speed:.1f}' for speed in row.published)]
-        for row, here in zip(guideline.rows, found)
-    ]
-    here = [f'{column} here' for column in guideline.columns]
-    paper = [f'{column} paper' for column in guideline.columns]
-    table = markdown_table([*guideline.head, *here, *paper], rows)
-    heading = f'### {guideline.name}: {guideline.title}'
-    note = 'Images/s; in the paper with a single thread. Figures with a * are not stable.'
-    return f'{heading}\n\n{note}\n\n{table}'
+    parts = []
+    for guideline in guidelines():
+        found = [[summaries.get(network.name) for network in r.networks] for r in guideline.rows]
+        if not any(map(any, found)):
+            continue
+        rows = [
+            [*row.label, *map(_speed, here), *(f'{speed:.1f}' for speed in row.published)]
+            for row, here in zip(guideline.rows, found)
+        ]
+        figures = [f'{name} {where}' for where in ('here', 'paper') for name in guideline.columns]
+        parts += [
+            f'### {guideline.name}: {guideline.title}',
+            'Images/s; in the paper with a single thread. Figures with a * are not stable.',
+            markdown_table([*guideline.head, *figures], rows),
+        ]
+    return '\n\n'.join(parts)
 
 
 def _speed(summary: Summary | None) -> str:

@@ -12,10 +12,10 @@ from mmshuffle.errors import UserError
 from .networks import PARTS
 from .plan import PRECISIONS, RUNTIMES, Case, Protocol, Setting
 from .suites import TFLITE, Work, named, suite
+from .targets import OPTIONS
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
-# Those that each kind of target has some of.
-TARGET_OPTIONS = ('python', 'folder', 'ssh_config', 'root', 'cpu', 'binary')
+TARGET_OPTIONS = {option for options in OPTIONS.values() for option in options}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,18 @@ class Request:
             protocol=vars(self.protocol),
             cores=self.cores if named else _read_list(self.cores),
             governor=self.governor,
-            runs=[case.as_run(self.what == 'profile') for case in cases],
+            runs=[
+                dict(
+                    **vars(case.setting),
+                    id=case.number,
+                    files=case.files,
+                    input=list(case.shape),
+                    expected=case.expected,
+                    tolerance=case.tolerance,
+                    profile=self.what == 'profile',
+                )
+                for case in cases
+            ],
         )
 
     @classmethod
@@ -186,11 +197,12 @@ def read_request(content: dict[str, Any]) -> Request:
         UserError: It has another form.
     """
     try:
-        values = dict(content, protocol=Protocol(**content['protocol']))
-        if values.get('cpu') == 'max':
-            values['cpu'] = None  # files had it with every target
-        values['shapes'] = [tuple(shape) for shape in content['shapes']]
-        lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
-        return Request(**{**values, **lists})
+        if content.get('cpu') == 'max':
+            content = dict(content, cpu=None)  # files had it with every target
+        shapes = tuple(map(tuple, content['shapes']))
+        surprise = content.keys() - {field.name for field in dataclasses.fields(Request)}
+        if surprise:
+            raise KeyError(*surprise)
+        return Request.of({**content, **content['protocol'], 'shapes': shapes})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'the file cannot be replayed: its request lacks or has {error}') from None

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from mmshuffle.analysis.tables import Row, load_table, load_tables
 from mmshuffle.engine import shipped
+from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks, guidelines
-from .networks import Network, from_config, from_file
+from .networks import Network, from_config
 from .plan import PAPER_SHAPES
 
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
@@ -40,7 +41,8 @@ def named(
     found: dict[str, Network] = {}
     for name in dict.fromkeys(names):
         if name.endswith(TFLITE):
-            network = from_file(Path(name))
+            require_file(name, 'network')
+            network = Network(Path(name).stem, None, weights=name, file=Path(name))
         else:
             network = from_config(name, checkpoints.get(name), part)
         if network.name in found:

@@ -1,76 +1,61 @@
-"""Wheels that are carried over to a device without internet."""
+"""Wheels that are carried over to a device without internet.
+
+A wheel is called name-version(-build)-python-abi-platform.whl.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from mmshuffle.errors import UserError
 
 from .targets import Place
 
 
-class Wheel(NamedTuple):
-    """A wheel, by its name: name-version(-build)-python-abi-platform.whl."""
-
-    path: Path
-    package: str
-    pythons: tuple[str, ...]
-    abis: tuple[str, ...]
-    platforms: tuple[str, ...]
-
-    def fits(self, place: Place) -> bool:
-        """Whether Python and the machine of a device can use it."""
-        return self.fits_machine(place) and self._fits_python(place)
-
-    def fits_machine(self, place: Place) -> bool:
-        """Whether it is for the device's architecture, or for any."""
-        return any(p == 'any' or p.endswith(f'_{place.machine}') for p in self.platforms)
-
-    def _fits_python(self, place: Place) -> bool:
-        if 'none' in self.abis and any(p.startswith('py3') for p in self.pythons):
-            return True
-        if place.implementation in self.pythons:
-            return True
-        oldest = [int(p[3:]) for p in self.pythons if p.startswith('cp3') and p[3:].isdigit()]
-        mine = int(place.implementation[3:])
-        return 'abi3' in self.abis and any(number <= mine for number in oldest)
-
-
-def read_wheels(folder: str) -> list[Wheel]:
+def read_wheels(folder: str) -> list[Path]:
     """List the wheels of a folder.
 
     Raises:
         UserError: It has none.
     """
-    found = []
-    for path in sorted(Path(folder).glob('*.whl')):
-        parts = path.stem.split('-')
-        if len(parts) >= 5:
-            tags = (tuple(part.split('.')) for part in parts[-3:])
-            found.append(Wheel(path, parts[0].lower(), *tags))
+    found = [path for path in sorted(Path(folder).glob('*.whl')) if path.stem.count('-') >= 4]
     if not found:
         raise UserError(f'--wheels {folder}: no .whl files there; fill it with pip download')
     return found
 
 
-def choose_wheels(wheels: Sequence[Wheel], place: Place) -> list[Path]:
+def choose_wheels(wheels: Sequence[Path], place: Place) -> list[Path]:
     """Choose one wheel a package for a device.
 
     Raises:
         UserError: A package has wheels, but none for this device.
     """
+    packages: dict[str, list[Path]] = {}
+    for path in wheels:
+        packages.setdefault(path.name.partition('-')[0].lower(), []).append(path)
     chosen = []
-    for package in sorted({wheel.package for wheel in wheels}):
-        mine = [wheel for wheel in wheels if wheel.package == package]
-        fitting = [wheel.path for wheel in mine if wheel.fits(place)]
-        if fitting:
-            chosen.append(fitting[-1])
-            continue
-        device = f'{place.machine} with Python {place.python}'
-        if not any(wheel.fits_machine(place) for wheel in mine):
-            device = place.machine
-        raise UserError(
-            f'--wheels: the device is {device}, but {package} is there only as '
-            f'{", ".join(wheel.path.name for wheel in mine)}'
-        )
+    for package, mine in packages.items():
+        for_machine = [path for path in mine if _fits_machine(path, place)]
+        fitting = [path for path in for_machine if _fits_python(path, place)]
+        if not fitting:
+            device = place.machine + (f' with Python {place.python}' if for_machine else '')
+            names = ', '.join(path.name for path in mine)
+            raise UserError(
+                f'--wheels: the device is {device}, but {package} is there only as {names}'
+            )
+        chosen.append(fitting[-1])
     return chosen
+
+
+def _fits_machine(path: Path, place: Place) -> bool:
+    platforms = path.stem.split('-')[-1].split('.')
+    return any(name == 'any' or name.endswith(f'_{place.machine}') for name in platforms)
+
+
+def _fits_python(path: Path, place: Place) -> bool:
+    pythons, abis = (part.split('.') for part in path.stem.split('-')[-3:-1])
+    if 'none' in abis and any(name.startswith('py3') for name in pythons):
+        return True
+    if place.implementation in pythons:
+        return True
+    oldest = [int(name[3:]) for name in pythons if name.startswith('cp3') and name[3:].isdigit()]
+    return 'abi3' in abis and any(number <= int(place.implementation[3:]) for number in oldest)

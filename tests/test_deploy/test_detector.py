@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.ops import RoIAlign
-from mmdet.models.task_modules import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
+from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import DATASETS, MODELS
 from mmengine.hub import get_config
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
 from mmshuffle.deploy.detections import detection_difference, evaluate, pad_detections
-from mmshuffle.deploy.detector_graph import BoxCoder, TwoStageGraph
+from mmshuffle.deploy.detector_graph import TwoStageGraph
 from mmshuffle.deploy.part import cut
 from mmshuffle.engine.network import load_model, load_model_config, predict
 from tests.conftest import REPO, facts, refused
@@ -90,13 +90,6 @@ def test_boxes_are_pooled_from_their_levels_in_pytorch_and_onnx(sampling, aligne
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
-def test_the_coder_agrees_with_mmdetections():
-    theirs = DeltaXYWHBBoxCoder((0.1, 0.0, 0.2, 0.0), (0.1, 0.2, 0.3, 0.4))
-    boxes, deltas = spread_boxes(200), torch.randn(200, 4) * 8  # beyond the clipped ratio, too
-    expected = theirs.decode(boxes, deltas, max_shape=(90, 80))
-    assert torch.allclose(BoxCoder.of(theirs, (90, 80)).decode(boxes, deltas), expected, atol=1e-4)
-
-
 @pytest.fixture(scope='module')
 def detector():
     return load_model(load_model_config(str(FPN)))
@@ -122,7 +115,7 @@ def predicted(detector: nn.Module, image: torch.Tensor, rows: int) -> list[np.nd
         (FPN, (320, 427), {}),  # 427 is no multiple of 32
         (FPN, (96, 64), {}),  # fewer anchors than the RPN may keep
         (
-            # One regression for all classes, a least size of proposals, and no limits.
+            # One regression for all classes, a least size of proposals, clamped centres, no limits.
             FPN,
             (96, 128),
             {
@@ -131,6 +124,9 @@ def predicted(detector: nn.Module, image: torch.Tensor, rows: int) -> list[np.nd
                 'model.test_cfg.rpn.nms_pre': -1,
                 'model.test_cfg.rcnn.max_per_img': -1,
                 'model.test_cfg.rcnn.score_thr': 0.2,
+                'model.rpn_head.bbox_coder.add_ctr_clamp': True,
+                'model.rpn_head.bbox_coder.ctr_clamp': 4,
+                'model.roi_head.bbox_head.bbox_coder.clip_border': False,
             },
         ),
         (C4, (96, 128), {'model.test_cfg.rpn.max_per_img': 60}),

@@ -226,10 +226,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch
     refuse(r'net\.bin is a folder', network, tmp_path / 'net', 'ncnn', SHAPE)
     (tmp_path / 'net.bin').rmdir()
     large = nn.Conv2d(3, 8, 65)
-    refuse('cannot run on images of 64x96', large, tmp_path / 'net', 'onnx', SHAPE)
+    refuse('cannot run on inputs of 64x96', large, tmp_path / 'net', 'onnx', SHAPE)
     file = tmp_path / 'file'
     file.touch()
     refuse('cannot be written', network, file / 'net', 'torchscript', SHAPE)
+    for program in (tmp_path / 'absent', file):  # the second cannot be executed
+        monkeypatch.setattr('pnnx.EXEC_PATH', str(program))
+        refuse('pnnx cannot be started', network, tmp_path / 'net', 'ncnn', SHAPE)
     network.conv.weight.data.fill_(torch.nan)
     refuse('infinite values or NaN', network, tmp_path / 'net', 'onnx', SHAPE)
     assert sorted(tmp_path.iterdir()) == [file, folder]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.measure import INTERRUPTED, measure
-from mmshuffle.latency.networks import from_file
 from mmshuffle.latency.plan import Plan, Setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
+from mmshuffle.latency.suites import named
 from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
 from mmshuffle.latency.targets.adb import parse
 from tests.conftest import refused
@@ -144,7 +144,8 @@ def test_unchecked_figures_are_not_ranked(phone, plan):
 def test_tensorflow_lite_file_is_measured(phone, tmp_path):
     (tmp_path / 'net.tflite').write_bytes(b'TFL3')
     plan = Plan(tmp_path)
-    list(plan.add(from_file(tmp_path / 'net.tflite'), [(8, 8)], [Setting('tflite')]))
+    ((network, _),) = named([str(tmp_path / 'net.tflite')], {})
+    list(plan.add(network, [(8, 8)], [Setting('tflite')]))
     target = AdbTarget(None, str(phone.benchmark_model))
     recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem is None and recording.cases[0].sessions == [[33.2505] * 3] * 2

@@ -104,7 +104,7 @@ def test_network_that_cannot_run_or_whose_outputs_say_nothing_is_refused():
     with refused('nearly the same outputs'):
         expected_outputs('deaf', deaf, (1, 3, 8, 8))
     nn.init.constant_(deaf.bias, float('nan'))
-    with refused('not finite'):
+    with refused('deaf puts out infinite values or NaN'):
         expected_outputs('deaf', deaf, (1, 3, 8, 8))
 
 
@@ -227,13 +227,31 @@ def test_network_that_ignores_its_input_does_not_pass(tmp_path, monkeypatch, pre
     plan = Plan(tmp_path)
     setting = Setting('ncnn', precision=precision)
     list(plan.add(Network('net', lambda shape: network), [(8, 8)], [setting]))
-    run = plan.cases[0].as_run()
-    right = [gate.read_floats(plan.files[file]) for file in run['expected']]
+    (case,) = plan.cases
+    right = [gate.read_floats(plan.files[file]) for file in case.expected]
     with torch.no_grad():
         dark = [array('f', network(torch.zeros(1, 3, 8, 8)).flatten().tolist())]
-    assert gate.compare(right, right, run['tolerance'])['passed']
-    found = gate.compare(dark, right, run['tolerance'])
+    assert gate.compare(right, right, case.tolerance)['passed']
+    found = gate.compare(dark, right, case.tolerance)
     assert not found['passed'] and found['error'] < 0.25
+
+
+class Undecided(nn.Module):
+    """A network that exporters cannot follow."""
+
+    def forward(self, x):
+        return x * 2 if x.sum() > 0 else x[:, :1]
+
+
+@pytest.mark.parametrize('runtime', ['pytorch', 'onnxruntime'])
+def test_network_that_cannot_be_exported_is_one_line(tmp_path, runtime):
+    if runtime == 'onnxruntime':
+        pytest.importorskip('onnxscript', reason='needs onnxscript')
+        pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+    plan = Plan(tmp_path)
+    network = Network('net', lambda shape: Undecided())
+    with refused(r'cannot (write it|be written)[^\n]+$'):
+        list(plan.add(network, [(8, 8)], [Setting(runtime)]))
 
 
 def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import functools
 import json
+import operator
 
 import numpy as np
 import pytest
@@ -228,16 +230,37 @@ def test_difference_refuses_emulated_times(emulated):
         difference_table(first, other, ('a', 'b'))
 
 
-@pytest.mark.parametrize(
-    'content',
-    [
-        *('{', '[]', '{"results": []}', '{"schema": "other/9"}'),
-        '{"schema": "mmshuffle-latency/1", "results": []}',
-    ],
-)
+@pytest.mark.parametrize('content', ['{', '[]', '{"results": []}', '{"schema": "other/9"}'])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / 'a.json').write_text(content)
     with refused(r'a\.json'):
+        read_record(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'words'),
+    [
+        ('results', None, 'results is no array'),
+        ('results.0', 3, r'results\[0\] is no object'),
+        ('results.0.median_ms', None, 'median_ms is no number'),
+        ('results.0.interval_ms', [1.0], 'interval_ms has 1 entries'),
+        ('results.0.p99_ms', ..., r'results\[0\] has no p99_ms'),
+        ('results.0.config', ..., r'results\[0\] has no config'),
+        ('results.0.shape', [1, 2, 3], 'shape has 3 entries'),
+        ('request.protocol', {}, 'protocol has no sessions'),
+        ('device.cores', ..., 'device has no cores'),
+        ('gates', ..., 'it has no gates'),
+    ],
+)
+def test_damaged_files_are_refused_and_the_place_is_named(tmp_path, path, value, words):
+    *parents, last = (int(key) if key.isdigit() else key for key in path.split('.'))
+    record = record_of(recording_of(MEDIANS))
+    holder = functools.reduce(operator.getitem, parents, record)
+    holder[last] = value
+    if value is ...:
+        del holder[last]
+    write_json(record, tmp_path / 'a.json')
+    with refused(rf'a\.json is damaged: {words}; measure again'):
         read_record(tmp_path / 'a.json')
 
 

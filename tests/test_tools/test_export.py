@@ -77,7 +77,7 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
     [
         (('--format', 'torchscript'), 'free'),
         (('--format', 'onnx', '--shuffle', 'native'), 'native'),
-        (('--format', 'torchscript', '--shuffle', 'free', '--align', 2), 'free-2'),
+        (('--format', 'torchscript', '--shuffle', 'free-2'), 'free-2'),
         (('--format', 'onnx'), 'free'),
         (('--format', 'onnx', '--device', 'x86'), 'free-16'),
         (('--format', 'ncnn', '--device', 'x86'), 'free-4'),
@@ -155,7 +155,8 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
             'test_dataloader.dataset.data_root: folder nowhere does not exist',
         ),
         ((classifier, 'none', '--evaluate'), '--evaluate is for a whole'),
-        ((classifier, 'none', '--align', 8), '--align 8', '--shuffle free'),
+        ((classifier, 'none', '--shuffle', 'free-0'), '--shuffle free-0', 'such as free-8'),
+        ((classifier, 'none', '--shuffle', 'gather'), '--shuffle gather: give native, free'),
         ((classifier, 'none', '--shuffle', 'free', '--device', 'x86'), 'leave --shuffle out'),
         ((classifier, 'none', '--precision', 'fp16'), 'onnx files compute in fp32'),
         ((classifier, tmp_path / 'no.pth'), 'no.pth does not exist'),
@@ -163,6 +164,11 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
     for arguments, *parts in slips:
         assert_refused(call('export', *arguments, *out), *parts)
     assert not (tmp_path / 'net.onnx').exists()
+    (tmp_path / 'file').touch()
+    for form in ('free', 'fastest'):
+        out = ('--shuffle', form, '--out', tmp_path / 'file/new/net.onnx')
+        code, _, err = call('export', NETWORK, 'none', '--shape', 64, 64, *out)
+        assert code == 2 and 'net.onnx cannot be written: ' in err.splitlines()[-1]
     # A path that cannot be written to is refused before any form is exported.
     done = call('export', classifier, 'none', '--out', tmp_path / 'net.bin')
     assert_refused(done, 'net.bin is to be of format onnx')

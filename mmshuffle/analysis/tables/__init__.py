@@ -9,7 +9,6 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmshuffle.errors import UserError
 
@@ -70,11 +69,7 @@ class Row:
     @property
     def multiply_adds(self) -> tuple[float, float] | None:
         """Published multiply-adds and half a unit of their last printed digit, both in M."""
-        for name, unit in (('multiply_adds_m', 1), ('multiply_adds_g', 1000)):
-            if name in self.published:
-                value = self.published[name]
-                return value * unit, half_a_digit(value) * unit
-        return None
+        return self._printed(multiply_adds_m=1, multiply_adds_g=1000)
 
     @property
     def parameters(self) -> tuple[float, float] | None:
@@ -85,7 +80,11 @@ class Row:
         """
         if 'bits' in self.published:
             return None
-        for name, unit in (('parameters_m', 1), ('size_mb', 2**20 / 4e6)):
+        return self._printed(parameters_m=1, size_mb=2**20 / 4e6)
+
+    def _printed(self, **units: float) -> tuple[float, float] | None:
+        """The first published figure of these and half a unit of its last digit, in a unit."""
+        for name, unit in units.items():
             if name in self.published:
                 value = self.published[name]
                 return value * unit, half_a_digit(value) * unit
@@ -153,15 +152,13 @@ def load_tables() -> dict[str, Table]:
                 name=name,
                 source=f'{paper["paper"]} ({paper["reference"]}), {content["number"]}',
                 title=content['title'],
-                rows=tuple(map(_read_row, content['rows'])),
+                rows=tuple(
+                    Row(**{**row, 'shape': tuple(row.get('shape', Row.shape))})
+                    for row in content['rows']
+                ),
                 note=content.get('note', ''),
             )
     return tables
-
-
-def _read_row(content: dict[str, Any]) -> Row:
-    shape = {'shape': tuple(content['shape'])} if 'shape' in content else {}
-    return Row(**{**content, **shape})
 
 
 def load_table(name: str) -> Table:

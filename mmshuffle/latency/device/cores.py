@@ -54,8 +54,18 @@ def governor(name: str | None, root: Path = Path('/')) -> Iterator[None]:
         Problem: The device has no governor of this name or does not allow the change.
     """
     try:
-        if name is not None:
-            _set_governor(name, root)
+        for path in [] if name is None else _governors(root):
+            allowed = read_text(path.with_name('scaling_available_governors'))
+            if allowed is not None and name not in allowed.split():
+                raise Problem(f'--set-governor {name}: the device has {allowed}')
+            value = read_text(path)
+            try:
+                path.write_text(name)
+            except OSError as error:
+                raise Problem(
+                    f'--set-governor {name}: {error.strerror}; set it as root on the device'
+                ) from None
+            _undo.callback(path.write_text, value or name)
         yield
     finally:
         put_back()
@@ -71,19 +81,8 @@ def put_back() -> None:
     _undo.close()
 
 
-def _set_governor(name: str, root: Path) -> None:
+def _governors(root: Path) -> list[Path]:
     paths = sorted((root / CPU).glob('cpu[0-9]*/cpufreq/scaling_governor'))
     if not paths:
         raise Problem('--set-governor: the device shows no governor')
-    for path in paths:
-        allowed = read_text(path.with_name('scaling_available_governors'))
-        if allowed is not None and name not in allowed.split():
-            raise Problem(f'--set-governor {name}: the device has {allowed}')
-        value = read_text(path)
-        try:
-            path.write_text(name)
-        except OSError as error:
-            raise Problem(
-                f'--set-governor {name}: {error.strerror}; set it as root on the device'
-            ) from None
-        _undo.callback(path.write_text, value or name)
+    return paths

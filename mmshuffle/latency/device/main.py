@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import cores, gate, loop, profiling, state
-from .runtimes import Loaded, Problem, load, one_line
+from . import cores, gate, loop, state
+from .runtimes import Loaded, Problem, load, one_line, profile
 
 # How long a run inside a runtime may go on after the other side is gone, and how long that side may
 # take to answer, in seconds.
@@ -139,7 +139,7 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
     with cores.governor(job['governor']):
         if job['what'] == 'profile':
             for number, network in loaded:
-                report('profile', run=number, layers=profiling.profile(network))
+                report('profile', run=number, layers=profile(network))
             return
         report('state', when='before', state=state.read_state())
         loop.measure(

@@ -8,6 +8,7 @@ from .local import EmulatedTarget, LocalTarget
 from .ssh import SSHTarget
 
 __all__ = [
+    'OPTIONS',
     'AdbTarget',
     'DeviceError',
     'EmulatedTarget',
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 
+KINDS = {cls.kind: cls for cls in (LocalTarget, SSHTarget, AdbTarget, EmulatedTarget)}
 # Options of the command line that each kind of target uses.
 OPTIONS = {
     'local': ('python', 'folder'),
@@ -52,10 +54,4 @@ def make_target(name: str, keep: bool = False, **options: str | None) -> Target:
             raise UserError(f'--{option}: the target {kind} does not use it; leave it out')
     if 'folder' in given:
         given['parent'] = given.pop('folder')
-    if kind == 'adb':
-        return AdbTarget(rest or None, given.get('binary'), keep)
-    if kind == 'ssh':
-        return SSHTarget(rest, given.pop('ssh_config', None), keep=keep, **given)
-    if kind == 'emulated':
-        return EmulatedTarget(given.pop('root', None), keep=keep, **given)
-    return LocalTarget(keep=keep, **given)
+    return KINDS[kind](*([rest] if rest else []), keep=keep, **given)

@@ -20,16 +20,18 @@ from mmshuffle.errors import UserError, last_line
 from mmshuffle.latency.device import loop, state
 from mmshuffle.latency.device.bootstrap import PREFIX
 
-from .base import DeviceError, Event, Place, Target
+from .base import DeviceError, Event, Place, Target, advise
 
 PARENT = '/data/local/tmp'
 SERIAL = re.compile(r'[\w.:\[\]-]+')
+# The runtime of each program, and the file of a network that it is given.
+PROGRAMS = {'benchncnn': ('ncnn', 'param'), 'benchmark_model': ('tflite', 'tflite')}
 # benchncnn's names of clusters.
 POWERSAVE = {None: 0, 'little': 1, 'big': 2}
 # Its figures, of a network from a file of one's own (since June 2023).
-BENCHNCNN = re.compile(r'min =\s*([\d.]+)\s+max =\s*([\d.]+)\s+avg =\s*([\d.]+)')
+BENCHNCNN = re.compile(r'min =\s*[\d.]+\s+max =\s*[\d.]+\s+avg =\s*([\d.]+)')
 # TensorFlow Lite's, in microseconds; the last such line is that of the measured runs.
-BENCHMARK_MODEL = re.compile(r'count=(\d+).*?\bmin=([\d.e+]+)\s+max=([\d.e+]+)\s+avg=([\d.e+]+)')
+BENCHMARK_MODEL = re.compile(r'count=\d+.*?\bmin=[\d.e+]+\s+max=[\d.e+]+\s+avg=([\d.e+]+)')
 # Files that say what the device is and does; the script has no word of the user's in it.
 STATE_SCRIPT = (
     'cd /; for f in proc/cpuinfo proc/meminfo proc/loadavg '
@@ -71,7 +73,9 @@ class AdbTarget(Target):
 
     kind = 'adb'
 
-    def __init__(self, serial: str | None, binary: str | None, keep: bool = False) -> None:
+    def __init__(
+        self, serial: str | None = None, binary: str | None = None, keep: bool = False
+    ) -> None:
         if serial is not None and SERIAL.fullmatch(serial) is None:
             raise UserError(f'adb:{serial}: give a serial as adb devices lists it')
         if shutil.which('adb') is None:
@@ -144,8 +148,7 @@ class AdbTarget(Target):
 
     def _check(self, job: dict[str, Any]) -> int:
         """Refuse what the program cannot do; returns benchncnn's number of the cluster."""
-        wanted = 'param' if self.program == 'benchncnn' else 'tflite'
-        runtime = 'ncnn' if self.program == 'benchncnn' else 'tflite'
+        runtime, wanted = PROGRAMS[self.program]
         if job['what'] != 'measure':
             raise DeviceError('the target adb cannot check outputs or profile')
         if job['governor'] is not None:
@@ -162,14 +165,14 @@ class AdbTarget(Target):
     def _measure(self, run: dict[str, Any], loops: int, powersave: int) -> float:
         """Mean milliseconds of some runs of the program."""
         _, channels, height, width = run['input']
-        param = run['files'].get('param', '')
+        file = run['files'][PROGRAMS[self.program][1]]
         words = ['cd', self._folder, '&&', f'./{self.program}']
         if self.program == 'benchncnn':
             # Runs, threads, cluster, no GPU, no pause of ten seconds.
             words += [str(loops), str(run['threads']), str(powersave), '-1', '0']
-            words += [f'param={param}', f'shape=[{width},{height},{channels}]']
+            words += [f'param={file}', f'shape=[{width},{height},{channels}]']
         else:
-            words += [f'--graph={run["files"]["tflite"]}', f'--num_threads={run["threads"]}']
+            words += [f'--graph={file}', f'--num_threads={run["threads"]}']
             words += [f'--num_runs={loops}', '--min_secs=0']
         return parse(self._shell(*words), self.program)
 
@@ -218,7 +221,8 @@ class AdbTarget(Target):
         # benchncnn prints its figures to the standard error.
         text = (done.stdout + done.stderr).decode(errors='replace')
         if done.returncode != 0:
-            raise DeviceError(f'{self.name}: {_explain(text, done.returncode)}')
+            said = advise(text, HINTS) or f'{last_line(text)} (exit code {done.returncode})'
+            raise DeviceError(f'{self.name}: {said}')
         return text
 
 
@@ -232,20 +236,9 @@ def parse(text: str, program: str) -> float:
     Raises:
         DeviceError: There is none.
     """
-    if program == 'benchncnn':
-        found = BENCHNCNN.findall(text)
-        mean = float(found[-1][2]) if found else 0.0
-    else:
-        found = BENCHMARK_MODEL.findall(text)
-        mean = float(found[-1][3]) / 1e3 if found else 0.0
+    pattern, unit = (BENCHNCNN, 1) if program == 'benchncnn' else (BENCHMARK_MODEL, 1e3)
+    found = pattern.findall(text)
+    mean = float(found[-1]) / unit if found else 0.0
     if not mean > 0:
         raise DeviceError(f'{program} prints no figures: {last_line(text)}')
     return mean
-
-
-def _explain(text: str, code: int) -> str:
-    line = last_line(text)
-    for words, advice in HINTS.items():
-        if words in text:
-            return f'{line}; {advice}'
-    return f'{line} (exit code {code})'

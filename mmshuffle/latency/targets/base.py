@@ -16,6 +16,15 @@ class DeviceError(UserError):
     """The device, or the way to it, failed."""
 
 
+def advise(text: str, hints: Mapping[str, str]) -> str | None:
+    """The first line of a program's output with words of ``hints``, and what can be done."""
+    for words, advice in hints.items():
+        for line in text.splitlines():
+            if words in line:
+                return f'{line.strip()}; {advice}'
+    return None
+
+
 @dataclass(frozen=True)
 class Place:
     """The folder of a measurement on the device.

@@ -44,7 +44,7 @@ class EmulatedTarget(PythonTarget):
     kind = 'emulated'
     emulated = True
 
-    def __init__(self, root: str | None, cpu: str = 'max', **kwargs) -> None:
+    def __init__(self, root: str | None = None, cpu: str = 'max', **kwargs) -> None:
         if root is None:
             raise UserError('the target emulated needs --root, a folder with an arm64 system')
         found = [path for path in map(shutil.which, QEMU) if path]

@@ -171,16 +171,14 @@ class PythonTarget(Target):
 
 
 def _write_archive(file: Any, files: Mapping[str, Path | bytes]) -> None:
-    with tarfile.open(fileobj=file, mode='w|') as archive:
+    with tarfile.open(fileobj=file, mode='w|', dereference=True) as archive:
         for name, content in files.items():
-            member = tarfile.TarInfo(name)
             if isinstance(content, bytes):
+                member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
             else:
-                member.size = content.stat().st_size
-                with content.open('rb') as source:
-                    archive.addfile(member, source)
+                archive.add(content, name)
     file.flush()
 
 

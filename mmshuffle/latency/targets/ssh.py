@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmshuffle.errors import UserError, last_line
 
+from .base import advise
 from .python_target import PythonTarget
 
 ADDRESS = re.compile(
@@ -39,7 +40,7 @@ class SSHTarget(PythonTarget):
 
     Args:
         address: ``[USER@]HOST[:PORT]``, or a name of the user's ssh settings.
-        config: File with ssh settings instead of the user's.
+        ssh_config: File with ssh settings instead of the user's.
         python: Python on the device.
         **kwargs: See :class:`PythonTarget`.
 
@@ -50,7 +51,7 @@ class SSHTarget(PythonTarget):
     kind = 'ssh'
 
     def __init__(
-        self, address: str, config: str | None = None, python: str | None = None, **kwargs
+        self, address: str, ssh_config: str | None = None, python: str | None = None, **kwargs
     ) -> None:
         super().__init__([python or 'python3'], **kwargs)
         found = ADDRESS.fullmatch(address)
@@ -59,8 +60,8 @@ class SSHTarget(PythonTarget):
         self.address = address
         user, host, port = found['user'], found['host'].strip('[]'), found['port']
         self._ssh = ['ssh', *OPTIONS]
-        if config is not None:
-            self._ssh += ['-F', config]
+        if ssh_config is not None:
+            self._ssh += ['-F', ssh_config]
         if port is not None:
             self._ssh += ['-p', port]
         self._ssh += ['--', f'{user}@{host}' if user else host]
@@ -78,8 +79,5 @@ class SSHTarget(PythonTarget):
         """Say what ``ssh`` itself reports with 255, or what the device does."""
         if code != 255:
             return super().explain(code, message)
-        for words, advice in HINTS.items():
-            for line in message.splitlines():
-                if words in line:
-                    return f'{self.name}: {line.strip()}; {advice}'
-        return f'{self.name}: the connection was lost: {last_line(message)}'
+        found = advise(message, HINTS) or f'the connection was lost: {last_line(message)}'
+        return f'{self.name}: {found}'
