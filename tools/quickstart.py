@@ -31,6 +31,7 @@ from mmshuffle.engine.launch import build_runner
 from mmshuffle.engine.progress import HistoryHook, quiet_screen
 from mmshuffle.engine.resume import find_resumable, resume_from
 from mmshuffle.errors import UserError
+from mmshuffle.pretrained import split_init_cfg
 
 DRAWN = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb2-12e_quickstart'
 FINETUNE = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco'
@@ -208,13 +209,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     fit_config(cfg, args, dataset)
     metrics, history, device = train(cfg)
-    write_report(
-        cfg, dataset, history, f'Faster R-CNN, ShuffleNetV2 0.5x, {dataset.train_count} images'
-    )
+    write_report(cfg, dataset, history, f'{Path(cfg.filename).stem}, {dataset.train_count} images')
     overall, per_class = report.figures(metrics), report.figures_per_class(metrics, dataset.classes)
     work_dir = Path(cfg.work_dir)
     checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
-    weights = cfg.model.backbone.get('init_cfg')
+    pretrained, _ = split_init_cfg(cfg.model.backbone.get('init_cfg'))
     seconds = {
         'training': sum(record['seconds'] for record in history),
         'validation': sum(record.get('val_seconds', 0) for record in history),
@@ -226,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
         'checkpoint': str(checkpoint),
         'config': cfg.filename,
         'command': shlex.join(['python', *sys.argv]),
-        'pretrained': weights.get('checkpoint') if weights else None,
+        'pretrained': pretrained[-1]['checkpoint'] if pretrained else None,
         'seed': args.seed,
         'epochs': cfg.train_cfg.max_epochs,
         'batch_size': cfg.train_dataloader.batch_size,

@@ -18,6 +18,7 @@ from mmshuffle.analysis.tables import Row, Table, load_tables
 from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.config import read_config
+from mmshuffle.engine.files import write
 from mmshuffle.errors import UserError
 
 EXAMPLE = """example:
@@ -152,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         names = ', '.join(str(path) for path, _ in old)
         raise UserError(f'not up to date: {names}; run python tools/write_metafiles.py')
     for path, text in old:
-        path.write_text(text, encoding='utf-8')
+        write(text.encode(), path)
         print(f'{path} written')
 
 

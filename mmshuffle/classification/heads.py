@@ -22,6 +22,7 @@ class ClassificationHead(BaseModule):
     """
 
     fc: nn.Module
+    init_std = 0.01
 
     def __init__(
         self,
@@ -36,6 +37,16 @@ class ClassificationHead(BaseModule):
             raise ValueError(f'label_smoothing={label_smoothing!r}: give a number from 0, below 1')
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
+
+    def init_weights(self) -> None:
+        """Draw the weights of the last layer from a normal distribution, or as ``init_cfg`` says.
+
+        The bias is 0.
+        """
+        nn.init.normal_(self.fc.weight, std=self.init_std)
+        if self.fc.bias is not None:
+            nn.init.zeros_(self.fc.bias)
+        super().init_weights()
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -74,12 +85,6 @@ class LinearHead(ClassificationHead):
         self.fc = nn.Linear(in_channels, num_classes, bias=bias)
         self.init_std = init_std
 
-    def init_weights(self) -> None:
-        """Draw the weights from a normal distribution; the bias is 0."""
-        nn.init.normal_(self.fc.weight, std=self.init_std)
-        if self.fc.bias is not None:
-            nn.init.zeros_(self.fc.bias)
-
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the last output, (N, in_channels, H, W), to scores, (N, num_classes)."""
         return self.fc(self.dropout(features[-1].mean((2, 3))))
@@ -100,11 +105,6 @@ class ConvHead(ClassificationHead):
         super().__init__(num_classes, **kwargs)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Conv2d(in_channels, num_classes, 1)
-
-    def init_weights(self) -> None:
-        """Draw the weights from a normal distribution of deviation 0.01; the bias is 0."""
-        nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.zeros_(self.fc.bias)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the last output, (N, in_channels, H, W), to scores, (N, num_classes)."""
@@ -146,12 +146,11 @@ class HiddenLayersHead(ClassificationHead):
         self.fc = nn.Linear(widths[-1], num_classes)
 
     def init_weights(self) -> None:
-        """Draw the weights from normal distributions."""
+        """Draw the weights from normal distributions, or as ``init_cfg`` says."""
         for layer in self.hidden:
             nn.init.normal_(layer.weight, std=0.005)
             nn.init.constant_(layer.bias, 0.1)
-        nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.zeros_(self.fc.bias)
+        super().init_weights()
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the last output, (N, in_channels, H, W), to scores, (N, num_classes)."""

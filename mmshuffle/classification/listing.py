@@ -148,7 +148,7 @@ def read_lines(path: Path, argument: str) -> list[str]:
         UserError: It cannot be read, is no text, or has no lines.
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()  # Windows begins it with a mark
     except OSError:
         raise UserError(f'{argument} {path} cannot be read; fix the path') from None
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """What all command lines share."""
 
 import argparse
+import errno
 import re
 import sys
 import warnings
@@ -13,6 +14,13 @@ from mmshuffle.errors import UserError, patient_output
 
 # mmengine imports it whenever it looks for a package; nothing that a user can change.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+
+# What is wrong with a file or a disk, whoever writes there: mmengine's logs and checkpoints, too.
+OUTSIDE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 class ConfigOptions(DictAction):
@@ -80,6 +88,9 @@ def _run(main: Callable[[], int | None]) -> int | None:
         # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
         if isinstance(error.__context__, KeyboardInterrupt):
             return _interrupted()
+        if damaged is None and isinstance(error, OSError) and error.errno in OUTSIDE:
+            place = error.filename or 'a file'
+            damaged = f'{place} cannot be used: {error.strerror}; free space or choose another'
         if damaged is None:
             raise
         print(f'error: {damaged}', file=sys.stderr)

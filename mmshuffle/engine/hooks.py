@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 from mmshuffle.weights.families import hints, recognise
 from mmshuffle.weights.loader import check_finite
 from mmshuffle.weights.settings import NOTE, check_settings, noted_settings, settings_of
@@ -64,6 +64,16 @@ class PlainCheckpointHook(Hook):
         """Check that the checkpoint is of this model, and rebuild the log histories."""
         if not isinstance(checkpoint, Mapping):
             raise UserError('the checkpoint has no names of tensors; give one of a model')
+        try:
+            self._prepare(runner, checkpoint)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # Any part may be missing, or be something else than mmengine writes.
+            raise UserError(
+                f'{runner._load_from or "the checkpoint"} has not the form of a checkpoint '
+                f'({type(error).__name__}: {one_line(error)}); give another one'
+            ) from error
+
+    def _prepare(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
             progress(checkpoint, runner._load_from or 'the checkpoint')
         meta = checkpoint.get('meta')

@@ -87,7 +87,7 @@ def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
     try:
         with torch.device(device):
             model = MODELS.build(settings)
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except Exception as error:  # the network may be anyone's
         where = f' of {cfg.filename}' if cfg.filename else f' {settings.get("type")}'
         raise UserError(f'the model{where} cannot be built: {one_line(error)}') from None
     model.eval()  # apart, because MMDetection's MobileNetV2 returns None

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class ProgressHook(Hook):
             return
         values = [f'loss {self._loss:.3f}']
         for label, key in self.metrics.items():
-            if key in (metrics or {}):
+            if isinstance((metrics or {}).get(key), Real):
                 values.append(f'{label} {self.scale * metrics[key]:.1f}')
         _Screen().write(f'{_position(runner)}: {", ".join(values)}\n')
 
@@ -222,7 +223,7 @@ class HistoryHook(Hook):
         path = Path(runner.work_dir) / self.name
         if done > 0 and path.is_file():
             # A record is missing or too much where the run stopped between two writes.
-            with contextlib.suppress(ValueError, KeyError):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 records = json.loads(path.read_text())
                 self.records = [record for record in records if record[self._unit] <= done]
 
@@ -278,6 +279,7 @@ class HistoryHook(Hook):
             self.records[-1]['metrics'] = {
                 key: None if math.isnan(value) else float(value)
                 for key, value in (metrics or {}).items()
+                if isinstance(value, Real)  # others, such as tables by class, are in the log
             }
             self._write(runner)
         self._restart()

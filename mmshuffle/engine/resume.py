@@ -13,6 +13,7 @@ from mmshuffle.weights import read_checkpoint
 
 # What mmengine's runner puts into a checkpoint to resume from; its best_*.pth have no optimizer.
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
+HUB = ('log_scalars', 'runtime_info', 'resumed_keys')
 
 
 def find_resumable(work_dir: str | Path) -> Path | None:
@@ -77,7 +78,10 @@ def progress(content: Any, path: str | Path) -> tuple[int, int]:
     """
     if not isinstance(content, Mapping) or not {'meta', 'state_dict'} <= content.keys():
         raise UserError(f'{path} is no training checkpoint')
-    missing = [key for key in NEEDED if key not in content]
+    missing = [key for key in NEEDED if not isinstance(content.get(key), Mapping)]
+    hub = content.get('message_hub')
+    if isinstance(hub, Mapping):
+        missing += [key for key in HUB if not isinstance(hub.get(key), Mapping)]
     meta = content['meta']
     if not missing and isinstance(meta, Mapping):
         numbers = meta.get('epoch'), meta.get('iter')
@@ -95,7 +99,10 @@ def _checkpoints(work_dir: Path) -> Iterator[Path]:
     pointer = work_dir / 'last_checkpoint'
     if not pointer.is_file():
         return
-    elsewhere = Path(pointer.read_text().strip()).parent
+    named = pointer.read_text(encoding='utf-8', errors='replace').strip()
+    if not named.endswith('.pth'):  # as after the power failed while it was written
+        return
+    elsewhere = Path(named).parent
     # In a copied work dir it names the run that was copied, which may have gone on since.
     if elsewhere.resolve() != work_dir.resolve() and not (elsewhere / pointer.name).exists():
         yield from elsewhere.glob('*.pth')

@@ -12,6 +12,8 @@ from torch import Tensor
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_tensors
 from mmshuffle.weights.download import digest_in
+from mmshuffle.weights.loader import COUNTER, check_finite
+from mmshuffle.weights.zoo import SCHEME
 
 from .files import write
 
@@ -75,9 +77,11 @@ def publish(
         The path and the whole hash.
 
     Raises:
-        UserError: The checkpoint has no such tensors, or the file exists.
+        UserError: The checkpoint has no such tensors, one has numbers that are NaN or infinite, or
+            the file exists.
     """
     tensors = without_averages(read_tensors(source))
+    check_finite({n: v for n, v in tensors.items() if not n.endswith(COUNTER)}, str(source))
     if backbone_only:
         tensors = {
             name.removeprefix('backbone.'): value
@@ -111,8 +115,8 @@ def _split_target(source: str, target: str) -> tuple[Path, str]:
     path = Path(target)
     if path.is_dir() or target.endswith('/'):
         name = Path(source).name
-        stem = Path(name).stem
-        known = digest_in(name)
-        return path, stem.removesuffix(f'-{known}')
+        # A name of the zoo, such as mobilenetv1-x1.0, has no suffix.
+        stem = name if source.startswith(SCHEME) else Path(name).stem
+        return path, stem.removesuffix(f'-{digest_in(name)}')
     stem = path.stem if path.suffix in SUFFIXES else path.name
     return path.parent, stem

@@ -80,7 +80,7 @@ def _with_conv5(config: Network) -> Iterator[Network]:
 def _build(config: Network) -> nn.Module:
     try:
         return MODELS.build({'_scope_': 'mmdet', **config})
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # the network may be anyone's
         raise UserError(
             f'network {config.get("type")} cannot be built: {one_line(error)}'
         ) from None

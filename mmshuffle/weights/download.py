@@ -7,12 +7,13 @@ import os
 import re
 import socket
 import ssl
+import string
 import sys
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import torch
 from filelock import FileLock  # PyTorch requires it
@@ -53,7 +54,7 @@ def fetch(
         UserError: The address or the network fails, the disk is full, or the file is another one.
     """
     path = cache_path(url, file_name)
-    if path.is_file():
+    if os.path.isfile(path):  # also of a name that is too long, which Path.is_file() reports
         return path
     sha256 = sha256 or digest_in(path.name)
     partial = path.with_name(f'.{path.name}.partial')
@@ -91,8 +92,11 @@ def cache_path(url: str, file_name: str | None = None) -> Path:
         UserError: The address names no file.
     """
     if file_name is None:
-        given = Path(unquote(urlparse(url).path))
-        if not given.name:
+        try:
+            given = Path(unquote(urlparse(url).path))
+        except ValueError as error:
+            raise UserError(f'{url} is no address: {error}; give that of a file') from None
+        if not given.name or '\0' in given.name:
             raise UserError(f'{url} names no weight file; give the address of one')
         file_name = given.name
         if digest_in(file_name) is None:
@@ -110,14 +114,20 @@ def digest_in(file_name: str) -> str | None:
 def _download(url: str, partial: Path, sha256: str | None) -> None:
     try:
         with _timeout():
+            # Servers are asked in ASCII, and people copy addresses as browsers show them.
+            asked = quote(url, safe=string.punctuation)
             # No progress bar where nobody watches, such as in the log of a batch job.
             torch.hub.download_url_to_file(
-                url, str(partial), hash_prefix=sha256, progress=sys.stderr.isatty()
+                asked, str(partial), hash_prefix=sha256, progress=sys.stderr.isatty()
             )
     except HTTPError as error:
         raise UserError(
             f'cannot download {url}: the server answers {error.code} {error.reason}; correct the '
             f'address, {BY_HAND}'
+        ) from None
+    except ValueError as error:  # of a host's name
+        raise UserError(
+            f'cannot download {url}: {_one_line(error)}; correct the address, {BY_HAND}'
         ) from None
     except (URLError, ssl.SSLError, ConnectionError, TimeoutError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error

@@ -1,6 +1,7 @@
 """Reading weight files, of any format and origin, without running anything that they contain."""
 
 import io
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -49,7 +50,10 @@ def read_checkpoint(source: str | Path) -> Any:
         UserError: The file is missing, damaged or of another format.
     """
     with open_source(source) as stream:
-        return _read(stream, str(source))
+        try:
+            return _read(stream, str(source))
+        except OSError as error:  # of the disk
+            raise UserError(f'weight file {source} cannot be read: {error.strerror}') from None
 
 
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
@@ -84,10 +88,10 @@ def open_source(source: str | Path) -> BinaryIO:
         return open(fetch(*remote, check=_check), 'rb')
     if '://' in str(source):
         return io.BytesIO(_from_backend(str(source)))
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):
         raise UserError(f'weight file {path} is a folder; give the path of a file')
-    if not path.is_file():
+    if not os.path.isfile(path):
         way = way_to_train(path)
         raise UserError(
             f'weight file {path} does not exist; give the path of an existing file{way}'
@@ -108,8 +112,10 @@ def path_if_here(source: str | Path) -> Path | None:
     if source.startswith(TORCHVISION) and find_entry(source) is None:
         return None  # only torchvision, which takes seconds to import, knows its address
     remote = find_remote(source)
-    path = Path(source).expanduser() if remote is None else cache_path(remote.url, remote.file_name)
-    return path if path.is_file() else None
+    here = (
+        os.path.expanduser(source) if remote is None else cache_path(remote.url, remote.file_name)
+    )
+    return Path(here) if os.path.isfile(here) else None
 
 
 def _read(stream: BinaryIO, name: str) -> Any:

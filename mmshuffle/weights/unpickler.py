@@ -331,7 +331,7 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError('an array without its data')
         if len(raw) != math.prod(shape) * (1 if objects else dtype.itemsize):
             raise pickle.UnpicklingError('an array of another size than its data')
-        self.budget.spend(len(raw))
+        self.budget.spend(math.prod(shape) * dtype.itemsize)
         # In its place, because others may refer to it already.
         array.__setstate__((1, tuple(shape), dtype, bool(fortran), raw))
 

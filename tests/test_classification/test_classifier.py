@@ -117,6 +117,21 @@ def test_heads_refuse_what_makes_no_sense(arguments, message):
         LinearHead(4, **arguments)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'std'), [('LinearHead', 0.01), ('ConvHead', 0.01), ('HiddenLayersHead', 0.01)]
+)
+def test_heads_are_initialised_as_init_cfg_says(kind, std):
+    init_cfg = dict(type='Constant', layer=['Linear', 'Conv2d'], val=3.0, bias=2.0)
+    plain, given = (
+        MODELS.build(dict(type=kind, in_channels=64, num_classes=90, init_cfg=cfg))
+        for cfg in (None, init_cfg)
+    )
+    plain.init_weights()
+    given.init_weights()
+    assert plain.fc.weight.std().item() == pytest.approx(std, rel=0.1)
+    assert plain.fc.bias.eq(0).all() and given.fc.bias.eq(2).all() and given.fc.weight.eq(3).all()
+
+
 def test_pretrained_weights_of_the_whole_model_come_last(tmp_path):
     model = classifier()
     torch.save(model.state_dict(), tmp_path / 'weights.pth')

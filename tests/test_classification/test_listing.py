@@ -71,7 +71,7 @@ def test_lists_take_indices_or_names_of_classes(tmp_path):
     assert classes is None
     expected = [(str(tmp_path / 'val' / 'a b.jpg'), 7), (str(tmp_path / 'val' / 'c.jpg'), 0)]
     assert labelled == expected
-    (tmp_path / 'list.txt').write_text('c.jpg dog\na b.jpg cat\n')
+    (tmp_path / 'list.txt').write_text('c.jpg dog\na b.jpg cat\n', encoding='utf-8-sig')
     classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'dog'])
     assert classes == ('cat', 'dog') and [label for _, label in labelled] == [1, 0]
     (tmp_path / 'list.txt').write_text('c.jpg\thot dog\na b.jpg\t0\n')

@@ -1,12 +1,17 @@
 """Checkpoints are plain, whole or absent, and found again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from torch import nn
 
-from mmshuffle.engine.checkpoint import AtomicBackend, from_plain, to_plain
+from mmshuffle.engine.checkpoint import HISTORY, AtomicBackend, from_plain, to_plain
+from mmshuffle.engine.hooks import PlainCheckpointHook
+from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
 
@@ -70,3 +75,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         backend.put(b'new', path)
     assert path.read_bytes() == b'old'
     assert [p.name for p in tmp_path.iterdir()] == ['epoch_1.pth']
+
+
+WEIGHTS = nn.Linear(1, 1).state_dict()
+FORMLESS = [
+    *(dict(state_dict=value) for value in (5, None, [1], {1: 2}, {'weight': 3.0, 'bias': None})),
+    *(
+        dict(state_dict=WEIGHTS, message_hub=dict(log_scalars=value))
+        for value in (5, {'loss': {HISTORY: None}}, {'loss': {HISTORY: [1, 2, 3]}})
+    ),
+    dict(state_dict=WEIGHTS, message_hub=dict(runtime_info=[1])),
+]
+
+
+@pytest.mark.parametrize('content', FORMLESS, ids=str)
+def test_what_has_not_the_form_of_a_checkpoint_is_one_line(content):
+    runner = SimpleNamespace(
+        model=nn.Linear(1, 1), _resume=False, _load_from='some.pth', _train_loop=None
+    )
+    with pytest.raises(UserError, match=r'some\.pth') as caught:
+        PlainCheckpointHook().after_load_checkpoint(runner, content)
+    assert '\n' not in str(caught.value)

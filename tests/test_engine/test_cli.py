@@ -40,6 +40,17 @@ def test_an_interruption_is_told_also_where_a_library_makes_an_error_of_it(capsy
         assert ended(main, capsys) == (130, 'interrupted\n')
 
 
+@pytest.mark.parametrize('below', ['file/run', 'x' * 300])
+def test_a_place_that_cannot_be_used_is_one_line(tmp_path, capsys, below):
+    (tmp_path / 'file').touch()
+
+    def main():
+        os.makedirs(tmp_path / below)
+
+    code, err = ended(main, capsys)
+    assert code == 2 and below[:4] in err and err.count('\n') == 1
+
+
 def test_other_errors_keep_their_traceback():
     def main():
         try:

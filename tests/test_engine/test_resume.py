@@ -15,7 +15,8 @@ from mmshuffle.engine.options import apply_training_options, load_config
 from mmshuffle.engine.resume import find_resumable, resume_from
 from tests.conftest import REPO, load_file, refused
 
-WHOLE = dict(state_dict={}, message_hub={}, optimizer={})
+HUB = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+WHOLE = dict(state_dict={}, message_hub=HUB, optimizer={})
 
 
 def save(path: Path, epoch: int, iteration: int = 0, age: int = 0, **content: object) -> None:
@@ -75,6 +76,15 @@ def copied(work: Path) -> None:
     save(other / 'epoch_3.pth', 3, 30)
 
 
+@pytest.mark.parametrize('content', [b'', b'\0' * 60, b'\xff\xfe', b'here', b'x' * 9999])
+def test_a_pointer_that_was_not_written_whole_is_passed_over(tmp_path, monkeypatch, content):
+    save(tmp_path / 'here' / 'stray.pth', 9)
+    monkeypatch.chdir(tmp_path / 'here')
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'last_checkpoint').write_bytes(content)
+    assert find_resumable(tmp_path / 'work') is None
+
+
 @pytest.mark.parametrize(
     ('fill', 'expected'),
     [
@@ -104,6 +114,9 @@ def test_the_checkpoint_furthest_in_the_training_is_found(tmp_path, capsys, fill
         (dict(optimizer=None), 'epoch_1.pth holds no optimizer'),
         (dict(optimizer=None, message_hub=None), 'holds no message_hub and no optimizer'),
         (dict(meta={}), 'holds no epoch'),
+        (dict(meta=3), 'holds no meta'),
+        (dict(optimizer=[1]), 'holds no optimizer'),
+        (dict(message_hub=dict(log_scalars={}, runtime_info=[])), 'no runtime_info and no resumed'),
         (dict(state_dict=None), 'is no training checkpoint'),
     ],
 )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mmshuffle import weights
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
+from mmshuffle.engine import weight_files
 from mmshuffle.weights import load_pretrained, read_checkpoint, read_tensors
 from mmshuffle.weights.convert import convert_file
 from mmshuffle.weights.zoo import ENTRIES
@@ -225,6 +226,19 @@ def test_a_published_file_is_not_overwritten_unasked(checkpoint, tmp_path, call)
     assert path.read_bytes() == b'precious'
     assert call(*args, '--force')[0] == 0
     assert hashlib.sha256(path.read_bytes()).hexdigest()[:8] in path.name
+
+
+def test_a_name_of_the_zoo_is_kept_whole():
+    for source in ('mmshuffle://timm/mobilenetv1-x1.0', 'a/mobilenetv1-x1.0.pth'):
+        assert weight_files._split_target(source, 'new/')[1] == 'mobilenetv1-x1.0'
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+def test_weights_of_a_training_that_failed_are_not_published(tmp_path, call, value):
+    state = {'a': torch.ones(3), 'b': torch.tensor([1.0, float(value)])}
+    torch.save({**state, 'c.num_batches_tracked': torch.tensor(9)}, tmp_path / 'a.pth')
+    assert_refused(call('publish_weights', tmp_path / 'a.pth', tmp_path / 'out'), 'b has 1 of 2')
+    assert not list(tmp_path.glob('out*'))
 
 
 def test_a_checkpoint_that_cannot_be_read_is_one_line(tmp_path, call):

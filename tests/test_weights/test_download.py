@@ -85,6 +85,23 @@ def test_what_the_server_answers_is_told(server, hub, status):
         fetch('https://example.com/')
 
 
+@pytest.mark.parametrize(
+    'address',
+    [
+        *('http://[::1/x.pth', 'http://host:port/x.pth', 'http://.../x.pth', 'http://a b/x.pth'),
+        *(f'http://{"a" * 100}.com/x.pth', 'http://127.0.0.1:9/x%00.pth', 'http://127.0.0.1:9/'),
+        f'http://127.0.0.1:9/{"x" * 400}.pth',
+    ],
+)
+def test_an_address_that_is_none_is_one_line(hub, address):
+    assert_refused(address)
+
+
+@pytest.mark.parametrize('name', ['模型.pth', 'a b.pth', 'a%20b.pth', 'é?x=ü'])
+def test_addresses_may_be_as_browsers_show_them(server, hub, name):
+    assert fetch(server.url(name), sha256=DIGEST).read_bytes() == CONTENT
+
+
 def test_no_network_is_one_line(hub):
     with serve(CONTENT) as gone:
         pass

@@ -28,7 +28,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmshuffle.errors import UserError
-from mmshuffle.weights import read_checkpoint, read_tensors
+from mmshuffle.weights import read_checkpoint, read_tensors, reader
+from mmshuffle.weights.reader import path_if_here
 from mmshuffle.weights.torch_file import MAGIC
 from mmshuffle.weights.unpickler import Unread
 from tests.conftest import refused
@@ -568,6 +569,20 @@ def test_a_path_that_is_no_file_is_told(tmp_path):
         read_tensors(tmp_path / 'a.pth')
     with refused('cannot be fetched'):
         read_tensors('ftp://example.com/a.pth')
+    for path in ('x' * 300, 'a/' * 3000, 'a\0b', '', '~nobody/a.pth'):
+        assert path_if_here(path) is None
+        with pytest.raises(UserError):
+            read_tensors(path)
+
+
+def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(5, 'Input/output error')
+
+    (tmp_path / 'a.pth').write_bytes(b'x')
+    monkeypatch.setattr(reader, '_read', fail)
+    with pytest.raises(UserError, match=r'a\.pth cannot be read: Input/output'):
+        read_tensors(tmp_path / 'a.pth')
 
 
 @pytest.mark.parametrize('name', [*FORMATS, 'npz-compressed'])
