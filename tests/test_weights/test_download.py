@@ -90,11 +90,15 @@ def test_what_the_server_answers_is_told(server, hub, status):
     [
         *('http://[::1/x.pth', 'http://host:port/x.pth', 'http://.../x.pth', 'http://a b/x.pth'),
         *(f'http://{"a" * 100}.com/x.pth', 'http://127.0.0.1:9/x%00.pth', 'http://127.0.0.1:9/'),
-        f'http://127.0.0.1:9/{"x" * 400}.pth',
     ],
 )
 def test_an_address_that_is_none_is_one_line(hub, address):
     assert_refused(address)
+
+
+def test_a_name_too_long_for_the_disk_is_one_line(hub):
+    with pytest.raises(UserError, match='cannot write'):
+        fetch(f'http://127.0.0.1:9/{"x" * 400}.pth')
 
 
 @pytest.mark.parametrize('name', ['模型.pth', 'a b.pth', 'a%20b.pth', 'é?x=ü'])
