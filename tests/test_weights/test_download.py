@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmshuffle.errors import UserError
 from mmshuffle.weights import download, read_tensors
 from mmshuffle.weights.download import cache_path, digest_in, fetch
 from tests.conftest import refused
