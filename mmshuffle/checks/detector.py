@@ -121,6 +121,15 @@ def _check_dense_head(
 
     if isinstance(trial.module, BaseDenseHead):
         yield from check_levels(head, place, features, trial.module)
+        # Of Cascade RPN, which does not run on feature maps alone.
+        width, several = features.channels[0], len(set(features.channels)) > 1
+        for index, stage in enumerate(as_list(head.get('stages'))):
+            at, module = f'{place}.stages[{index}]', trial.module.stages[index]
+            if stage.get('in_channels') != width and not several:
+                message = f'{stage.get("in_channels")}, but it gets {width} channels: set it to '
+                yield Problem(f'{at}.in_channels', f'{message}{width}')
+            yield from check_levels(stage, at, features, module)
+            width = module.feat_channels if module.bridged_feature else width
 
 
 def _as_built(head: Mapping[str, Any], name: str, model: Mapping[str, Any]) -> dict[str, Any]:

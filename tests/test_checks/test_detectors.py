@@ -52,6 +52,11 @@ RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'centernet': ('centernet/centernet_r18_8xb16-crop512-140e_coco', (3,), {NECK: 192}),
     'mask-rcnn': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
     'cascade': ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
+    'cascade-rpn': (
+        'cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco',
+        ALL,
+        {NECK: WIDTHS},
+    ),
     'deformable-detr': (
         'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
         (1, 2, 3),
@@ -98,6 +103,13 @@ WRONG: list[tuple[str, str, Any]] = [
     ('cascade', 'roi_head.bbox_head[1].in_channels', 128),
     ('cascade', 'roi_head.bbox_roi_extractor.out_channels', 128),
     ('cascade', 'roi_head.bbox_roi_extractor.featmap_strides', [8, 16, 32, 64]),
+    ('cascade-rpn', 'rpn_head.stages[0].in_channels', 128),
+    ('cascade-rpn', 'rpn_head.stages[1].in_channels', 128),
+    (
+        'cascade-rpn',
+        'rpn_head.stages[0].anchor_generator.strides',
+        {'rpn_head.stages.0.anchor_generator.strides': [8, 16, 32, 64, 128]},
+    ),
     ('deformable-detr', NECK, [512, 1024, 2048]),
     ('deformable-detr', 'neck.num_outs', 3),
     ('deformable-detr', 'neck.out_channels', 128),
