@@ -79,7 +79,7 @@ def _train(runner, train):
 @contextlib.contextmanager
 def refused(message: str = '') -> Iterator[pytest.ExceptionInfo]:
     """Expect that a mistake of the user is told in one line, in which ``message`` is found."""
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message or None) as caught:
         yield caught
     assert '\n' not in str(caught.value)
 

@@ -176,13 +176,16 @@ def write_over(path: Path, text: str) -> Path:
     return variant
 
 
-def draw_samples(shape: tuple[int, int], last_label: int) -> list[DetDataSample]:
-    """Two images' boxes with masks, of the first class and the last."""
+def draw_samples(
+    shape: tuple[int, int], last_label: int, masks: bool = False
+) -> list[DetDataSample]:
+    """Two images' boxes of the first class and the last, where asked for with masks."""
     truth = InstanceData(
         bboxes=torch.tensor([[8.0, 8.0, 60.0, 50.0], [30.0, 20.0, 60.0, 62.0]]),
         labels=torch.tensor([0, last_label]),
-        masks=BitmapMasks(np.ones((2, *shape), np.uint8), *shape),
     )
+    if masks:
+        truth.masks = BitmapMasks(np.ones((2, *shape), np.uint8), *shape)
     empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     sizes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape', 'pad_shape'), shape)
     return [

@@ -167,7 +167,8 @@ def take_a_step(cfg: Config, side: int = 64) -> None:
     model.init_weights()
     model.train()
     images = [torch.randint(0, 255, (3, side, side), dtype=torch.uint8) for _ in range(2)]
-    batch = dict(inputs=images, data_samples=draw_samples((side, side), 3))
+    masks = model.data_preprocessor.pad_mask
+    batch = dict(inputs=images, data_samples=draw_samples((side, side), 3, masks))
     data = model.data_preprocessor(batch, training=True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
