@@ -7,7 +7,6 @@ table of one again.
 """
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,9 +22,17 @@ from mmshuffle.errors import UserError
 from mmshuffle.latency import report
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.networks import PARTS
-from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan, Protocol
+from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
-from mmshuffle.latency.request import TARGET_OPTIONS, Request, read_request
+from mmshuffle.latency.request import (
+    PROTOCOL,
+    TARGET_OPTIONS,
+    Request,
+    find_settings,
+    find_work,
+    make_request,
+    replay,
+)
 from mmshuffle.latency.suites import names
 from mmshuffle.latency.targets import make_target
 from mmshuffle.latency.wheels import read_wheels
@@ -103,10 +110,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='frequency governor for the time of the measurement; needs root there',
     )
     how = parser.add_argument_group('how')
-    for field in dataclasses.fields(Protocol):
-        option = f'--{field.name.replace("_", "-")}'
-        kind = type(field.default)
-        how.add_argument(option, type=kind, metavar='N', help=f'default {field.default}')
+    for name, default in PROTOCOL.items():
+        option = f'--{name.replace("_", "-")}'
+        how.add_argument(option, type=type(default), metavar='N', help=f'default {default}')
     how.add_argument(
         '--mlperf', action='store_true', help='at least 1024 runs and 60 s; 90th percentile'
     )
@@ -121,8 +127,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if args.replay:
-        before = read_request(read_record(Path(args.replay))['request'])
-        parser.set_defaults(**before.options(args.target))
+        before = read_record(Path(args.replay))['request']
+        parser.set_defaults(**replay(before, args.target))
         args = parser.parse_args(argv)
     if args.checkpoint:
         args.checkpoints = read_checkpoints(args.checkpoint, args.models)
@@ -171,8 +177,8 @@ def make_plan(request: Request, folder: Path) -> Plan:
         UserError: One cannot be.
     """
     plan = Plan(folder)
-    work, settings = request.work(), request.settings()
-    report.check_reference({network.name for network, _ in work}, request.reference)
+    work, settings = find_work(request), find_settings(request)
+    report.check_reference({network.name for network, _ in work}, request['reference'])
     total = sum(len(shapes) for _, shapes in work) * len(settings)
     with bar('exporting') as update:
         for network, shapes in work:
@@ -193,22 +199,22 @@ def run(args: argparse.Namespace) -> None:
         UserError: Something could not be measured; what was is written.
         KeyboardInterrupt: Ctrl-C; likewise.
     """
-    request = Request.of(vars(args))
-    wheels = read_wheels(request.wheels) if request.wheels else []
-    options = {name: getattr(request, name) for name in TARGET_OPTIONS}
-    target = make_target(request.target, args.keep, **options)
+    request = make_request(vars(args))
+    wheels = read_wheels(request['wheels']) if request['wheels'] else []
+    options = {name: request[name] for name in TARGET_OPTIONS}
+    target = make_target(request['target'], args.keep, **options)
     check_path(args.out)
     target.probe()  # before the networks are exported
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
         plan = make_plan(request, Path(folder))
         with bar(f'measuring on {target.name}') as update:
             recording = measure(plan, target, request, update, wheels=wheels)
-        record = make_record(recording, target, request.as_dict())
+        record = make_record(recording, target, request)
     if not (record['results'] or record['gates'] or record['failures']) and record['problem']:
         if record['problem'] == INTERRUPTED:
             raise KeyboardInterrupt
         raise UserError(record['problem'])
-    write_results(record, args.out, request.reference)
+    write_results(record, args.out, request['reference'])
     finish(record, args.out)
 
 

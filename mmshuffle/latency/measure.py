@@ -10,7 +10,7 @@ from typing import Any
 from mmshuffle.errors import UserError
 
 from .plan import Case, Plan
-from .request import Request
+from .request import Request, make_job
 from .targets import DeviceError, Event, Target
 from .wheels import choose_wheels
 
@@ -69,7 +69,7 @@ def measure(
     """
     recording = Recording(plan.cases)
     parts = groups(plan.cases)
-    sessions = request.protocol.sessions if request.what == 'measure' else 1
+    sessions = request['protocol']['sessions'] if request['what'] == 'measure' else 1
     done, total = 0.0, len(plan.cases) * sessions
     try:
         with target:
@@ -78,7 +78,7 @@ def measure(
             for number, cases in enumerate(parts * sessions):
                 session, part = divmod(number, len(parts))
                 if session > 0 and part == 0:
-                    sleep(request.protocol.cooldown)
+                    sleep(request['protocol']['cooldown'])
                 _run(
                     [case for case in cases if case.failure is None],
                     *(target, request, recording, session),
@@ -109,10 +109,10 @@ def _run(
     where = dict(session=session, **cases[0].group)
     shares: dict[int, float] = {}
     # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
-    with contextlib.closing(target.run(request.job(cases))) as events:
+    with contextlib.closing(target.run(make_job(request, cases))) as events:
         for event in events:
             take(recording, event, where)
-            if event['event'] in ('times', request.what):
+            if event['event'] in ('times', request['what']):
                 shares[event['run']] = event.get('done', 1.0)
                 progress(sum(shares.values()))
 

@@ -1,8 +1,6 @@
 """What is asked for, and the cases and files that follow from it."""
 
-import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,76 +27,28 @@ PRECISIONS = ('fp32', 'fp16')
 # precision, random weights make 0.003 to 0.03 at 224x224 and up to 0.17 at 64x64 (seen with ncnn
 # under emulation; 2e-4 where they only store it).
 TOLERANCES = {'fp32': 1e-3, 'fp16': 0.25}
-PAPER_SHAPES = ((224, 224), (480, 640), (720, 1280))  # ShuffleNet V1, Table 8
+Setting = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a network is timed; see :func:`mmshuffle.latency.device.loop.measure`.
+def setting(
+    runtime: str, threads: int = 1, precision: str = 'fp32', shuffle: str = 'native'
+) -> Setting:
+    """How networks run: only figures of one are ranked, but for the form of the shuffle.
 
-    Attributes:
-        loops: Runs of a session, at least.
-        seconds: Length of a session's runs, at least.
-        warmup_loops: Runs that are not timed, at least.
-        warmup_seconds: Their length, at least.
-        block_loops: Runs of one network before the next one's turn, at least.
-        block_seconds: Their length, at least.
-        sessions: Sessions, each in processes of its own.
-        cooldown: Seconds between sessions in which nothing runs.
-    """
-
-    loops: int = 50
-    seconds: float = 2.0
-    warmup_loops: int = 8
-    warmup_seconds: float = 1.0
-    block_loops: int = 5
-    block_seconds: float = 0.2
-    sessions: int = 3
-    cooldown: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning.
-
-        Raises:
-            UserError: The message names the option.
-        """
-        for name, value in dataclasses.asdict(self).items():
-            least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
-            if not least <= value < math.inf:
-                option = f'--{name.replace("_", "-")}'
-                raise UserError(f'{option} {value:g}: give a finite number, at least {least}')
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How networks run.
-
-    Only figures of one image size are ranked, and of one setting but for the form of the shuffle.
-
-    Attributes:
+    Args:
         runtime: One of :data:`RUNTIMES`.
         threads: Threads of the runtime.
         precision: One of :data:`PRECISIONS`.
         shuffle: Form of the channel shuffle in the exported file, such as ``free-8``.
+
+    Raises:
+        UserError: The runtime does not have that; the message names the option.
     """
-
-    runtime: str
-    threads: int = 1
-    precision: str = 'fp32'
-    shuffle: str = 'native'
-
-    def __post_init__(self) -> None:
-        """Refuse settings that a runtime does not have.
-
-        Raises:
-            UserError: The message names the option.
-        """
-        if self.precision == 'fp16' and self.runtime != 'ncnn':
-            raise UserError(f'--precision fp16: {self.runtime} has no such path here; use ncnn')
-        if ShuffleForm.parse(self.shuffle) != NATIVE and self.runtime not in FILE_FORMATS:
-            raise UserError(
-                f'--shuffle: {self.runtime} runs the network as it is; use another --runtime'
-            )
+    if precision == 'fp16' and runtime != 'ncnn':
+        raise UserError(f'--precision fp16: {runtime} has no such path here; use ncnn')
+    if ShuffleForm.parse(shuffle) != NATIVE and runtime not in FILE_FORMATS:
+        raise UserError(f'--shuffle: {runtime} runs the network as it is; use another --runtime')
+    return dict(runtime=runtime, threads=threads, precision=precision, shuffle=shuffle)
 
 
 @dataclass
@@ -140,7 +90,7 @@ class Case:
     @property
     def group(self) -> dict[str, Any]:
         """What those cases have in common that are measured in turn and ranked."""
-        found = dict(shape=list(self.shape[2:]), **vars(self.setting))
+        found = dict(self.setting, shape=list(self.shape[2:]))
         del found['shuffle']  # forms of one network are compared
         return found
 
@@ -148,7 +98,7 @@ class Case:
         """What it is, for files."""
         network = self.network
         names = dict(config=network.name, part=network.part, weights=network.weights)
-        return {**names, **self.group, 'shuffle': self.setting.shuffle}
+        return {**names, **self.group, 'shuffle': self.setting['shuffle']}
 
 
 @dataclass
@@ -187,11 +137,11 @@ class Plan:
                 expected.append(self._keep(path))
             written: dict[tuple[str, str], dict[str, str]] = {}
             for setting in settings:
-                key = setting.runtime, setting.shuffle
+                key = setting['runtime'], setting['shuffle']
                 if key not in written:
                     written[key] = self._export(module, shape, setting, len(outputs))
                 # A network that ignores its input must not pass.
-                tolerance = min(TOLERANCES[setting.precision], change / 2)
+                tolerance = min(TOLERANCES[setting['precision']], change / 2)
                 number = len(self.cases)
                 self.cases.append(
                     Case(number, network, shape, setting, written[key], expected, tolerance)
@@ -216,7 +166,7 @@ class Plan:
         folder = self.folder / f'export-{len(self.cases)}'
         folder.mkdir()
         image = example(shape)
-        if setting.runtime == 'pytorch':
+        if setting['runtime'] == 'pytorch':
             path = folder / 'model.pt2'
             try:
                 with torch.no_grad():
@@ -225,8 +175,8 @@ class Plan:
                 raise Unsupported(f'torch.export cannot write it: {one_line(error)}') from error
             return dict(pt2=self._keep(path))
         # Without a shuffle all forms are the same network, which the others are compared with.
-        form = ShuffleForm.parse(setting.shuffle) if has_shuffle(module) else NATIVE
-        format = FORMATS[FILE_FORMATS[setting.runtime]]
+        form = ShuffleForm.parse(setting['shuffle']) if has_shuffle(module) else NATIVE
+        format = FORMATS[FILE_FORMATS[setting['runtime']]]
         format.require()
         paths = format.paths(folder / 'model')
         names = [f'out{i}' for i in range(outputs)]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from mmshuffle.reporting import new_figure, to_png
 
 from .report import Record, by_setting, label, title
-from .statistics import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,13 +50,12 @@ def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
             key=lambda entry: entry['shape'][0] * entry['shape'][1],
         )
         sizes = [entry['shape'][0] * entry['shape'][1] / 1e6 for entry in mine]
-        summaries = [Summary.read(entry) for entry in mine]
-        medians = [s.median for s in summaries]
-        around = [abs(s.median - bound) for s in summaries for bound in s.interval]
+        medians = [entry['median_ms'] for entry in mine]
+        bounds = zip(*(entry['interval_ms'] for entry in mine))
         axis.errorbar(
             sizes,
             medians,
-            [around[::2], around[1::2]],
+            [[abs(m - b) for m, b in zip(medians, side)] for side in bounds],
             marker=MARKS[number % len(MARKS)],
             capsize=2,
             label=name,

@@ -65,15 +65,14 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
 
 
 def _result(case: Case, recording: Recording, emulated: bool) -> dict[str, Any]:
-    notes = notes_on(case, recording.states, recording.pinned)
     samples = [list(times) for times in case.sessions if times]
+    figures = summarise(samples, notes_on(case, recording.states, recording.pinned))
+    figures['samples_ms'] = samples
+    error = None if case.gate is None else case.gate['error']
     return dict(
-        case.describe(),
-        version=case.version,
-        options=case.options,
-        gate_error=None if case.gate is None else case.gate['error'],
-        **summarise(samples, notes).as_dict(emulated),
-        **{'emulated_samples_ms' if emulated else 'samples_ms': samples},
+        **dict(case.describe(), version=case.version, options=case.options, gate_error=error),
+        # No reader can take times of emulation for those of a device.
+        **{f'emulated_{k}' if emulated and k.endswith('_ms') else k: figures[k] for k in figures},
     )
 
 
@@ -172,7 +171,7 @@ def notes_on(case: Case, states: Sequence[State], cores: Sequence[int] | None = 
     for first, last in zip(before, after):
         notes += _throttling(first, last) + _slowdown(first, last, cores)
     share = float(np.mean(case.cpu)) if case.cpu else 1.0
-    if case.setting.threads == 1 and share < MIN_SHARE:
+    if case.setting['threads'] == 1 and share < MIN_SHARE:
         notes.append(f'other programs took {1 - share:.0%} of its core')
     return list(dict.fromkeys(notes))
 

@@ -10,7 +10,7 @@ from mmshuffle.reporting import markdown_table
 from .guidelines import guidelines
 from .layers import TYPES
 from .published import PAPER_TABLES, ncnn_ratio, paper_ratio, short_name
-from .statistics import Summary, ranks
+from .statistics import is_stable, ranks
 from .suites import GUIDELINES
 
 EMULATED = (
@@ -30,6 +30,8 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
         record: The file of a measurement.
         reference: Network that the others are set in relation to.
     """
+    plain = [{key.removeprefix('emulated_'): r[key] for key in r} for r in record['results']]
+    record = dict(record, results=plain)
     parts = [_head(record)]
     if record['target']['emulated']:
         parts.append(f'**{EMULATED}**')
@@ -103,7 +105,7 @@ def _head(record: Record) -> str:
 
 def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> str:
     emulated = record['target']['emulated']
-    summaries = {label(entry): Summary.read(entry) for entry in entries}
+    networks = {label(entry): entry for entry in entries}
     chosen = _reference(entries, reference)
     base = label(chosen)
     papers = {} if emulated else _papers(entries, chosen['config'])
@@ -112,17 +114,17 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
         head = [head[0], *(f'emulated {name}' for name in head[1:])]
     else:
         head += ['rank', f'× {base}', *papers, 'verdict']
-    placed = ranks(summaries)
+    placed = ranks(networks)
     rows = []
-    for entry, (name, summary) in zip(entries, summaries.items(), strict=True):
-        row = [name, *_times(summary)]
+    for name, entry in networks.items():
+        row = [name, *_times(entry)]
         if not emulated:
-            row += [_rank(placed[name]), f'{summary.median / summaries[base].median:.2f}']
-            row += [*(cell(entry) for cell in papers.values()), _verdict(summary)]
+            row += [_rank(placed[name]), f'{entry["median_ms"] / chosen["median_ms"]:.2f}']
+            row += [*(cell(entry) for cell in papers.values()), _verdict(entry)]
         rows.append(row)
     heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]})'
     text = f'{heading}\n\n{markdown_table(head, rows)}'
-    if not emulated and any(s.sessions == 1 for s in summaries.values()):
+    if not emulated and any(entry['sessions'] == 1 for entry in entries):
         text += '\n\nOne session: the intervals do not show what differs from start to start.'
     return text
 
@@ -143,10 +145,11 @@ def _reference(entries: Sequence[Entry], wanted: str | None) -> Entry:
     return ([e for e in entries if e['config'] == wanted] or usual or entries)[0]
 
 
-def _times(s: Summary) -> list[str]:
-    interval = f'{_ms(s.interval[0])} to {_ms(s.interval[1])}'
-    spread = f'{_ms(s.mean)} ± {_ms(s.std)}'
-    return [_ms(s.median), interval, *map(_ms, (s.p10, s.p90, s.p99, s.min)), spread]
+def _times(entry: Entry) -> list[str]:
+    shown = {name: _ms(entry[f'{name}_ms']) for name in ('p10', 'p90', 'p99', 'min', 'mean', 'std')}
+    mean, std = shown.pop('mean'), shown.pop('std')
+    interval = ' to '.join(map(_ms, entry['interval_ms']))
+    return [_ms(entry['median_ms']), interval, *shown.values(), f'{mean} ± {std}']
 
 
 def _ms(value: float) -> str:
@@ -162,8 +165,8 @@ def _rank(places: tuple[int, int] | None) -> str:
     return str(places[0]) if places[0] == places[1] else f'{places[0]} to {places[1]}'
 
 
-def _verdict(summary: Summary) -> str:
-    return 'stable' if summary.stable else f'unstable: {"; ".join(summary.reasons)}'
+def _verdict(entry: Entry) -> str:
+    return 'stable' if is_stable(entry) else f'unstable: {"; ".join(entry["reasons"])}'
 
 
 def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Entry], str]]:
@@ -228,10 +231,10 @@ def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
     Args:
         entries: Results of one setting, none of them emulated.
     """
-    summaries = {entry['config']: Summary.read(entry) for entry in entries}
+    networks = {entry['config']: entry for entry in entries}
     parts = []
     for guideline in guidelines():
-        found = [[summaries.get(network.name) for network in r.networks] for r in guideline.rows]
+        found = [[networks.get(network.name) for network in r.networks] for r in guideline.rows]
         if not any(map(any, found)):
             continue
         rows = [
@@ -247,11 +250,11 @@ def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
     return '\n\n'.join(parts)
 
 
-def _speed(summary: Summary | None) -> str:
+def _speed(entry: Entry | None) -> str:
     """Images/s of a network."""
-    if summary is None:
+    if entry is None:
         return '-'
-    return f'{1000 / summary.median:.1f}' + ('' if summary.stable else '*')
+    return f'{1000 / entry["median_ms"]:.1f}' + ('' if is_stable(entry) else '*')
 
 
 def difference_table(first: Record, second: Record, names: tuple[str, str]) -> str:
@@ -275,18 +278,17 @@ def difference_table(first: Record, second: Record, names: tuple[str, str]) -> s
         key = label(result), result['part'], title(result)
         if key not in others:
             continue
-        mine, other = Summary.read(result), Summary.read(others[key])
-        apart = mine.interval[1] < other.interval[0] or other.interval[1] < mine.interval[0]
-        if not (mine.stable and other.stable):
+        pair = result, others[key]
+        mine, other = (entry['median_ms'] for entry in pair)
+        (low, high), (other_low, other_high) = (entry['interval_ms'] for entry in pair)
+        if not all(map(is_stable, pair)):
             verdict = 'not known: unstable'
-        elif not apart:
+        elif low <= other_high and other_low <= high:
             verdict = 'same'
         else:
-            verdict = 'faster' if other.median < mine.median else 'slower'
-        change = f'{other.median / mine.median - 1:+.1%}'
-        rows.append(
-            [f'{key[0]}, {key[2]}', f'{mine.median:.3f}', f'{other.median:.3f}', change, verdict]
-        )
+            verdict = 'faster' if other < mine else 'slower'
+        change = f'{other / mine - 1:+.1%}'
+        rows.append([f'{key[0]}, {key[2]}', f'{mine:.3f}', f'{other:.3f}', change, verdict])
     if not rows:
         raise UserError('the two have no network in common at the same size and setting')
     head = ['network', f'{names[0]}, ms', f'{names[1]}, ms', 'change of the median', 'second is']

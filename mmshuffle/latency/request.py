@@ -1,208 +1,174 @@
-"""What a command line asks for; it is kept in the file of the measurement, to repeat it."""
+"""What a command line asks for: plain data, kept in the file of the measurement, to repeat it."""
 
-import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from mmshuffle.errors import UserError
 
 from .networks import PARTS
-from .plan import PRECISIONS, RUNTIMES, Case, Protocol, Setting
+from .plan import PRECISIONS, RUNTIMES, Case, Setting, setting
 from .suites import TFLITE, Work, named, suite
 from .targets import OPTIONS
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
-TARGET_OPTIONS = {option for options in OPTIONS.values() for option in options}
+TARGET_OPTIONS = sorted({option for options in OPTIONS.values() for option in options})
+# How networks are timed; all but `sessions` and `cooldown` are what is done at least.
+PROTOCOL = dict(
+    loops=50,  # runs of a session
+    seconds=2.0,
+    warmup_loops=8,  # runs that are not timed
+    warmup_seconds=1.0,
+    block_loops=5,  # runs of one network before the next one's turn
+    block_seconds=0.2,
+    sessions=3,  # each in processes of its own
+    cooldown=5.0,  # seconds between sessions in which nothing runs
+)
+DEFAULTS = dict(
+    models=[],  # names or paths of configs
+    checkpoints={},  # weights by name
+    suite=None,  # its name, instead of models
+    part='auto',  # of a config's model
+    shapes=[],  # image sizes, (height, width)
+    # Every combination is measured; see `setting`.
+    runtimes=['onnxruntime'],
+    threads=[1],
+    precisions=['fp32'],
+    shuffles=['native'],
+    protocol=PROTOCOL,
+    target='local',
+    **dict.fromkeys(TARGET_OPTIONS),  # see `make_target`
+    wheels=None,  # folder with packages to carry over
+    cores=None,  # 'big', 'little' or a list such as '0,2-3'
+    governor=None,  # frequency governor, to be set and put back
+    what='measure',  # or 'gate' or 'profile'
+    mlperf=False,  # the 90th percentile, of at least 1024 runs and 60 s, as in its single stream
+    reference=None,  # network that the others are set in relation to
+)
+Request = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Request:
-    """A measurement, as it is asked for.
+def make_request(options: Mapping[str, Any]) -> Request:
+    """Fill :data:`DEFAULTS` with what is given.
 
-    Attributes:
-        models: Names or paths of configs.
-        checkpoints: Weights by name.
-        suite: Name of a suite, instead of models.
-        part: Part of a config's model.
-        shapes: Image sizes, (height, width).
-        runtimes, threads, precisions, shuffles: See :class:`.plan.Setting`; every combination is
-            measured.
-        protocol: How networks are timed.
-        target: Where.
-        python, folder, ssh_config, root, cpu, binary: See :func:`.targets.make_target`.
-        wheels: Folder with packages to carry over.
-        cores: ``'big'``, ``'little'`` or a list such as ``0,2-3``.
-        governor: Frequency governor to be set and put back.
-        what: ``'measure'``, ``'gate'`` or ``'profile'``.
-        mlperf: Whether the 90th percentile is the figure, as in MLPerf's single-stream scenario;
-            the protocol then has at least 1024 runs and 60 s.
-        reference: Network that the others are set in relation to.
+    Args:
+        options: By their names, also those of :data:`PROTOCOL`; None is the default, and others are
+            passed over.
+
+    Raises:
+        UserError: It has no meaning; the message names the option.
     """
+    given = {key: value for key, value in options.items() if value is not None}
+    request = {**DEFAULTS, **{key: given[key] for key in DEFAULTS if key in given}}
+    request['shapes'] = [tuple(shape) for shape in request['shapes']]
+    timing = {key: given[key] for key in PROTOCOL if key in given}
+    request['protocol'] = protocol = {**PROTOCOL, **request['protocol'], **timing}
+    if request['mlperf']:
+        protocol['loops'] = max(protocol['loops'], 1024)
+        protocol['seconds'] = max(protocol['seconds'], 60.0)
+    _check(request)
+    return request
 
-    models: tuple[str, ...] = ()
-    checkpoints: dict[str, str] = field(default_factory=dict)
-    suite: str | None = None
-    part: str = 'auto'
-    shapes: tuple[tuple[int, int], ...] = ()
-    runtimes: tuple[str, ...] = ('onnxruntime',)
-    threads: tuple[int, ...] = (1,)
-    precisions: tuple[str, ...] = ('fp32',)
-    shuffles: tuple[str, ...] = ('native',)
-    protocol: Protocol = field(default_factory=Protocol)
-    target: str = 'local'
-    python: str | None = None
-    folder: str | None = None
-    wheels: str | None = None
-    ssh_config: str | None = None
-    root: str | None = None
-    cpu: str | None = None
-    binary: str | None = None
-    cores: str | None = None
-    governor: str | None = None
-    what: str = 'measure'
-    mlperf: bool = False
-    reference: str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning.
-
-        Raises:
-            UserError: The message names the option.
-        """
-        if bool(self.models) == (self.suite is not None):
-            raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
-        if self.suite is not None and self.checkpoints:
-            raise UserError('--checkpoint: name the networks instead of --suite')
-        for option, values, allowed in (
-            ('--runtime', self.runtimes, RUNTIMES),
-            ('--precision', self.precisions, PRECISIONS),
-            ('--part', (self.part,), PARTS),
-        ):
-            for value in values:
-                if value not in allowed:
-                    raise UserError(f'{option} {value}: give {", ".join(allowed)}')
-        if min(self.threads) < 1:
-            raise UserError('--threads: give numbers of at least 1')
-        if self.cores and self.cores not in ('big', 'little') and not CORES.fullmatch(self.cores):
-            raise UserError(f'--cores {self.cores}: give big, little or a list such as 0,2-3')
-        on_android = self.target.partition(':')[0] == 'adb'
-        if on_android and self.wheels:
-            raise UserError('--wheels: leave it out, the target adb runs no Python')
-        lite = {name.endswith(TFLITE) for name in self.models}
-        possible = self.runtimes == ('tflite',) and lite == {True} and on_android
-        if ('tflite' in self.runtimes or True in lite) and not possible:
-            raise UserError(
-                '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
-            )
-        if self.what == 'profile' and self.runtimes != ('onnxruntime',):
-            raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
-        if self.what == 'profile' and self.target == 'emulated':
-            raise UserError('--profile: the times of emulation say nothing about a device')
-
-    def work(self) -> Work:
-        """The networks and their sizes.
-
-        Raises:
-            UserError: They do not exist.
-        """
-        if self.suite is not None:
-            return suite(self.suite, self.shapes)
-        return named(self.models, self.checkpoints, self.part, self.shapes)
-
-    def settings(self) -> list[Setting]:
-        """Every combination of runtime, threads, precision and shuffle.
-
-        Raises:
-            UserError: A runtime does not have one of them.
-        """
-        return [
-            Setting(*chosen)
-            for chosen in itertools.product(
-                self.runtimes, self.threads, self.precisions, self.shuffles
-            )
-        ]
-
-    def job(self, cases: Sequence[Case]) -> dict[str, Any]:
-        """The job for some cases, as the device reads it."""
-        named = self.cores in (None, 'big', 'little')
-        return dict(
-            what=self.what,
-            protocol=vars(self.protocol),
-            cores=self.cores if named else _read_list(self.cores),
-            governor=self.governor,
-            runs=[
-                dict(
-                    **vars(case.setting),
-                    id=case.number,
-                    files=case.files,
-                    input=list(case.shape),
-                    expected=case.expected,
-                    tolerance=case.tolerance,
-                    profile=self.what == 'profile',
-                )
-                for case in cases
-            ],
+def _check(request: Request) -> None:
+    models, target, runtimes = (request[key] for key in ('models', 'target', 'runtimes'))
+    if bool(models) == (request['suite'] is not None):
+        raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
+    if request['suite'] is not None and request['checkpoints']:
+        raise UserError('--checkpoint: name the networks instead of --suite')
+    for option, values, allowed in (
+        ('--runtime', runtimes, RUNTIMES),
+        ('--precision', request['precisions'], PRECISIONS),
+        ('--part', [request['part']], PARTS),
+    ):
+        for value in values:
+            if value not in allowed:
+                raise UserError(f'{option} {value}: give {", ".join(allowed)}')
+    if min(request['threads']) < 1:
+        raise UserError('--threads: give numbers of at least 1')
+    for name, value in request['protocol'].items():
+        least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
+        if not least <= value < math.inf:
+            option = f'--{name.replace("_", "-")}'
+            raise UserError(f'{option} {value:g}: give a finite number, at least {least}')
+    cores = request['cores']
+    if cores and cores not in ('big', 'little') and not CORES.fullmatch(cores):
+        raise UserError(f'--cores {cores}: give big, little or a list such as 0,2-3')
+    on_android = target.partition(':')[0] == 'adb'
+    if on_android and request['wheels']:
+        raise UserError('--wheels: leave it out, the target adb runs no Python')
+    lite = {name.endswith(TFLITE) for name in models}
+    possible = runtimes == ['tflite'] and lite == {True} and on_android
+    if ('tflite' in runtimes or True in lite) and not possible:
+        raise UserError(
+            '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
         )
+    if request['what'] == 'profile' and runtimes != ['onnxruntime']:
+        raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
+    if request['what'] == 'profile' and target == 'emulated':
+        raise UserError('--profile: the times of emulation say nothing about a device')
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> 'Request':
-        """Make a request of the options of a command line, where None is the default.
 
-        Raises:
-            UserError: The message names the option.
-        """
-        given = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in options.items()
-            if value is not None
-        }
-        protocol, request = (
-            {f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given}
-            for kind in (Protocol, cls)
+def find_work(request: Request) -> Work:
+    """The networks and their sizes.
+
+    Raises:
+        UserError: They do not exist.
+    """
+    if request['suite'] is not None:
+        return suite(request['suite'], request['shapes'])
+    return named(*(request[key] for key in ('models', 'checkpoints', 'part', 'shapes')))
+
+
+def find_settings(request: Request) -> list[Setting]:
+    """Every combination of runtime, threads, precision and shuffle.
+
+    Raises:
+        UserError: A runtime does not have one of them.
+    """
+    values = (request[key] for key in ('runtimes', 'threads', 'precisions', 'shuffles'))
+    return [setting(*chosen) for chosen in itertools.product(*values)]
+
+
+def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
+    """The job for some cases, as the device reads it."""
+    cores, what = request['cores'], request['what']
+    runs = [
+        dict(
+            **case.setting,
+            id=case.number,
+            files=case.files,
+            input=list(case.shape),
+            expected=case.expected,
+            tolerance=case.tolerance,
+            profile=what == 'profile',
         )
-        protocol = Protocol(**protocol)
-        if given.get('mlperf'):
-            loops, seconds = max(protocol.loops, 1024), max(protocol.seconds, 60.0)
-            protocol = dataclasses.replace(protocol, loops=loops, seconds=seconds)
-        return cls(**{**request, 'protocol': protocol})
-
-    def options(self, target: str | None) -> dict[str, Any]:
-        """The options for :meth:`of`, on a target: None is the same, another kind has its own."""
-        found = {**vars(self), **vars(self.protocol)}
-        if target and target.partition(':')[0] != self.target.partition(':')[0]:
-            found |= dict.fromkeys(('wheels', *TARGET_OPTIONS))
-        return found
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return dataclasses.asdict(self)
+        for case in cases
+    ]
+    if cores not in (None, 'big', 'little'):
+        bounds = [part.partition('-') for part in cores.split(',')]
+        cores = [n for a, _, b in bounds for n in range(int(a), int(b or a) + 1)]
+    kept = {key: request[key] for key in ('what', 'protocol', 'governor')}
+    return dict(kept, cores=cores, runs=runs)
 
 
-def _read_list(text: str) -> list[int]:
-    """Numbers of a list such as ``0,2-3``."""
-    found = []
-    for part in text.split(','):
-        first, _, last = part.partition('-')
-        found += range(int(first), int(last or first) + 1)
-    return found
-
-
-def read_request(content: dict[str, Any]) -> Request:
-    """Read what :meth:`Request.as_dict` gave.
+def replay(content: Any, target: str | None = None) -> Request:
+    """Read the request of a file, for a target: None is the same, another kind has its options.
 
     Raises:
         UserError: It has another form.
     """
     try:
-        if content.get('cpu') == 'max':
-            content = dict(content, cpu=None)  # files had it with every target
-        shapes = tuple(map(tuple, content['shapes']))
-        surprise = content.keys() - {field.name for field in dataclasses.fields(Request)}
+        surprise = content.keys() - DEFAULTS.keys() or content['protocol'].keys() - PROTOCOL.keys()
         if surprise:
             raise KeyError(*surprise)
-        return Request.of({**content, **content['protocol'], 'shapes': shapes})
+        if content.get('cpu') == 'max':
+            content = dict(content, cpu=None)  # files had it with every target
+        request = make_request(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'the file cannot be replayed: its request lacks or has {error}') from None
+    if target and target.partition(':')[0] != request['target'].partition(':')[0]:
+        request |= dict.fromkeys(('wheels', *TARGET_OPTIONS))
+    return request

@@ -10,11 +10,11 @@ from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks, guidelines
 from .networks import Network, from_config
-from .plan import PAPER_SHAPES
 
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
 GUIDELINES = 'guidelines'
 TFLITE = '.tflite'
+PAPER_SHAPES = ((224, 224), (480, 640), (720, 1280))  # ShuffleNet V1, Table 8
 
 
 def named(

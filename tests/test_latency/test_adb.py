@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.measure import INTERRUPTED, measure
-from mmshuffle.latency.plan import Plan, Setting
+from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.suites import named
@@ -102,7 +102,7 @@ def phone(tmp_path, monkeypatch) -> Phone:
 @pytest.fixture
 def plan(plan) -> Plan:
     plan.cases = [
-        dataclasses.replace(case, setting=Setting('ncnn', precision='fp16')) for case in plan.cases
+        dataclasses.replace(case, setting=setting('ncnn', precision='fp16')) for case in plan.cases
     ]
     return plan
 
@@ -132,7 +132,7 @@ def test_phone_is_measured_and_left_clean(phone, plan):
 def test_unchecked_figures_are_not_ranked(phone, plan):
     target = AdbTarget(None, str(phone.benchncnn))
     recording = measure(plan, target, ask(protocol=QUICK))
-    record = make_record(recording, target, dict(protocol=vars(QUICK)))
+    record = make_record(recording, target, dict(protocol=QUICK))
     for result in record['results']:
         assert result['gate_error'] is None
         assert result['reasons'] == ['outputs not checked: the program shows none']
@@ -145,7 +145,7 @@ def test_tensorflow_lite_file_is_measured(phone, tmp_path):
     (tmp_path / 'net.tflite').write_bytes(b'TFL3')
     plan = Plan(tmp_path)
     ((network, _),) = named([str(tmp_path / 'net.tflite')], {})
-    list(plan.add(network, [(8, 8)], [Setting('tflite')]))
+    list(plan.add(network, [(8, 8)], [setting('tflite')]))
     target = AdbTarget(None, str(phone.benchmark_model))
     recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem is None and recording.cases[0].sessions == [[33.2505] * 3] * 2
@@ -208,8 +208,8 @@ def test_ctrl_c_keeps_what_was_measured(phone, plan):
     ],
 )
 def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expected):
-    setting = Setting('ncnn', precision=precision)
-    plan.cases = [dataclasses.replace(case, setting=setting) for case in plan.cases]
+    half = setting('ncnn', precision=precision)
+    plan.cases = [dataclasses.replace(case, setting=half) for case in plan.cases]
     recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), job)
     assert expected in recording.problem and list(phone.folder.iterdir()) == []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.measure import measure
-from mmshuffle.latency.plan import Plan, Setting
+from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.suites import suite
 from mmshuffle.latency.targets import EmulatedTarget
@@ -61,7 +61,7 @@ def test_networks_of_table8_pass_the_gate(system, runtime, tmp_path, device_fold
     (tmp_path / 'plan').mkdir()
     plan = Plan(tmp_path / 'plan')
     for network, _ in suite('shufflenet_v1/table8', ((224, 224),)):
-        list(plan.add(network, [(64, 64)], [Setting(runtime)]))
+        list(plan.add(network, [(64, 64)], [setting(runtime)]))
     target = reach(system, device_folder, 'max')
     recording = measure(plan, target, ask('gate'), wheels=read_wheels(system['wheels']))
     assert recording.problem is None

@@ -16,7 +16,7 @@ import zipfile
 import pytest
 
 from mmshuffle.latency.measure import INTERRUPTED, groups, measure
-from mmshuffle.latency.plan import Setting
+from mmshuffle.latency.plan import setting
 from mmshuffle.latency.targets import LocalTarget, Place, make_target
 from mmshuffle.latency.wheels import choose_wheels, read_wheels
 from tests.conftest import refused
@@ -29,7 +29,7 @@ pytest.importorskip('ncnn', reason='needs ncnn')
 def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
     shares: list[float] = []
     pauses: list[float] = []
-    job = ask(protocol=dataclasses.replace(QUICK, cooldown=3.5))
+    job = ask(protocol=dict(QUICK, cooldown=3.5))
     target = LocalTarget(parent=str(device_folder))
     recording = measure(plan, target, job, shares.append, pauses.append)
     assert recording.problem is None and pauses == [3.5]
@@ -61,13 +61,13 @@ def test_cores_are_pinned(plan, device_folder):
     core = min(os.sched_getaffinity(0))
     target = LocalTarget(parent=str(device_folder))
     assert measure(plan, target, ask('gate', cores=str(core))).pinned == [core]
-    plan.cases[0] = dataclasses.replace(plan.cases[0], setting=Setting('ncnn', threads=2))
+    plan.cases[0] = dataclasses.replace(plan.cases[0], setting=setting('ncnn', threads=2))
     recording = measure(plan, target, ask('gate', cores=str(core)))
     assert 'more than the 1 cores of --cores' in recording.problem
 
 
 def test_settings_and_sizes_are_measured_apart(plan):
-    other = Setting('ncnn', threads=2)
+    other = setting('ncnn', threads=2)
     cases = [
         *plan.cases,
         dataclasses.replace(plan.cases[0], setting=other),

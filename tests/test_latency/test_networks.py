@@ -17,9 +17,9 @@ from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
 from mmshuffle.latency.measure import measure
 from mmshuffle.latency.networks import Network, example, expected_outputs, from_config
-from mmshuffle.latency.plan import Plan, Protocol, Setting
+from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.report import guideline_tables
-from mmshuffle.latency.request import Request
+from mmshuffle.latency.request import find_settings, make_job, make_request
 from mmshuffle.latency.suites import named, names, suite
 from mmshuffle.latency.targets import LocalTarget
 from tests.conftest import refused
@@ -87,10 +87,8 @@ def test_bottleneck_has_what_it_should(relu, shortcut):
 
 
 def test_guidelines_are_printed_as_the_papers_tables():
-    entry = dict(count=1, sessions=1, drift=0, spread=0, reasons=[], interval_ms=[1, 1])
-    times = {f'{n}_ms': 20.0 for n in ('min', 'p10', 'median', 'p90', 'p99', 'mean', 'std')}
-    unsteady = dict(entry, config='g1-44-88', **{**times, 'reasons': ['drifts']})
-    text = guideline_tables([dict(entry, config='g1-22-44', **times), unsteady])
+    entry = dict(config='g1-22-44', median_ms=20.0, reasons=[])
+    text = guideline_tables([entry, dict(entry, config='g1-44-88', reasons=['drifts'])])
     assert '| 1:2 | 22, 44 | 50.0 | 50.0* | - | 72.9 | 20.5 | 5.1 |' in text
     assert 'G1, Table 1' in text and 'G2' not in text
 
@@ -170,35 +168,35 @@ def test_files_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        (dict(models=()), 'name networks'),
+        (dict(models=[]), 'name networks'),
         (dict(suite='guidelines'), 'name networks'),
-        (dict(runtimes=('tensorrt',)), '--runtime tensorrt'),
-        (dict(threads=(0,)), '--threads'),
-        (dict(shuffles=('gather',)), '--shuffle gather: give native'),
+        (dict(runtimes=['tensorrt']), '--runtime tensorrt'),
+        (dict(threads=[0]), '--threads'),
+        (dict(shuffles=['gather']), '--shuffle gather: give native'),
         (dict(cores='fast'), '--cores fast'),
         (dict(cores='0;1'), '--cores 0;1'),
-        (dict(what='profile', runtimes=('ncnn',)), '--profile'),
-        (dict(runtimes=('tflite',)), '--runtime tflite'),
+        (dict(what='profile', runtimes=['ncnn']), '--profile'),
+        (dict(runtimes=['tflite']), '--runtime tflite'),
         (dict(target='adb', wheels='wheels'), '--wheels'),
-        (dict(models=('a.tflite',)), '--runtime tflite'),
+        (dict(models=['a.tflite']), '--runtime tflite'),
     ],
 )
 def test_requests_without_meaning_are_refused(changes, message):
     with refused(message):
-        Request(**{'models': (CONFIG,), **changes}).settings()
+        find_settings(make_request({'models': [CONFIG], **changes}))
 
 
 def test_lists_of_cores_are_read():
-    assert Request(models=(CONFIG,), cores='0,2-4').job([])['cores'] == [0, 2, 3, 4]
-    assert Request(models=(CONFIG,), cores='big').job([])['cores'] == 'big'
+    for cores, read in (('0,2-4', [0, 2, 3, 4]), ('big', 'big'), (None, None)):
+        assert make_job(ask(cores=cores), [])['cores'] == read
 
 
 def test_every_combination_is_measured():
-    request = Request(models=(CONFIG,), runtimes=('ncnn', 'pytorch'), threads=(1, 2))
-    found = [(s.runtime, s.threads) for s in request.settings()]
+    request = ask(runtimes=['ncnn', 'pytorch'], threads=[1, 2])
+    found = [(s['runtime'], s['threads']) for s in find_settings(request)]
     assert found == list(itertools.product(('ncnn', 'pytorch'), (1, 2)))
     with refused('--precision fp16'):
-        Setting('onnxruntime', precision='fp16')
+        setting('onnxruntime', precision='fp16')
 
 
 @pytest.mark.parametrize(
@@ -213,7 +211,7 @@ def test_every_combination_is_measured():
 )
 def test_protocols_without_meaning_are_refused(name, value):
     with refused(f'--{name} {value:g}: give a finite number, at least'):
-        Protocol(**{name: value})
+        ask(**{name: value})
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
@@ -225,8 +223,8 @@ def test_network_that_ignores_its_input_does_not_pass(tmp_path, monkeypatch, pre
     nn.init.ones_(network.bias)
     monkeypatch.setattr(Plan, '_export', lambda *args: {})
     plan = Plan(tmp_path)
-    setting = Setting('ncnn', precision=precision)
-    list(plan.add(Network('net', lambda shape: network), [(8, 8)], [setting]))
+    settings = [setting('ncnn', precision=precision)]
+    list(plan.add(Network('net', lambda shape: network), [(8, 8)], settings))
     (case,) = plan.cases
     right = [gate.read_floats(plan.files[file]) for file in case.expected]
     with torch.no_grad():
@@ -251,7 +249,7 @@ def test_network_that_cannot_be_exported_is_one_line(tmp_path, runtime):
     plan = Plan(tmp_path)
     network = Network('net', lambda shape: Undecided())
     with refused(r'cannot (write it|be written)[^\n]+$'):
-        list(plan.add(network, [(8, 8)], [Setting(runtime)]))
+        list(plan.add(network, [(8, 8)], [setting(runtime)]))
 
 
 def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):
@@ -262,7 +260,7 @@ def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):
     monkeypatch.setattr(FORMATS['ncnn'], 'write', write)
     monkeypatch.setattr(FORMATS['ncnn'], 'require', lambda: None)
     plan = Plan(tmp_path)
-    settings = [Setting('ncnn'), Setting('ncnn', threads=2)]
+    settings = [setting('ncnn'), setting('ncnn', threads=2)]
     done = list(plan.add(from_config(CONFIG), [(64, 64), (64, 96)], settings))
     assert len(done) == len(plan.cases) == 4
     suffixes = collections.Counter(name.partition('.')[2] for name in plan.files)
@@ -290,7 +288,7 @@ def test_every_form_passes_the_gate(tmp_path, runtime, network, size, forms):
     pytest.importorskip(runtime, reason=f'needs {runtime}')
     network = from_config(network) if isinstance(network, str) else network
     plan = Plan(tmp_path)
-    list(plan.add(network, [size], [Setting(runtime, shuffle=form) for form in forms]))
+    list(plan.add(network, [size], [setting(runtime, shuffle=form) for form in forms]))
     recording = measure(plan, LocalTarget(), ask('gate'))
     assert recording.problem is None and len(recording.cases) == len(forms)
     for case in recording.cases:

@@ -14,11 +14,11 @@ from mmshuffle.engine.files import write_json
 from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.networks import Network
-from mmshuffle.latency.plan import Case, Setting
+from mmshuffle.latency.plan import Case, setting
 from mmshuffle.latency.published import ncnn_ratio, paper_ratio
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import difference_table, profile_table, to_markdown
-from mmshuffle.latency.request import Request, read_request
+from mmshuffle.latency.request import make_request, replay
 from mmshuffle.latency.targets import LocalTarget
 from mmshuffle.latency.targets.local import EmulatedTarget
 from tests.conftest import refused
@@ -41,14 +41,14 @@ DEVICE = dict(
 )
 
 
-def make_case(number: int, name: str, side: int = 224, **setting) -> Case:
-    return Case(number, Network(name, None), (1, 3, side, side), Setting('ncnn', **setting))
+def make_case(number: int, name: str, side: int = 224, **how) -> Case:
+    return Case(number, Network(name, None), (1, 3, side, side), setting('ncnn', **how))
 
 
-def measured(number: int, name: str, median: float, side: int = 224, **setting) -> Case:
+def measured(number: int, name: str, median: float, side: int = 224, **how) -> Case:
     random = np.random.default_rng(number)
     return dataclasses.replace(
-        make_case(number, name, side, **setting),
+        make_case(number, name, side, **how),
         version='1.0',
         gate=dict(passed=True, error=1e-7, tolerance=1e-3),
         sessions=[list(median * (1 + 0.01 * random.standard_normal(100))) for _ in range(3)],
@@ -57,7 +57,7 @@ def measured(number: int, name: str, median: float, side: int = 224, **setting) 
 
 
 def make_states(**changes) -> list[dict]:
-    where = dict(session=0, shape=[224, 224], memory_available_mb=1, **vars(Setting('ncnn')))
+    where = dict(session=0, shape=[224, 224], memory_available_mb=1, **setting('ncnn'))
     before = dict(where, when='before', **copy.deepcopy(STATE))
     return [before, dict(before, when='after', **changes)]
 
@@ -71,8 +71,7 @@ def recording_of(medians: dict[str, float], sides=(224,)) -> Recording:
 
 
 def record_of(recording: Recording, target=None, **request) -> dict:
-    models = tuple(MEDIANS)
-    asked = Request(**{'models': models, **request}).as_dict()
+    asked = make_request({'models': list(MEDIANS), **request})
     record = make_record(recording, target or LocalTarget(), asked)
     return json.loads(json.dumps(record))
 
@@ -109,6 +108,8 @@ def test_comparison_tool_reads_the_file_but_takes_no_emulated_times(tmp_path, em
     assert found.name == 'board'
     assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
     record = record_of(recording_of(MEDIANS), emulated)
+    times = {key for key in record['results'][0] if key.endswith('_ms')}
+    assert times and all(key.startswith('emulated_') for key in times)
     check_schema(record)
     write_json(record, tmp_path / 'emulated.json')
     with refused('emulated'):
@@ -266,26 +267,25 @@ def test_damaged_files_are_refused_and_the_place_is_named(tmp_path, path, value,
 
 def test_request_is_read_back_as_it_was():
     options = dict(models=['a', 'b'], shapes=[(224, 224), (480, 640)], threads=[1, 2], loops=7)
-    request = Request.of(dict(options, runtimes=None))
-    assert request.threads == (1, 2) and request.protocol.loops == 7
-    assert read_request(json.loads(json.dumps(request.as_dict()))) == request
-    assert Request.of(request.options(None)) == request
+    request = make_request(dict(options, runtimes=None))
+    assert request['threads'] == [1, 2] and request['protocol']['loops'] == 7
+    assert replay(json.loads(json.dumps(request))) == request == make_request(request)
 
 
 @pytest.mark.parametrize(
     'changes', [dict(surprise=1), dict(models=[1]), dict(protocol=None), dict(threads=['1'])]
 )
 def test_requests_of_another_form_cannot_be_replayed(changes):
-    request = Request(models=('a',)).as_dict()
+    request = make_request(dict(models=['a']))
     with refused('cannot be replayed'):
-        read_request({**request, **changes})
+        replay({**request, **changes})
 
 
 def test_on_another_kind_of_target_its_own_options_hold():
-    request = Request(models=('a',), target='ssh:a', ssh_config='c', wheels='w', cores='big')
-    assert Request.of(request.options('ssh:b')) == request
-    other = Request.of(dict(request.options('local'), target='local'))
-    assert other == Request(models=('a',), cores='big')
+    options = dict(models=['a'], cores='big')
+    request = make_request(dict(options, target='ssh:a', ssh_config='c', wheels='w'))
+    assert replay(request, 'ssh:b') == request
+    assert make_request(dict(replay(request, 'local'), target='local')) == make_request(options)
 
 
 def test_plot_has_a_line_a_network_over_the_sizes(emulated):

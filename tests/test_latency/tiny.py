@@ -1,6 +1,5 @@
 """Networks so small that a test can make their files itself, and checks of what is left."""
 
-import dataclasses
 import hashlib
 import json
 import signal
@@ -14,11 +13,11 @@ import torch
 from torch import nn
 
 from mmshuffle.latency.networks import Network, expected_outputs
-from mmshuffle.latency.plan import Case, Plan, Protocol, Setting
+from mmshuffle.latency.plan import Case, Plan, setting
 from mmshuffle.latency.record import SCHEMA
-from mmshuffle.latency.request import Request
+from mmshuffle.latency.request import Request, make_request
 
-QUICK = Protocol(
+QUICK = dict(
     loops=6,
     seconds=0.0,
     warmup_loops=1,
@@ -28,12 +27,12 @@ QUICK = Protocol(
     sessions=2,
     cooldown=0.0,
 )
-LONG = dataclasses.replace(QUICK, seconds=60.0, block_seconds=0.05)
+LONG = dict(QUICK, seconds=60.0, block_seconds=0.05)
 SIDE = 8
 
 
 def ask(what: str = 'measure', **kwargs) -> Request:
-    return Request(models=('net',), what=what, **kwargs)
+    return make_request(dict(models=['net'], what=what, **kwargs))
 
 
 def make_conv(channels: int) -> nn.Conv2d:
@@ -66,7 +65,7 @@ def tiny_plan(folder: Path, count: int = 2) -> Plan:
             expected.append(f'{hashlib.sha256(content).hexdigest()[:8]}.f32')
             (folder / expected[-1]).write_bytes(content)
         network = Network(f'conv{4 + number}', lambda conv=conv: conv)
-        plan.cases.append(Case(number, network, shape, Setting('ncnn'), files, expected))
+        plan.cases.append(Case(number, network, shape, setting('ncnn'), files, expected))
         plan.files |= {name: folder / name for name in (*files.values(), *expected)}
     return plan
 

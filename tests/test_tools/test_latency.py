@@ -7,7 +7,7 @@ import pytest
 
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency.record import read_record
-from mmshuffle.latency.request import Request
+from mmshuffle.latency.request import make_request
 from tests.test_latency.tiny import check_schema, stop_after
 from tests.test_tools.conftest import exit_code, load_tool
 
@@ -154,8 +154,9 @@ def test_bad_input_is_one_line(tmp_path, capsys, args, message):
 def test_mlperf_asks_for_its_runs_and_seconds(measured, args, least):
     tool = load_tool('latency')
     words = [str(measured) if word == 'MEASURED' else word for word in args]
-    request = Request.of(vars(tool.parse_args(words)))
-    assert (request.protocol.loops, request.protocol.seconds) == least and request.mlperf
+    request = make_request(vars(tool.parse_args(words)))
+    timing = request['protocol']
+    assert (timing['loops'], timing['seconds']) == least and request['mlperf']
 
 
 @pytest.mark.slow
