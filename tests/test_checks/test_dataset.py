@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +14,7 @@ from mmengine.config import Config
 
 from mmshuffle.checks.dataset import check_datasets
 from mmshuffle.checks.dataset_config import class_names, is_coco
-from tests.conftest import REPO, facts
+from tests.conftest import facts
 from tests.tiny import write_coco, write_config
 
 PARTS = ('train', 'val', 'test')
@@ -472,13 +470,3 @@ def test_stock_configs_are_sound_on_coco(monkeypatch, tmp_path, name):
     cfg = Config.fromfile(Path(mmdet.__file__).parent / '.mim' / 'configs' / name)
     problems = [p for p in check_datasets(cfg) if 'does not exist' not in str(p)]
     assert [str(p) for p in problems] == []
-
-
-@pytest.mark.slow  # fifteen processes; the tables above hold each kind
-def test_cases_of_public_bug_reports():
-    """``run.py`` of the cases, as it is."""
-    folder = facts('cases')
-    done = subprocess.run(
-        [sys.executable, folder / 'run.py'], cwd=REPO, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout

@@ -228,17 +228,6 @@ def test_governor_is_put_back_where_a_runtime_hangs(tmp_path, monkeypatch):
     assert governors(root) == {'ondemand'}
 
 
-@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux only')
-def test_process_is_pinned():
-    before = os.sched_getaffinity(0)
-    chosen = {min(before)}
-    try:
-        cores.pin(sorted(chosen))
-        assert os.sched_getaffinity(0) == chosen
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def test_only_folders_of_the_tool_are_removed(tmp_path):
     mine, other = tmp_path / f'{bootstrap.PREFIX}x', tmp_path / 'home'
     mine.mkdir()

@@ -48,23 +48,17 @@ def test_networks_of_a_column_cost_the_same_and_wider_ones_four_times_as_much(nu
 
 @pytest.mark.parametrize(
     'name, millions',
-    [('g1-32-32', 64.2), ('g2-64-groups1', 128.5), ('g3-1-fragment-64', 128.5)],
+    [
+        ('g1-32-32', 64.2),
+        ('g2-64-groups1', 128.5),
+        ('g3-1-fragment-64', 128.5),
+        ('g4-relu-shortcut-64', 136.5),
+    ],
 )
 def test_cost_is_that_of_the_described_network(name, millions):
-    """G1: 20 x 32 x 32 x 56 x 56; G2 and G3: 10 x 64 x 64 x 56 x 56."""
+    """G1: 20 x 32^2 x 56^2; G2 and G3: 10 x 64^2 x 56^2; G4: a bottleneck of 16 within 64."""
     (network,) = [n for n in all_networks(guidelines()) if n.name == name]
     assert multiply_adds(network) == pytest.approx(millions, abs=0.1)
-
-
-def test_printed_speeds_of_g4_fit_c_outside_the_bottleneck():
-    """The multiply-adds a second that they imply must be those of one core of a phone."""
-    rows = guidelines()[3].rows
-    rates = [
-        multiply_adds(network) * speed / 1e3
-        for row in rows
-        for network, speed in zip(row.networks, row.published)
-    ]
-    assert min(rates) > 1 and max(rates) < 5  # G/s; those of G1 to G3 imply 3.5 to 5.5
 
 
 def test_parallel_fragments_are_added_up():
