@@ -1,5 +1,6 @@
 """The data sets of a config are checked against their files, their images and each other."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -259,113 +260,97 @@ LOAD, BOXES, PACK = (
 SCALE = dict(type='Resize', scale=(96, 64))
 
 
-@pytest.mark.parametrize(
-    ('change', 'where', 'parts', 'fatal'),
-    [
-        (dict(data_prefix=dict(img_path='x')), 'data_prefix', ['dict(img=...)'], True),
-        (dict(data_prefix='x'), 'data_prefix', ['dict(img=...)'], True),
-        (dict(classes=('box', 'disc')), 'classes', ['metainfo=dict(classes=...)'], True),
-        (dict(img_prefix='x'), 'img_prefix', ['data_prefix=dict(img=...)'], True),
-        (dict(ann_file=['a.json', 'b.json']), 'ann_file', ['ConcatDataset'], True),
-        (dict(ann_file=''), 'ann_file', ['it is missing'], True),
-        (dict(ann_file='.'), 'ann_file', ['is a folder'], True),
-        (dict(type='CocoDataSet'), 'type', ["'CocoDataSet' is no known data set"], True),
-        (dict(type=None), 'type', ['None is no known data set'], True),
-        (dict(indices=0), 'indices', ['0: give a number of images'], True),
-        (dict(indices='3'), 'indices', ["'3': give a number of images"], True),
-        (dict(indices=[0, 9]), 'indices', ['9 is behind the last of 6 images'], True),
-        (dict(proposal_file='no.pkl'), 'proposal_file', ['no.pkl does not exist'], True),
-        (dict(filter_cfg=[32]), 'filter_cfg', ['[32]: give a dict'], True),
-        (dict(filter_cfg=dict(minsize=3)), 'filter_cfg', ["'minsize' does nothing"], False),
-        (
-            dict(metainfo=dict(classes=('box', 'disc'), palette=[(1, 2, 3)])),
-            'metainfo',
-            ['palette has 1 colours for 2 classes'],
-            False,
-        ),
-        (dict(pipeline=[]), 'pipeline', ['it is empty'], True),
-        (dict(pipeline=None), 'pipeline', ['it is empty'], True),
-        (dict(pipeline=LOAD), 'pipeline', ['give a list of transforms'], True),
-        (dict(pipeline=[[LOAD]]), 'pipeline[0]', ['cannot be built'], True),
-        (dict(pipeline=[LOAD, dict(type='Rezise')]), 'pipeline[1]', ['Rezise is not in'], True),
-        (dict(pipeline=[LOAD, dict(type='Resize')]), 'pipeline[1]', ['Resize cannot be'], True),
-        (dict(pipeline=[SCALE, BOXES, PACK]), 'pipeline', ["it fails on '0.jpg'"], True),
-        (dict(pipeline=[LOAD, BOXES]), 'pipeline', ['end it with PackDetInputs'], True),
-        (
-            dict(pipeline=[LOAD, PACK]),
-            'pipeline',
-            ['no bboxes and no labels', 'with_bbox=True, with_label=True'],
-            True,
-        ),
-        (
-            dict(pipeline=[LOAD, dict(BOXES, with_label=False), PACK]),
-            'pipeline',
-            ['gives no labels'],
-            True,
-        ),
-        (dict(filter_cfg=dict(min_size='32')), 'filter_cfg.min_size', ['give a number'], True),
-        (dict(type='VOCDataset', data_root='VOC'), 'data_root', ['folder VOC does not'], True),
-        (dict(data_root='nowhere'), 'data_root', ['folder nowhere does not exist'], True),
-        (dict(ann_file='none.json'), 'ann_file', ['none.json does not exist'], True),
-    ],
-)
-def test_settings_that_mmdetection_fails_on(cfg, change, where, parts, fatal):
-    cfg.train_dataloader.dataset.pop('data_prefix') if 'data_prefix' in change else None
-    cfg.train_dataloader.dataset.update(change)
-    assert told(cfg, f'train_dataloader.dataset.{where}', *parts) == [fatal]
+# A setting of a data set, a value that it cannot have, and what is said.
+SETTINGS = [
+    ('data_prefix', dict(img_path='x'), 'dict(img=...)'),
+    ('data_prefix', 'x', 'dict(img=...)'),
+    ('classes', ('box', 'disc'), 'metainfo=dict(classes=...)'),
+    ('img_prefix', 'x', 'data_prefix=dict(img=...)'),
+    ('ann_file', ['a.json', 'b.json'], 'ConcatDataset'),
+    ('ann_file', '', 'it is missing'),
+    ('ann_file', '.', 'is a folder'),
+    ('ann_file', 'none.json', 'none.json does not exist'),
+    ('data_root', 'nowhere', 'folder nowhere does not exist'),
+    ('type', 'CocoDataSet', "'CocoDataSet' is no known data set"),
+    ('type', None, 'None is no known data set'),
+    ('indices', 0, '0: give a number of images'),
+    ('indices', '3', "'3': give a number of images"),
+    ('indices', [0, 9], '9 is behind the last of 6 images'),
+    ('proposal_file', 'no.pkl', 'no.pkl does not exist'),
+    ('filter_cfg', [32], '[32]: give a dict'),
+    ('filter_cfg.min_size', dict(min_size='32'), 'give a number'),
+    ('pipeline', [], 'it is empty'),
+    ('pipeline', None, 'it is empty'),
+    ('pipeline', LOAD, 'give a list of transforms'),
+    ('pipeline[0]', [[LOAD]], 'cannot be built'),
+    ('pipeline[1]', [LOAD, dict(type='Rezise')], 'Rezise is not in'),
+    ('pipeline[1]', [LOAD, dict(type='Resize')], 'Resize cannot be'),
+    ('pipeline', [SCALE, BOXES, PACK], "it fails on '0.jpg'"),
+    ('pipeline', [LOAD, BOXES], 'end it with PackDetInputs'),
+    ('pipeline', [LOAD, PACK], 'no bboxes and no labels', 'with_bbox=True, with_label=True'),
+    ('pipeline', [LOAD, dict(BOXES, with_label=False), PACK], 'gives no labels'),
+]
 
 
-@pytest.mark.parametrize(
-    ('where', 'change', 'parts'),
-    [
-        ('train_dataloader', lambda old: [old], ['give one dict', 'ConcatDataset']),
-        ('val_dataloader', lambda old: 'data/coco', ['it is a str: give one dict']),
-        ('train_dataloader.dataset', lambda old: [old], ['it is a list: give a dict']),
-        ('train_dataloader.dataset', lambda old: None, ['it is missing: give a dict']),
-        (
-            'train_dataloader.dataset',
-            lambda old: dict(type='ConcatDataset', datasets=[]),
-            ['datasets: it is empty'],
-        ),
-        (
-            'train_dataloader.dataset',
-            lambda old: dict(type='RepeatDatset', dataset=old, times=2),
-            ["type: 'RepeatDatset' is no known data set"],
-        ),
-        (
-            'train_dataloader.dataset',
-            lambda old: dict(type='RepeatDataset', dataset=old),
-            ["RepeatDataset: missing a required argument: 'times'"],
-        ),
-        (
-            'train_dataloader.dataset',
-            lambda old: dict(type='MultiImageMixDataset', dataset=old, pipeline=[dict(type='Mix')]),
-            ['pipeline[0]: Mix cannot be built'],
-        ),
-        ('train_dataloader.sampler', lambda old: None, ['None is no known sampler']),
-        ('val_dataloader.sampler', lambda old: dict(type='Sampler'), ["'Sampler' is no known"]),
-        ('train_dataloader.persistent_workers', lambda old: True, ['num_workers=0']),
-        ('val_evaluator', lambda old: [], ['it is empty', 'val_cfg to None']),
-        ('val_evaluator', lambda old: {}, ['it is empty', 'val_cfg to None']),
-        ('val_evaluator', lambda old: dict(old, type='Coco'), ["'Coco' is no known metric"]),
-        ('val_evaluator', lambda old: dict(old, metric='box'), ['but got box']),
-        (
-            'val_evaluator',
-            lambda old: [dict(old, ann_file=None)],
-            ['ann_file: None: give the path'],
-        ),
-        (
-            'val_dataloader.dataset.pipeline',
-            lambda old: [*old[:-1], dict(type='PackDetInputs', meta_keys=('img_path',))],
-            ['CocoMetric needs img_id'],
-        ),
-    ],
+@pytest.mark.parametrize('row', SETTINGS, ids=str)
+def test_settings_that_mmdetection_fails_on(cfg, row):
+    where, value, *parts = row
+    dataset = cfg.train_dataloader.dataset
+    key = where.partition('.')[0].partition('[')[0]
+    dataset.pop(key, None)
+    dataset[key] = value
+    assert told(cfg, f'train_dataloader.dataset.{where}', *parts) == [True]
+
+
+def test_settings_without_an_effect_are_warned_of(cfg):
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(
+        filter_cfg=dict(minsize=3), metainfo=dict(classes=('box', 'disc'), palette=[(1, 2, 3)])
+    )
+    assert told(cfg, 'train_dataloader.dataset.filter_cfg', "'minsize' does nothing") == [False]
+    assert told(cfg, 'train_dataloader.dataset.metainfo', '1 colours for 2 classes') == [False]
+    dataset.update(type='VOCDataset', data_root='VOC')
+    assert told(cfg, 'train_dataloader.dataset.data_root', 'folder VOC does not') == [True]
+
+
+def around(type: str, **settings):
+    return lambda old: dict(type=type, dataset=old, **settings)
+
+
+DATASET, WITHOUT_ID = (
+    'train_dataloader.dataset',
+    dict(type='PackDetInputs', meta_keys=('img_path',)),
 )
-def test_what_cannot_be_built_is_one_line(cfg, where, change, parts):
+UNBUILDABLE = [
+    ('train_dataloader', lambda old: [old], 'give one dict', 'ConcatDataset'),
+    ('val_dataloader', lambda old: 'data/coco', 'it is a str: give one dict'),
+    (DATASET, lambda old: [old], 'it is a list: give a dict'),
+    (DATASET, lambda old: None, 'it is missing: give a dict'),
+    (DATASET, lambda old: dict(type='ConcatDataset', datasets=[]), 'datasets: it is empty'),
+    (DATASET, around('RepeatDatset', times=2), "type: 'RepeatDatset' is no known data set"),
+    (DATASET, around('RepeatDataset'), "missing a required argument: 'times'"),
+    (
+        DATASET,
+        around('MultiImageMixDataset', pipeline=[dict(type='Mix')]),
+        '[0]: Mix cannot be built',
+    ),
+    ('train_dataloader.sampler', lambda old: None, 'None is no known sampler'),
+    ('val_dataloader.sampler', lambda old: dict(type='Sampler'), "'Sampler' is no known"),
+    ('train_dataloader.persistent_workers', lambda old: True, 'num_workers=0'),
+    ('val_evaluator', lambda old: [], 'it is empty', 'val_cfg to None'),
+    ('val_evaluator', lambda old: {}, 'it is empty', 'val_cfg to None'),
+    ('val_evaluator', lambda old: dict(old, type='Coco'), "'Coco' is no known metric"),
+    ('val_evaluator', lambda old: dict(old, metric='box'), 'but got box'),
+    ('val_evaluator', lambda old: [dict(old, ann_file=None)], 'ann_file: None: give the path'),
+    ('val_dataloader.dataset.pipeline', lambda old: [*old[:-1], WITHOUT_ID], 'needs img_id'),
+]
+
+
+@pytest.mark.parametrize('row', UNBUILDABLE)
+def test_what_cannot_be_built_is_one_line(cfg, row):
+    where, change, *parts = row
     *path, last = where.split('.')
-    node = cfg
-    for key in path:
-        node = node[key]
+    node = functools.reduce(getattr, path, cfg)
     node[last] = change(node[last])
     assert told(cfg, where, *parts) == [True]
 

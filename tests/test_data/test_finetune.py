@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmshuffle.data.finetune import apply_dataset, apply_epochs, find_dataset
 from tests.conftest import refused
+from tests.tiny import write_config
 
 CONTENT = {
     'images': [{'id': 1, 'file_name': 'a.jpg', 'width': 8, 'height': 8}],
@@ -123,30 +124,15 @@ def test_what_is_wrong_is_said_in_one_line(root, spoil, options, message):
         find_dataset(root / 'nowhere')
 
 
-def tiny_config(**settings) -> Config:
-    def loader():
-        return dict(batch_size=4, dataset=dict(type='CocoDataset', data_root='data/coco/'))
-
-    return Config(
-        dict(
-            model=dict(
-                rpn_head=dict(type='RPNHead'),
-                roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)),
-            ),
-            train_dataloader=loader(),
-            val_dataloader=loader(),
-            test_dataloader=loader(),
-            val_evaluator=dict(type='CocoMetric', ann_file='data/coco/val.json'),
-            test_evaluator=[dict(type='CocoMetric', ann_file='data/coco/val.json')],
-            train_cfg=dict(max_epochs=12),
-            **settings,
-        )
-    )
+@pytest.fixture
+def cfg(tmp_path) -> Config:
+    return Config.fromfile(write_config(tmp_path, tmp_path, epochs=12))
 
 
-def test_apply_dataset_sets_loaders_evaluators_and_heads(root):
+def test_apply_dataset_sets_loaders_evaluators_and_heads(cfg, root):
     data = find_dataset(root)
-    cfg = tiny_config()
+    cfg.test_evaluator = [cfg.test_evaluator]
+    cfg.model.roi_head.mask_head = dict(num_classes=80)
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', dataset=cfg.train_dataloader.dataset)
     apply_dataset(cfg, data)
     train = cfg.train_dataloader.dataset.dataset
@@ -164,13 +150,11 @@ def test_apply_dataset_sets_loaders_evaluators_and_heads(root):
     assert 'num_classes' not in cfg.model.rpn_head
 
 
-def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(root):
+def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(cfg, root):
     data = find_dataset(root)
-    cfg = tiny_config()
     cfg.model.roi_head.bbox_head = [dict(num_classes=80) for _ in range(3)]
     apply_dataset(cfg, data)
     assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
-    cfg = tiny_config()
     loss = dict(type='SeesawLoss', num_classes=80)
     cfg.model = dict(bbox_head=dict(num_classes=80, loss_cls=loss), backbone=dict(num_classes=9))
     apply_dataset(cfg, data)
@@ -178,13 +162,11 @@ def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(
     assert cfg.model.backbone.num_classes == 9
 
 
-def test_apply_epochs_stretches_the_schedule():
-    cfg = tiny_config(
-        param_scheduler=[
-            dict(type='LinearLR', by_epoch=False, begin=0, end=500),
-            dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11]),
-        ]
-    )
+def test_apply_epochs_stretches_the_schedule(cfg):
+    cfg.param_scheduler = [
+        dict(type='LinearLR', by_epoch=False, begin=0, end=500),
+        dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11]),
+    ]
     apply_epochs(cfg, 24, batch_size=8, train_count=100)
     warm_up, steps = cfg.param_scheduler
     assert cfg.train_cfg.max_epochs == 24
@@ -192,14 +174,12 @@ def test_apply_epochs_stretches_the_schedule():
     assert (warm_up.end, steps.end, steps.milestones) == (24 * 13 // 5, 24, [16, 22])
 
 
-def test_apply_epochs_fits_a_schedule_of_iterations_to_the_data():
-    cfg = tiny_config(
-        param_scheduler=[
-            dict(type='LinearLR', by_epoch=False, begin=0, end=100),
-            dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=9000, T_max=8900),
-        ]
-    )
+def test_apply_epochs_fits_a_schedule_of_iterations_to_the_data(cfg):
+    cfg.param_scheduler = [
+        dict(type='LinearLR', by_epoch=False, begin=0, end=100),
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=9000, T_max=8900),
+    ]
     apply_epochs(cfg, None, None, train_count=401)
     warm_up, cosine = cfg.param_scheduler
     assert cfg.train_cfg.max_epochs == 12
-    assert (warm_up.end, cosine.begin, cosine.end, cosine.T_max) == (100, 100, 1212, 1112)
+    assert (warm_up.end, cosine.begin, cosine.end, cosine.T_max) == (100, 100, 2412, 2312)
