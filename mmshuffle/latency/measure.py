@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mmshuffle.errors import UserError
@@ -12,7 +11,7 @@ from mmshuffle.errors import UserError
 from .plan import Case, Plan
 from .request import Request, make_job
 from .targets import DeviceError, Event, Target
-from .wheels import choose_wheels
+from .wheels import Wheel, choose_wheels
 
 # Gets the share of the whole work that is done.
 Progress = Callable[[float], None]
@@ -52,7 +51,7 @@ def measure(
     request: Request,
     progress: Progress = lambda done: None,
     sleep: Callable[[float], None] = time.sleep,
-    wheels: Sequence[Path] = (),
+    wheels: Sequence[Wheel] = (),
 ) -> Recording:
     """Run every case of a plan.
 

@@ -19,8 +19,7 @@ from mmshuffle.latency.published import ncnn_ratio, paper_ratio
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import difference_table, profile_table, to_markdown
 from mmshuffle.latency.request import make_request, replay
-from mmshuffle.latency.targets import LocalTarget
-from mmshuffle.latency.targets.local import EmulatedTarget
+from mmshuffle.latency.targets import EmulatedTarget, LocalTarget
 from tests.conftest import refused
 
 from .tiny import check_schema

@@ -27,7 +27,6 @@ def prepare(parent=''):
         free=shutil.disk_usage(folder).free,
         machine=platform.machine(),
         python=platform.python_version(),
-        implementation='cp{}{}'.format(*sys.version_info[:2]),
     )
 
 

@@ -3,9 +3,8 @@
 from mmshuffle.errors import UserError
 
 from .adb import AdbTarget
-from .base import DeviceError, Event, Place, Target
-from .local import EmulatedTarget, LocalTarget
-from .ssh import SSHTarget
+from .base import DeviceError, Event, Target
+from .python_target import EmulatedTarget, LocalTarget, SSHTarget
 
 __all__ = [
     'OPTIONS',
@@ -14,7 +13,6 @@ __all__ = [
     'EmulatedTarget',
     'Event',
     'LocalTarget',
-    'Place',
     'SSHTarget',
     'Target',
     'make_target',

@@ -20,7 +20,7 @@ from mmshuffle.errors import UserError, last_line
 from mmshuffle.latency.device import loop, state
 from mmshuffle.latency.device.bootstrap import PREFIX
 
-from .base import DeviceError, Event, Place, Target, advise
+from .base import DeviceError, Event, Target, advise
 
 PARENT = '/data/local/tmp'
 SERIAL = re.compile(r'[\w.:\[\]-]+')
@@ -87,35 +87,26 @@ class AdbTarget(Target):
         self.binary = Path(binary)
         if not self.binary.name.startswith('bench'):
             raise UserError(f'--binary {binary}: give benchncnn or benchmark_model')
+        self.program = 'benchmark_model' if 'model' in self.binary.name else 'benchncnn'
         self._folder = f'{PARENT}/{PREFIX}{uuid.uuid4().hex[:8]}'
 
     @property
     def name(self) -> str:
-        """As on the command line."""
         return self.kind if self.serial is None else f'adb:{self.serial}'
 
-    @property
-    def program(self) -> str:
-        """Which program it is."""
-        return 'benchmark_model' if 'model' in self.binary.name else 'benchncnn'
-
-    def make_folder(self) -> Place:
-        """Make the folder, see :meth:`Target.make_folder`."""
+    def make_folder(self) -> dict[str, Any]:
         self._shell('mkdir', self._folder)
-        return Place(self._folder)
+        return dict(folder=self._folder)
 
     def equip(self) -> None:
-        """Send the program."""
         self.send({self.program: self.binary})
         self._shell('chmod', '755', f'{self._folder}/{self.program}')
 
     def remove_folder(self, folder: str) -> bool:
-        """Remove the folder, see :meth:`Target.remove_folder`."""
         self._shell('rm', '-r', folder)
         return True
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
-        """Push files into the folder, see :meth:`Target.send`."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 if name.endswith('.f32'):
@@ -127,15 +118,17 @@ class AdbTarget(Target):
                 self._adb('push', str(path), f'{self._folder}/{name}')
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        """Run a job, see :meth:`Target.run`; a sample is the mean of some runs."""
+        """As of every target, but a sample is the mean of some runs."""
         powersave = self._check(job)
         yield dict(event='device', device=self._device())
         protocol = job['protocol']
-        for run in job['runs']:
-            options = dict(sample=f'mean of {protocol["block_loops"]} runs', program=self.program)
-            yield dict(event='loaded', run=run['id'], version=self._version(), options=options)
-        yield dict(event='state', when='before', state=self._state())
         loops = protocol['block_loops']
+        options = dict(sample=f'mean of {loops} runs', program=self.program)
+        digest = hashlib.sha256(self.binary.read_bytes()).hexdigest()[:12]
+        version = f'{self.program}, sha256 {digest}'
+        for run in job['runs']:
+            yield dict(event='loaded', run=run['id'], version=version, options=options)
+        yield dict(event='state', when='before', state=self._state())
 
         def block(number: int, wanted: int) -> tuple[float, int, float]:
             mean = self._measure(job['runs'][number], loops, powersave)
@@ -200,10 +193,6 @@ class AdbTarget(Target):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
         return root
-
-    def _version(self) -> str:
-        digest = hashlib.sha256(self.binary.read_bytes()).hexdigest()[:12]
-        return f'{self.program}, sha256 {digest}'
 
     def _shell(self, *words: str) -> str:
         """Run a command on the device; every word is quoted, but ``&&`` and a script alone."""

@@ -2,9 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar
 
 from mmshuffle.errors import UserError
@@ -25,32 +23,14 @@ def advise(text: str, hints: Mapping[str, str]) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Place:
-    """The folder of a measurement on the device.
-
-    Attributes:
-        folder: Its path there. Only a device with Python tells the others.
-        free: Bytes that are free on its disk.
-        machine: Architecture, such as ``aarch64``.
-        python: Version of Python.
-        implementation: Tag of Python in the names of wheels, such as ``cp311``.
-    """
-
-    folder: str
-    free: int = 0
-    machine: str = ''
-    python: str = ''
-    implementation: str = ''
-
-
 class Target(ABC):
     """A device; a context manager, which makes a folder there and removes it again."""
 
     kind: ClassVar[str]
     emulated: ClassVar[bool] = False
     keep: bool = False
-    place: Place | None = None
+    # The folder there, and what device/bootstrap.py tells of its disk, machine and Python.
+    place: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -63,7 +43,7 @@ class Target(ABC):
         Raises:
             DeviceError: It cannot be, or nothing can be written there.
         """
-        self.remove_folder(self.make_folder().folder)
+        self.remove_folder(self.make_folder()['folder'])
 
     def __enter__(self) -> 'Target':
         """Make the folder and put into it what every job needs."""
@@ -75,16 +55,11 @@ class Target(ABC):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Remove the folder; where that fails, say where it is, unless something else failed."""
         if self.keep or self.place is None:
             return
-        folder, self.place = self.place.folder, None
+        folder, self.place = self.place['folder'], None
         try:
             removed = self.remove_folder(folder)
         except DeviceError:
@@ -93,8 +68,8 @@ class Target(ABC):
             raise DeviceError(f'{self.name}: {folder} could not be removed: remove it by hand')
 
     @abstractmethod
-    def make_folder(self) -> Place:
-        """Make the folder."""
+    def make_folder(self) -> dict[str, Any]:
+        """Make the folder; returns it as ``folder``, with what else :attr:`place` has."""
 
     @abstractmethod
     def equip(self) -> None:

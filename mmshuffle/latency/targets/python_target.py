@@ -1,10 +1,15 @@
-"""A device that has Python: the runner goes there and does the work."""
+"""A device that has Python, this machine or another: the runner goes there and does the work."""
 
 import contextlib
 import functools
 import io
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -12,17 +17,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmshuffle.errors import last_line
+from mmshuffle.errors import UserError, last_line
 from mmshuffle.latency.device.bootstrap import TAKEN
 from mmshuffle.latency.device.main import PATIENCE, STOP
 
-from .base import DeviceError, Event, Place, Target
+from .base import DeviceError, Event, Target, advise
 
 DEVICE = Path(__file__).parents[1] / 'device'
 RUNNER = 'runner.pyz'
 START = 'from runner.main import main\n\nmain()\n'
 # Errors of the standard input and output that mean: the process at the other end has gone.
 GONE = (BrokenPipeError, ConnectionError)
+QEMU = ('qemu-aarch64-static', 'qemu-aarch64')
+ADDRESS = re.compile(
+    r'(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d+))?'
+)
+OPTIONS = (
+    '-T',
+    # No question is ever asked: a wrong key ends with a message instead.
+    '-oBatchMode=yes',
+    '-oConnectTimeout=15',
+    # A host that is gone is noticed after half a minute.
+    '-oServerAliveInterval=10',
+    '-oServerAliveCountMax=3',
+)
+# What ssh says, and what can be done.
+HINTS = {
+    'Could not resolve hostname': 'check the name, or give the address',
+    'Connection refused': 'start its ssh server, or give the port as ssh:HOST:PORT',
+    'timed out': 'check that it is switched on and in the same network',
+    'No route to host': 'check that it is switched on and in the same network',
+    'Permission denied': 'copy your key there with ssh-copy-id; passwords are not asked for',
+    'Host key verification failed': 'log in once with ssh by hand and compare its key',
+    'REMOTE HOST IDENTIFICATION HAS CHANGED': 'find out why before you connect again',
+}
 
 
 @functools.cache
@@ -43,7 +71,7 @@ def bootstrap_code() -> str:
 
 
 class PythonTarget(Target):
-    """A device with Python.
+    """A device with Python: what the machines below have in common.
 
     Args:
         python: Words that start Python on the device.
@@ -76,33 +104,29 @@ class PythonTarget(Target):
         died = f'signal {-code}' if code < 0 else f'exit code {code}'
         return f'{self.name}: the command there ended with {died}: {last_line(message)}'
 
-    def make_folder(self) -> Place:
-        """Make the folder, see :meth:`Target.make_folder`."""
-        return Place(**self._act('prepare', self.parent))
+    def make_folder(self) -> dict[str, Any]:
+        return self._act('prepare', self.parent)
 
     def equip(self) -> None:
-        """Send the runner."""
         self.send({RUNNER: pack_runner()})
 
     def remove_folder(self, folder: str) -> bool:
-        """Remove the folder, see :meth:`Target.remove_folder`."""
         return self._act('remove', folder)['removed']
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
-        """Put files into the folder, see :meth:`Target.send`; wheels are unpacked there."""
+        """As of every target; wheels are unpacked there."""
         sizes = [len(f) if isinstance(f, bytes) else f.stat().st_size for f in files.values()]
-        if sum(sizes) > self.place.free:
+        if sum(sizes) > self.place['free']:
             raise DeviceError(
                 f'{self.name}: its disk is full: {sum(sizes) / 1e6:.0f} MB are to be sent, '
-                f'{self.place.free / 1e6:.0f} MB are free; give another --device-folder, or '
+                f'{self.place["free"] / 1e6:.0f} MB are free; give another --device-folder, or '
                 'measure fewer networks or sizes at a time'
             )
-        self._act('unpack', self.place.folder, files=files)
+        self._act('unpack', self.place['folder'], files=files)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        """Run a job, see :meth:`Target.run`."""
         self.send({'job.json': json.dumps(dict(job, keep=self.keep)).encode()})
-        with self._start(f'{self.place.folder}/{RUNNER}', 'job.json') as (_, messages):
+        with self._start(f'{self.place["folder"]}/{RUNNER}', 'job.json') as (_, messages):
             for event in messages:
                 if event['event'] == 'end':
                     return
@@ -192,3 +216,94 @@ def _end(process: subprocess.Popen) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
+
+
+class LocalTarget(PythonTarget):
+    """This machine, in processes of their own, with the Python that runs here or another."""
+
+    kind = 'local'
+
+    def __init__(self, python: str | None = None, **kwargs) -> None:
+        super().__init__([python or sys.executable], **kwargs)
+
+
+class EmulatedTarget(PythonTarget):
+    """A 64-bit ARM system in a folder, whose programs QEMU translates one process at a time.
+
+    It shows whether the ARM code of a runtime gives the right outputs. Its times are those of a
+    translation: they say nothing about any ARM processor.
+
+    Args:
+        root: Folder of the system, with Python in ``usr/bin``.
+        cpu: Processor to be emulated, see ``qemu-aarch64-static -cpu help``.
+        **kwargs: See :class:`PythonTarget`.
+
+    Raises:
+        UserError: QEMU is missing, or the folder has no Python.
+    """
+
+    kind = 'emulated'
+    emulated = True
+
+    def __init__(self, root: str | None = None, cpu: str = 'max', **kwargs) -> None:
+        if root is None:
+            raise UserError('the target emulated needs --root, a folder with an arm64 system')
+        found = [path for path in map(shutil.which, QEMU) if path]
+        if not found:
+            raise UserError('the target emulated needs QEMU: apt-get install qemu-user-static')
+        python = Path(root, 'usr/bin/python3').resolve()
+        if not python.is_file():
+            raise UserError(f'--root {root}: no usr/bin/python3 there; see docs/latency.md')
+        emulator = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
+        super().__init__([*emulator, str(python)], **kwargs)
+
+    def environment(self) -> dict[str, str]:
+        """This environment without what is meant for this machine's own Python."""
+        return {key: value for key, value in os.environ.items() if not key.startswith('PYTHON')}
+
+
+class SSHTarget(PythonTarget):
+    """A device with an ssh server and Python.
+
+    Every word for the device is quoted for its shell; nothing is interpreted there.
+
+    Args:
+        address: ``[USER@]HOST[:PORT]``, or a name of the user's ssh settings.
+        ssh_config: File with ssh settings instead of the user's.
+        python: Python on the device.
+        **kwargs: See :class:`PythonTarget`.
+
+    Raises:
+        UserError: The address has another form.
+    """
+
+    kind = 'ssh'
+
+    def __init__(
+        self, address: str, ssh_config: str | None = None, python: str | None = None, **kwargs
+    ) -> None:
+        super().__init__([python or 'python3'], **kwargs)
+        found = ADDRESS.fullmatch(address)
+        if found is None:
+            raise UserError(f'ssh:{address}: write ssh:USER@HOST or ssh:USER@HOST:PORT')
+        self.address = address
+        user, host, port = found['user'], found['host'].strip('[]'), found['port']
+        self._ssh = ['ssh', *OPTIONS]
+        if ssh_config is not None:
+            self._ssh += ['-F', ssh_config]
+        if port is not None:
+            self._ssh += ['-p', port]
+        self._ssh += ['--', f'{user}@{host}' if user else host]
+
+    @property
+    def name(self) -> str:
+        return f'ssh:{self.address}'
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        return [*self._ssh, shlex.join(words)]
+
+    def explain(self, code: int, message: str) -> str:
+        if code != 255:  # which is what ssh itself ends with
+            return super().explain(code, message)
+        found = advise(message, HINTS) or f'the connection was lost: {last_line(message)}'
+        return f'{self.name}: {found}'
