@@ -30,29 +30,15 @@ SCALES = (1, 2, 4)
 
 
 class Row(NamedTuple):
-    """A row of a table.
+    """A row of a table: its networks, from the narrowest to the widest, and their images/s."""
 
-    Attributes:
-        label: As printed in the first columns.
-        networks: The row's networks, from the narrowest to the widest.
-        published: Printed images/s on the ARM device, in the same order.
-    """
-
-    label: tuple[str, ...]
+    label: tuple[str, ...]  # as printed in the first columns
     networks: list[Network]
-    published: tuple[float, ...]
+    published: tuple[float, ...]  # on the ARM device with a single thread
 
 
 class Guideline(NamedTuple):
-    """A table.
-
-    Attributes:
-        name: Guideline and table.
-        title: What it shows.
-        head: Headings of the columns of :attr:`Row.label`.
-        columns: Headings of the figures.
-        rows: Its rows.
-    """
+    """A table; ``head`` is over the labels of its rows, ``columns`` over the figures."""
 
     name: str
     title: str
@@ -62,12 +48,9 @@ class Guideline(NamedTuple):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, with ReLU and shortcut or without (Table 4).
+    """1x1, 3x3 and 1x1 convolution, a quarter as wide inside (Table 4).
 
-    Args:
-        channels: Channels outside; inside they are a quarter.
-        relu: Put ReLU after every convolution and after the sum.
-        shortcut: Add the input.
+    ReLU, if any, is after every convolution and after the sum with the input, the shortcut.
     """
 
     def __init__(self, channels: int, relu: bool, shortcut: bool) -> None:
@@ -86,12 +69,7 @@ class Bottleneck(nn.Module):
 
 
 class Parallel(nn.Module):
-    """1x1 convolutions of the same input, added up.
-
-    Args:
-        channels: Input and output channels.
-        fragments: How many.
-    """
+    """1x1 convolutions of the same input, added up."""
 
     def __init__(self, channels: int, fragments: int) -> None:
         super().__init__()
@@ -109,35 +87,18 @@ def pointwise(inputs: int, outputs: int, groups: int = 1) -> nn.Sequential:
 
 
 def build_g1(c1: int, c2: int) -> nn.Module:
-    """Ten times 1x1 convolutions from c1 to c2 channels and back (Table 1)."""
-    return _stack(*(m for _ in range(BLOCKS) for m in (pointwise(c1, c2), pointwise(c2, c1))))
-
-
-def build_g2(channels: int, groups: int) -> nn.Module:
-    """Ten 1x1 group convolutions (Table 2)."""
-    return _stack(*(pointwise(channels, channels, groups) for _ in range(BLOCKS)))
+    """1x1 convolutions from c1 to c2 channels and back."""
+    return nn.Sequential(pointwise(c1, c2), pointwise(c2, c1))
 
 
 def build_g3(channels: int, fragments: int, parallel: bool) -> nn.Module:
-    """Ten blocks of 1x1 convolutions in a row or side by side (Table 3)."""
+    """1x1 convolutions in a row or side by side."""
     if parallel:
-        return _stack(*(Parallel(channels, fragments) for _ in range(BLOCKS)))
-    return _stack(*(pointwise(channels, channels) for _ in range(BLOCKS * fragments)))
+        return Parallel(channels, fragments)
+    return nn.Sequential(*(pointwise(channels, channels) for _ in range(fragments)))
 
 
-def build_g4(channels: int, relu: bool, shortcut: bool) -> nn.Module:
-    """Ten bottlenecks (Table 4)."""
-    return _stack(*(Bottleneck(channels, relu, shortcut) for _ in range(BLOCKS)))
-
-
-def _stack(*layers: nn.Module) -> nn.Module:
-    network = nn.Sequential(*layers).eval()
-    randomise(network, (SIDE, SIDE))
-    return network
-
-
-# Printed images/s of the ARM device with a single thread, at the three widths of a row.
-# c1:c2, and channels at the smallest width.
+# c1:c2, channels at the smallest width, and the printed images/s at the three widths.
 TABLE_1 = (
     ('1:1', 32, 32, (76.2, 21.7, 5.3)),
     ('1:2', 22, 44, (72.9, 20.5, 5.1)),
@@ -171,6 +132,7 @@ TABLE_4 = (
 def guidelines() -> list[Guideline]:
     """The four tables, with the printed figures of the ARM device."""
     scales = tuple(f'x{s}' for s in SCALES)
+    wide, narrow = (tuple(f'c={c * s}' for s in SCALES) for c in (64, 32))
     g1, g2, g3, g4 = [], [], [], []
     for ratio, c1, c2, speeds in TABLE_1:
         sizes = [(c1 * s, c2 * s) for s in SCALES]
@@ -178,7 +140,7 @@ def guidelines() -> list[Guideline]:
         g1.append(Row((ratio, f'{c1}, {c2}'), nets, speeds))
     for groups, channels, speeds in TABLE_2:
         widths = [math.ceil(channels * s / groups) * groups for s in SCALES]
-        nets = [_network(f'g2-{c}-groups{groups}', c, build_g2, c, groups) for c in widths]
+        nets = [_network(f'g2-{c}-groups{groups}', c, pointwise, c, c, groups) for c in widths]
         g2.append(Row((str(groups), str(widths[0])), nets, speeds))
     for label, fragments, parallel, speeds in TABLE_3:
         widths = [round(64 * s / math.sqrt(fragments)) for s in SCALES]
@@ -190,28 +152,34 @@ def guidelines() -> list[Guideline]:
     for relu, shortcut, speeds in TABLE_4:
         name = f'g4-{"relu" if relu else "linear"}-{"shortcut" if shortcut else "plain"}'
         nets = [
-            _network(f'{name}-{32 * s}', 32 * s, build_g4, 32 * s, relu, shortcut) for s in SCALES
+            _network(f'{name}-{32 * s}', 32 * s, Bottleneck, 32 * s, relu, shortcut) for s in SCALES
         ]
         words = tuple('yes' if part else 'no' for part in (relu, shortcut))
         g4.append(Row(words, nets, speeds))
-    titles = (
-        'Equal numbers of input and output channels take the least memory access',
-        'Group convolution costs memory access',
-        'Fragmentation reduces parallelism',
-        'Element-wise operations take time',
-    )
-    heads = (('c1:c2', 'c1, c2 at x1'), ('groups', 'c at x1'), ('structure',), ('ReLU', 'shortcut'))
-    wide, narrow = (tuple(f'c={c * s}' for s in SCALES) for c in (64, 32))
-    columns = (scales, scales, wide, narrow)
-    tables = zip(titles, heads, columns, (g1, g2, g3, g4))
-    return [Guideline(f'G{n}, Table {n}', *table) for n, table in enumerate(tables, 1)]
+    grouped = 'Group convolution costs memory access'
+    elements = 'Element-wise operations take time'
+    least = 'Equal numbers of input and output channels take the least memory access'
+    return [
+        Guideline('G1, Table 1', least, ('c1:c2', 'c1, c2 at x1'), scales, g1),
+        Guideline('G2, Table 2', grouped, ('groups', 'c at x1'), scales, g2),
+        Guideline('G3, Table 3', 'Fragmentation reduces parallelism', ('structure',), wide, g3),
+        Guideline('G4, Table 4', elements, ('ReLU', 'shortcut'), narrow, g4),
+    ]
 
 
-def _network(name: str, channels: int, build: Callable, *arguments: object) -> Network:
-    """A network whose image size is fixed."""
-    return Network(name, lambda shape: build(*arguments), channels)
+def _network(
+    name: str, channels: int, block: Callable[..., nn.Module], *arguments: object
+) -> Network:
+    """A stack of blocks."""
+
+    def build(shape: Sequence[int]) -> nn.Module:
+        network = nn.Sequential(*(block(*arguments) for _ in range(BLOCKS))).eval()
+        randomise(network, (SIDE, SIDE))
+        return network
+
+    return Network(name, build, channels)
 
 
-def all_networks(tables: Sequence[Guideline]) -> list[Network]:
-    """The networks of tables, in their order."""
-    return [network for table in tables for row in table.rows for network in row.networks]
+def all_networks() -> list[Network]:
+    """The networks of the tables, in their order."""
+    return [network for table in guidelines() for row in table.rows for network in row.networks]

@@ -8,7 +8,7 @@ from mmshuffle.engine import shipped
 from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
-from .guidelines import SIDE, all_networks, guidelines
+from .guidelines import SIDE, all_networks
 from .networks import Network, from_config
 
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
@@ -75,7 +75,7 @@ def suite(name: str, shapes: Sequence[tuple[int, int]] = ()) -> Work:
     if name == GUIDELINES:
         if shapes and tuple(shapes) != ((SIDE, SIDE),):
             raise UserError(f'--shape: the networks of the guidelines take {SIDE}x{SIDE}')
-        return [(network, [(SIDE, SIDE)]) for network in all_networks(guidelines())]
+        return [(network, [(SIDE, SIDE)]) for network in all_networks()]
     if name not in names():
         raise UserError(f'--suite {name}: give one of {", ".join(names())}')
     found: dict[str, list[tuple[int, int]]] = {}

@@ -57,14 +57,13 @@ def test_networks_of_a_column_cost_the_same_and_wider_ones_four_times_as_much(nu
 )
 def test_cost_is_that_of_the_described_network(name, millions):
     """G1: 20 x 32^2 x 56^2; G2 and G3: 10 x 64^2 x 56^2; G4: a bottleneck of 16 within 64."""
-    (network,) = [n for n in all_networks(guidelines()) if n.name == name]
+    (network,) = [n for n in all_networks() if n.name == name]
     assert multiply_adds(network) == pytest.approx(millions, abs=0.1)
 
 
 def test_parallel_fragments_are_added_up():
-    network = build_g3(4, 2, parallel=True)
+    block = build_g3(4, 2, parallel=True)
     x = example((1, 4, 6, 6))
-    block = network[0]
     with torch.no_grad():
         assert torch.equal(block(x), block.convs[0](x).relu() + block.convs[1](x).relu())
 
@@ -261,7 +260,7 @@ def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):
     assert suffixes == dict(bin=1, f32=2, param=2)
 
 
-(NO_IMAGE,) = [n for n in all_networks(guidelines()) if n.name == 'g1-9-108']
+(NO_IMAGE,) = [n for n in all_networks() if n.name == 'g1-9-108']
 FORMS = ('native', 'free', 'free-8')
 
 
