@@ -54,16 +54,12 @@ class Cost:
 
 @dataclass
 class LayerCounts:
-    """Costs by layer, filled while the networks of :func:`count_layers` run.
+    """Costs by layer, filled while the networks of :func:`count_layers` run."""
 
-    Attributes:
-        layers: Cost of every convolution and fully connected layer, by its name in the network,
-            without its parameters; a layer that runs twice counts twice.
-        outside: Multiply-adds of matrix products that are in no such layer.
-    """
-
+    # Cost of every convolution and fully connected layer, by its name in the network, without its
+    # parameters; a layer that runs twice counts twice.
     layers: dict[str, Cost] = field(default_factory=dict)
-    outside: int = 0
+    outside: int = 0  # multiply-adds of matrix products that are in no such layer
 
     @property
     def idle(self) -> list[str]:

@@ -28,19 +28,13 @@ PARTS = {
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Cost of a model on one image.
+    """Cost of a model on one image."""
 
-    Attributes:
-        shape: Height and width of the image.
-        parts: Cost of each part, in the order of the model.
-        proposals: RoIs that the RoI head was counted for; None where there is none.
-        idle: Convolutions and fully connected layers that did not run, such as a mask head: only
-            their parameters are counted.
-    """
-
-    shape: tuple[int, int]
-    parts: dict[str, Cost]
-    proposals: int | None = None
+    shape: tuple[int, int]  # height and width of the image
+    parts: dict[str, Cost]  # cost of each part, in the order of the model
+    proposals: int | None = None  # RoIs that the RoI head was counted for; None where there is none
+    # Convolutions and fully connected layers that did not run, such as a mask head: only their
+    # parameters are counted.
     idle: tuple[str, ...] = ()
 
     @property

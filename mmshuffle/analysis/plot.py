@@ -29,19 +29,13 @@ Style = tuple[str, str]
 
 
 class Point(NamedTuple):
-    """A mark of the plot.
+    """A mark of the plot."""
 
-    Attributes:
-        x: Multiply-adds in M, or latency in ms.
-        y: Accuracy or AP in percent.
-        row: Whose it is.
-        fill: ``'none'`` for published figures, ``'full'`` for measured ones, ``'bottom'`` for a
-            measured latency at a published accuracy.
-    """
-
-    x: float
-    y: float
-    row: Compared
+    x: float  # multiply-adds in M, or latency in ms
+    y: float  # accuracy or AP in percent
+    row: Compared  # whose it is
+    # ``'none'`` for published figures, ``'full'`` for measured ones, ``'bottom'`` for a measured
+    # latency at a published accuracy.
     fill: str
 
 

@@ -32,19 +32,12 @@ STEM_CHANNELS_OF_GROUPS = {(4, 0.5): 16, (8, 0.25): 8, (8, 0.5): 16}
 
 
 class Layout(NamedTuple):
-    """Sizes of a network.
+    """Sizes of a network."""
 
-    Attributes:
-        stem: Channels of Conv1.
-        channels: Output channels of stages 0 to 3.
-        units: Units of stages 0 to 3.
-        bottleneck: Bottleneck channels of a unit as a share of its output channels.
-    """
-
-    stem: int
-    channels: tuple[int, int, int, int]
-    units: tuple[int, int, int, int] = (0, *STAGE_UNITS)
-    bottleneck: float = 1 / 4
+    stem: int  # channels of Conv1
+    channels: tuple[int, int, int, int]  # output channels of stages 0 to 3
+    units: tuple[int, int, int, int] = (0, *STAGE_UNITS)  # units of stages 0 to 3
+    bottleneck: float = 1 / 4  # bottleneck channels of a unit as a share of its output channels
 
 
 # Networks outside Table 1: their groups and widen_factor, and their sizes.

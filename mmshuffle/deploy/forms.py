@@ -25,16 +25,12 @@ ALIGNS = {
 
 @dataclass(frozen=True)
 class ShuffleForm:
-    """A form of the channel shuffle; all compute the same.
+    """A form of the channel shuffle; all compute the same."""
 
-    Attributes:
-        name: ``'native'``, as PyTorch computes it, or ``'free'``, see
-            :func:`mmshuffle.deploy.shuffle_free`.
-        align: Of the free form; 1 for the native one.
-    """
-
+    # ``'native'``, as PyTorch computes it, or ``'free'``, see
+    # :func:`mmshuffle.deploy.shuffle_free`.
     name: str = 'native'
-    align: int = 1
+    align: int = 1  # of the free form; 1 for the native one
 
     @classmethod
     def parse(cls, text: str) -> 'ShuffleForm':

@@ -16,19 +16,12 @@ from .normalise import Normalise
 
 @dataclass(frozen=True)
 class Part:
-    """Part of a model, with what :func:`mmshuffle.deploy.export` needs to write and check it.
+    """Part of a model, with what :func:`mmshuffle.deploy.export` needs to write and check it."""
 
-    Attributes:
-        module: What is exported.
-        input: What it takes, in words.
-        measure: How a difference of its outputs is measured, in words.
-        options: Arguments of ``export``.
-    """
-
-    module: nn.Module
-    input: str
-    measure: str
-    options: dict[str, Any]
+    module: nn.Module  # what is exported
+    input: str  # what it takes, in words
+    measure: str  # how a difference of its outputs is measured, in words
+    options: dict[str, Any]  # arguments of ``export``
 
 
 def cut(

@@ -29,16 +29,12 @@ def places(order: Order) -> Order:
 
 
 class Read(NamedTuple):
-    """What a reader gets.
+    """What a reader gets."""
 
-    Attributes:
-        pieces: Which channels it takes of each source, as they lie in memory there. They are
-            concatenated, those of older sources first.
-        order: The channels of the result.
-    """
-
+    # Which channels it takes of each source, as they lie in memory there; they are concatenated,
+    # those of older sources first.
     pieces: dict[int, Order]
-    order: Order
+    order: Order  # the channels of the result
 
 
 # A channel of the plain network: its source, and its number among that source's outputs.

@@ -20,21 +20,14 @@ INTERRUPTED = 'interrupted by Ctrl-C'
 
 @dataclass
 class Recording:
-    """What came back of a measurement.
+    """What came back of a measurement."""
 
-    Attributes:
-        cases: The cases, with what came back of each.
-        device: See :func:`mmshuffle.latency.device.state.read_device`.
-        states: State before and after each group of each session.
-        pinned: Cores that it ran on; None for the system's choice.
-        problem: Why it is not complete; None where it is.
-    """
-
-    cases: list[Case]
-    device: dict[str, Any] | None = None
+    cases: list[Case]  # with what came back of each
+    device: dict[str, Any] | None = None  # see :func:`mmshuffle.latency.device.state.read_device`
+    # State before and after each group of each session.
     states: list[dict[str, Any]] = field(default_factory=list)
-    pinned: list[int] | None = None
-    problem: str | None = None
+    pinned: list[int] | None = None  # cores that it ran on; None for the system's choice
+    problem: str | None = None  # why it is not complete; None where it is
 
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:

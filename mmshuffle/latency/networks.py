@@ -28,24 +28,16 @@ MIN_SENSITIVITY = 0.02
 
 @dataclass(frozen=True)
 class Network:
-    """A network to be measured.
+    """A network to be measured."""
 
-    Attributes:
-        name: Its name in tables, and ``config`` of its results.
-        build: Makes the module, in evaluation mode, for a height and width that it will get; it
-            maps (1, C, H, W) to a tensor or several.
-        channels: C.
-        weights: Where its weights come from: a checkpoint, or ``'random'``.
-        part: What of a config's model it is.
-        file: A file that is measured as it is, instead of ``build``.
-    """
-
-    name: str
+    name: str  # its name in tables, and ``config`` of its results
+    # Makes the module, in evaluation mode, for a height and width that it will get; it maps an image
+    # of shape (1, channels, height, width) to a tensor or several.
     build: Callable[[Sequence[int]], nn.Module] | None
     channels: int = 3
-    weights: str = 'random'
-    part: str = 'model'
-    file: Path | None = None
+    weights: str = 'random'  # where its weights come from: a checkpoint, or ``'random'``
+    part: str = 'model'  # what of a config's model it is
+    file: Path | None = None  # a file that is measured as it is, instead of ``build``
 
 
 def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') -> Network:

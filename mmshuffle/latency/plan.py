@@ -53,39 +53,25 @@ def setting(
 
 @dataclass
 class Case:
-    """One network at one size in one setting, and what came back of it.
-
-    Attributes:
-        number: Its number.
-        network: The network.
-        shape: Of the input, (1, C, H, W).
-        setting: How it runs.
-        files: Names of its files on the device, by role.
-        expected: Names of the files with its expected outputs.
-        tolerance: Largest difference from them that passes the gate.
-        version: Version of the runtime there.
-        options: Its settings.
-        gate: Outcome of the correctness gate, of the last session.
-        sessions: Milliseconds of the runs, session by session.
-        cpu: Processor's time as a share of the length, block by block.
-        layers: Layers with their times, of a profile.
-        failure: Stage and message, where it cannot be measured.
-    """
+    """One network at one size in one setting, and what came back of it."""
 
     number: int
     network: Network
-    shape: tuple[int, int, int, int]
-    setting: Setting
-    files: dict[str, str] = field(default_factory=dict)
+    shape: tuple[int, int, int, int]  # of the input, (1, C, H, W)
+    setting: Setting  # how it runs
+    files: dict[str, str] = field(default_factory=dict)  # names of its files on the device, by role
+    # Names of the files with its expected outputs.
     expected: list[str] = field(default_factory=list)
-    tolerance: float = TOLERANCES['fp32']
-    version: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    gate: dict[str, Any] | None = None
+    tolerance: float = TOLERANCES['fp32']  # largest difference from them that passes the gate
+    version: str | None = None  # version of the runtime there
+    options: dict[str, Any] = field(default_factory=dict)  # its settings
+    gate: dict[str, Any] | None = None  # outcome of the correctness gate, of the last session
+    # Milliseconds of the runs, session by session.
     sessions: list[list[float]] = field(default_factory=list)
+    # Processor's time as a share of the length, block by block.
     cpu: list[float] = field(default_factory=list)
-    layers: list[dict[str, Any]] | None = None
-    failure: dict[str, str] | None = None
+    layers: list[dict[str, Any]] | None = None  # layers with their times, of a profile
+    failure: dict[str, str] | None = None  # stage and message, where it cannot be measured
 
     @property
     def group(self) -> dict[str, Any]:
@@ -103,17 +89,11 @@ class Case:
 
 @dataclass
 class Plan:
-    """The cases of a measurement, and the files that the device needs for them.
+    """The cases of a measurement, and the files that the device needs for them."""
 
-    Attributes:
-        folder: Where the files are written.
-        cases: The cases.
-        files: Files by their names on the device.
-    """
-
-    folder: Path
+    folder: Path  # where the files are written
     cases: list[Case] = field(default_factory=list)
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)  # files by their names on the device
 
     def add(
         self, network: Network, shapes: Sequence[tuple[int, int]], settings: Sequence[Setting]

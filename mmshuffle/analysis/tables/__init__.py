@@ -43,28 +43,17 @@ class Row:
     """A model with its published figures.
 
     Exactly one of ``config``, ``later`` and ``unbuildable`` is set.
-
-    Attributes:
-        model: The paper's label, with what tells rows of one label apart.
-        family: Networks that a plot draws in one colour.
-        published: Figures by the names of :data:`COLUMNS`.
-        shape: Height and width of the image.
-        config: Path of the config from the root of the project.
-        later: Why the project cannot build it yet.
-        unbuildable: Why nobody can build it, or not as part of this project.
-        pretrained: Config whose training gives a detector its backbone.
-        difference: Why the counted cost is not the printed one.
     """
 
-    model: str
-    family: str
-    published: dict[str, float | str]
-    shape: tuple[int, int] = (224, 224)
-    config: str | None = None
-    later: str | None = None
-    unbuildable: str | None = None
-    pretrained: str | None = None
-    difference: str | None = None
+    model: str  # the paper's label, with what tells rows of one label apart
+    family: str  # networks that a plot draws in one colour
+    published: dict[str, float | str]  # figures by the names of :data:`COLUMNS`
+    shape: tuple[int, int] = (224, 224)  # height and width of the image
+    config: str | None = None  # path of the config from the root of the project
+    later: str | None = None  # why the project cannot build it yet
+    unbuildable: str | None = None  # why nobody can build it, or not as part of this project
+    pretrained: str | None = None  # config whose training gives a detector its backbone
+    difference: str | None = None  # why the counted cost is not the printed one
 
     @property
     def multiply_adds(self) -> tuple[float, float] | None:
@@ -113,21 +102,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper.
+    """A table of a paper."""
 
-    Attributes:
-        name: Paper and table, such as ``shufflenet_v1/table5``.
-        source: Paper, version and number of the table.
-        title: What it shows.
-        rows: Its rows.
-        note: What a reader must know to compare with it.
-    """
-
-    name: str
-    source: str
-    title: str
+    name: str  # paper and table, such as ``shufflenet_v1/table5``
+    source: str  # paper, version and number of the table
+    title: str  # what it shows
     rows: tuple[Row, ...]
-    note: str = ''
+    note: str = ''  # what a reader must know to compare with it
 
     @property
     def columns(self) -> list[str]:

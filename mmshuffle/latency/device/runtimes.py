@@ -20,20 +20,14 @@ class Problem(Exception):
 
 
 class Loaded(NamedTuple):
-    """A network, ready to run.
+    """A network, ready to run."""
 
-    Attributes:
-        call: Runs it once on the fixed input. This is what is timed.
-        outputs: Values of the outputs of one run, in the order of the network.
-        version: Version of the runtime.
-        options: Settings of the runtime that bear on speed.
-        end_profile: Ends a profile and gives the path of its file; None where none is made.
-    """
-
-    call: Callable[[], Any]
+    call: Callable[[], Any]  # runs it once on the fixed input, which is what is timed
+    # Values of the outputs of one run, in the order of the network.
     outputs: Callable[[], list[array]]
-    version: str
-    options: dict[str, Any]
+    version: str  # version of the runtime
+    options: dict[str, Any]  # settings of the runtime that bear on speed
+    # Ends a profile and gives the path of its file; None where none is made.
     end_profile: Callable[[], str] | None = None
 
 
