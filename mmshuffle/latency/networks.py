@@ -31,8 +31,8 @@ class Network:
     """A network to be measured."""
 
     name: str  # its name in tables, and ``config`` of its results
-    # Makes the module, in evaluation mode, for a height and width that it will get; it maps an image
-    # of shape (1, channels, height, width) to a tensor or several.
+    # Makes the module, in evaluation mode, for a height and width of its input; it maps an image of
+    # shape (1, channels, height, width) to a tensor or several.
     build: Callable[[Sequence[int]], nn.Module] | None
     channels: int = 3
     weights: str = 'random'  # where its weights come from: a checkpoint, or ``'random'``
