@@ -1,15 +1,16 @@
 """The contract that every backbone keeps."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mmengine.model import BaseModule
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmshuffle.pretrained import load, split_init_cfg
 
 from .arguments import check_choice, refuse
-from .layers import set_norm_eval
+from .layers import set_norm_eval, stem
 
 
 class BaseBackbone(BaseModule, metaclass=ABCMeta):
@@ -179,3 +180,40 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             self._is_init = True
         for cfg in pretrained:
             load(self, cfg)
+
+
+class StackedUnits(BaseBackbone):
+    """A network in the frame of ShuffleNet whose units are of another kind.
+
+    Stage 0 is Conv1 and MaxPool (stride 4), stages 1 to 3 have 4, 8 and 4 units (strides 8, 16,
+    32), the first of which has stride 2. A subclass has ``widths``, the channels of the stages.
+    """
+
+    # Makes a unit of input channels, output channels, stride, ``with_cp`` and ``layer_cfg``.
+    unit_type: Callable[..., nn.Module]
+
+    def _make_stage(self, index: int) -> nn.Module:
+        if index == 0:
+            return nn.Sequential(*stem(self.in_channels, self.widths[0], self.layer_cfg))
+        channels, units = self.widths[index - 1], []
+        for stride in (2, *[1] * ((4, 8, 4)[index - 1] - 1)):
+            made = self.unit_type(
+                channels, self.widths[index], stride, with_cp=self.with_cp, layer_cfg=self.layer_cfg
+            )
+            units.append(made)
+            channels = self.widths[index]
+        return nn.Sequential(*units)
+
+    def reset_parameters(self) -> None:
+        """Initialise as ResNet is, because no initialisation is published.
+
+        Convolutions are normal of variance 2 / fan-out, BatchNorm has weight 1 and bias 0.
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
+                nn.init.ones_(layer.weight)
+                nn.init.zeros_(layer.bias)

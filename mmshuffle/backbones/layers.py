@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule, build_activation_layer
@@ -94,23 +93,6 @@ def stem(in_channels: int, channels: int, layer_cfg: dict) -> list[nn.Module]:
     ]
 
 
-def stack_units(
-    unit: Callable[..., nn.Module], in_channels: int, out_channels: int, count: int, **kwargs: Any
-) -> nn.Sequential:
-    """Build a stage of units, the first of which changes the channels and has stride 2.
-
-    Args:
-        unit: Makes a unit of input channels, output channels, ``stride`` and ``kwargs``.
-        in_channels: Input channels of the stage.
-        out_channels: Output channels.
-        count: Number of units.
-        **kwargs: What is the same for all units.
-    """
-    first = unit(in_channels, out_channels, stride=2, **kwargs)
-    others = (unit(out_channels, out_channels, stride=1, **kwargs) for _ in range(count - 1))
-    return nn.Sequential(first, *others)
-
-
 def projection_shortcut(
     in_channels: int, out_channels: int, stride: int, layer_cfg: dict
 ) -> nn.Module:
@@ -169,6 +151,25 @@ def run_unit(
     )
 
 
+class Unit(nn.Module):
+    """A unit of a network; a subclass computes in ``_forward``.
+
+    Arguments that units have in common are not described again: ``layer_cfg`` is the ``norm_cfg``,
+    ``conv_cfg`` and ``act_cfg`` of every layer.
+
+    Args:
+        with_cp: Recompute the activations in the backward pass.
+    """
+
+    def __init__(self, with_cp: bool) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        return run_unit(self, self._forward, x, self.with_cp)
+
+
 @contextmanager
 def _unchanged_norm_statistics(module: nn.Module) -> Iterator[None]:
     """Let every BatchNorm of ``module`` write its statistics to copies that are then dropped."""
@@ -211,19 +212,3 @@ def init_normal_fan_in(module: nn.Module, first: nn.Module) -> None:
             elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
                 nn.init.ones_(layer.weight)
                 nn.init.constant_(layer.bias, 1e-4)
-
-
-def init_he_normal(module: nn.Module) -> None:
-    """Initialise as ResNet is: convolutions normal of variance 2 / fan-out, BatchNorm 1 and 0.
-
-    Args:
-        module: Network to initialise in place.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
-            nn.init.ones_(layer.weight)
-            nn.init.zeros_(layer.bias)

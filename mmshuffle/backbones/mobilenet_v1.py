@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .arguments import check_choice, refuse
 from .base import BaseBackbone
-from .layers import run_unit
+from .layers import Unit
 
 # Table 1: (output channels, stride) of the depthwise separable layers of each stage. The last
 # layer is printed with stride 2, but its printed input and output are both 7x7: it has stride 1.
@@ -134,42 +134,24 @@ class MobileNetV1(BaseBackbone):
                 nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
 
 
-class SeparableConv(nn.Module):
-    """3x3 depthwise and 1x1 convolution, each with BatchNorm and activation (Figure 3).
-
-    Args:
-        depthwise: The 3x3 depthwise convolution.
-        pointwise: The 1x1 convolution.
-        with_cp: Recompute activations in the backward pass.
-    """
+class SeparableConv(Unit):
+    """3x3 depthwise and 1x1 convolution, each with BatchNorm and activation (Figure 3)."""
 
     def __init__(self, depthwise: ConvModule, pointwise: ConvModule, with_cp: bool) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.depthwise = depthwise
         self.pointwise = pointwise
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
 
 
-class FullConv(nn.Module):
-    """3x3 convolution with BatchNorm and activation (Figure 3, left).
-
-    Args:
-        conv: The convolution.
-        with_cp: Recompute activations in the backward pass.
-    """
+class FullConv(Unit):
+    """3x3 convolution with BatchNorm and activation (Figure 3, left)."""
 
     def __init__(self, conv: ConvModule, with_cp: bool) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.conv = conv
-        self.with_cp = with_cp
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self.conv, self.conv, x, self.with_cp)
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)

@@ -13,14 +13,7 @@ from torch import Tensor, nn
 
 from .arguments import check_choice, check_se_ratio, refuse
 from .base import BaseBackbone
-from .layers import (
-    SqueezeExcite,
-    build_activation,
-    channel_shuffle,
-    init_normal_fan_in,
-    run_unit,
-    stem,
-)
+from .layers import SqueezeExcite, Unit, build_activation, channel_shuffle, init_normal_fan_in, stem
 
 # Table 1: output channels of Stage2 at width 1; Stage3 and Stage4 double them.
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -163,15 +156,13 @@ class ShuffleNetV1(BaseBackbone):
         init_normal_fan_in(self, first=self.stages[0][0].conv)
 
 
-class ShuffleUnit(nn.Module):
+class ShuffleUnit(Unit):
     """1x1 group convolution, channel shuffle, 3x3 depthwise and 1x1 group convolution (Figure 2).
 
     The input is added, to the first channels if it has fewer than the branch; or its 3x3 average
     pool is put before the branch, which then has ``out_channels - in_channels`` channels.
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
         pools: Whether the shortcut is a pool: in every unit of stride 2, and where that stride was
             replaced by dilation.
         stride: 1; 1 or 2 with ``pools``.
@@ -179,8 +170,6 @@ class ShuffleUnit(nn.Module):
         groups: Groups of the second 1x1 convolution and of the shuffle.
         first_groups: Groups of the first 1x1 convolution.
         shuffle: See :class:`ShuffleNetV1`.
-        with_cp: Recompute activations in the backward pass.
-        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
         bottleneck: Bottleneck channels as a share of ``out_channels``, rounded down to a multiple
             of ``groups``.
         se_ratio: See :class:`ShuffleNetV1`.
@@ -201,8 +190,7 @@ class ShuffleUnit(nn.Module):
         bottleneck: float = 1 / 4,
         se_ratio: float | None = None,
     ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
+        super().__init__(with_cp)
         self.widens = not pools and in_channels < out_channels
         middle = int(out_channels * bottleneck) // groups * groups
         branch_channels = out_channels - in_channels if pools else out_channels
@@ -222,10 +210,6 @@ class ShuffleUnit(nn.Module):
             self.se = SqueezeExcite(branch_channels, se_ratio, out_channels, layer_cfg['act_cfg'])
         self.act = build_activation(layer_cfg['act_cfg'])
         self.pool = nn.AvgPool2d(3, stride, padding=1) if pools else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
         y = channel_shuffle(self.reduce(x), self.shuffle_groups)

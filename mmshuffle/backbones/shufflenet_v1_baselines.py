@@ -14,15 +14,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .arguments import check_choice
-from .base import BaseBackbone
-from .layers import (
-    build_activation,
-    init_he_normal,
-    projection_shortcut,
-    run_unit,
-    stack_units,
-    stem,
-)
+from .base import StackedUnits
+from .layers import Unit, build_activation, projection_shortcut
 
 # Channels of Conv1, Stage2, Stage3 and Stage4 by unit and cost (millions of multiply-adds). Printed
 # are Stage4's at 38 M (section 4.2); the others are chosen, as near to doubling from stage to stage
@@ -33,12 +26,11 @@ CHANNELS = {
     'resnet': {140: (24, 96, 188, 376), 38: (12, 48, 96, 192), 13: (12, 24, 50, 96)},
     'resnext': {140: (24, 100, 188, 376), 38: (12, 48, 96, 192), 13: (12, 24, 48, 96)},
 }
-STAGE_UNITS = (4, 8, 4)
 CARDINALITY = 16
 
 
 @MODELS.register_module()
-class ShuffleNetV1Baseline(BaseBackbone):
+class ShuffleNetV1Baseline(StackedUnits):
     """VGG-like, ResNet or ResNeXt units in place of ShuffleNet's (Table 4).
 
     Stage 0 is Conv1 and MaxPool (stride 4), stages 1 to 3 are Stage2 to Stage4 with 4, 8 and 4
@@ -74,54 +66,28 @@ class ShuffleNetV1Baseline(BaseBackbone):
         check_choice(self, 'mflops', mflops, tuple(CHANNELS[unit]))
         self.unit = unit
         self.mflops = mflops
-        self._channels = CHANNELS[unit][mflops]
-        self._build_stages(self._channels, (4, 8, 16, 32))
-
-    def _make_stage(self, index: int) -> nn.Module:
-        out_channels = self._channels[index]
-        if index == 0:
-            return nn.Sequential(*stem(self.in_channels, out_channels, self.layer_cfg))
-        return stack_units(
-            UNITS[self.unit],
-            self._channels[index - 1],
-            out_channels,
-            STAGE_UNITS[index - 1],
-            with_cp=self.with_cp,
-            layer_cfg=self.layer_cfg,
-        )
-
-    def reset_parameters(self) -> None:
-        """Initialise as ResNet is: the paper prints no initialisation."""
-        init_he_normal(self)
+        self.unit_type = UNITS[unit]
+        self.widths = CHANNELS[unit][mflops]
+        self._build_stages(self.widths, (4, 8, 16, 32))
 
 
-class VGGUnit(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and activation, without a shortcut (section 4.2).
-
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        stride: Stride of the first convolution.
-        with_cp: Recompute activations in the backward pass.
-        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
-    """
+class VGGUnit(Unit):
+    """Two 3x3 convolutions with BatchNorm and activation, without a shortcut (section 4.2)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
     ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
+        super().__init__(with_cp)
         self.layers = nn.Sequential(
             ConvModule(in_channels, out_channels, 3, stride, padding=1, **layer_cfg),
             ConvModule(out_channels, out_channels, 3, padding=1, **layer_cfg),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self.layers, x, self.with_cp)
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Unit):
     """1x1, 3x3 and 1x1 convolution, each with BatchNorm, and a shortcut.
 
     The stride is that of the 3x3 convolution and of the shortcut, which is then a 1x1 convolution.
@@ -129,11 +95,6 @@ class Bottleneck(nn.Module):
     channels of Stage4 and a stem of 12 would come to 32 to 36 M instead of 38.
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        stride: 1 or 2.
-        with_cp: Recompute activations in the backward pass.
-        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
         ratio: Output channels to a bottleneck channel.
         groups: Groups of the 3x3 convolution, of whose number the bottleneck is rounded down to a
             multiple, but at least once that number.
@@ -149,8 +110,7 @@ class Bottleneck(nn.Module):
         ratio: int = 4,
         groups: int = 1,
     ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
+        super().__init__(with_cp)
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         middle = max(out_channels // ratio // groups, 1) * groups
         self.reduce = ConvModule(in_channels, middle, 1, **layer_cfg)
@@ -158,10 +118,6 @@ class Bottleneck(nn.Module):
         self.expand = ConvModule(middle, out_channels, 1, **linear_cfg)
         self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.act(self.shortcut(x) + self.expand(self.conv(self.reduce(x))))

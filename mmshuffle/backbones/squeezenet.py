@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .arguments import check_choice
 from .base import BaseBackbone
-from .layers import run_unit
+from .layers import Unit
 
 # Table 1: channels of the squeeze layer and of either half of the expand layer, by the number that
 # the paper gives a fire module.
@@ -133,16 +133,13 @@ class SqueezeNet(BaseBackbone):
                     nn.init.zeros_(module.bias)
 
 
-class Fire(nn.Module):
+class Fire(Unit):
     """Fire module: 1x1 squeeze layer, then 1x1 and 3x3 expand layers side by side (Figure 1).
 
     Args:
-        in_channels: Input channels.
         squeeze: Channels of the squeeze layer.
         expand: Channels of either expand layer.
         bypass: Added to the output after being applied to the input; no bypass where None.
-        with_cp: Recompute activations in the backward pass.
-        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
     """
 
     def __init__(
@@ -154,16 +151,11 @@ class Fire(nn.Module):
         with_cp: bool,
         layer_cfg: dict,
     ) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.squeeze = ConvModule(in_channels, squeeze, 1, **layer_cfg)
         self.expand1x1 = ConvModule(squeeze, expand, 1, **layer_cfg)
         self.expand3x3 = ConvModule(squeeze, expand, 3, padding=1, **layer_cfg)
         self.bypass = bypass
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, 2 * expand, H, W)."""
-        return run_unit(self, self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
         squeezed = self.squeeze(x)

@@ -12,15 +12,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .arguments import check_choice
-from .base import BaseBackbone
-from .layers import (
-    build_activation,
-    init_he_normal,
-    projection_shortcut,
-    run_unit,
-    stack_units,
-    stem,
-)
+from .base import StackedUnits
+from .layers import Unit, build_activation, projection_shortcut
 
 # Output channels of stages 0 to 3; the first is the stem's.
 STAGE_CHANNELS = {
@@ -29,11 +22,10 @@ STAGE_CHANNELS = {
     1.5: (24, 192, 384, 768),
     2.0: (24, 256, 512, 1024),
 }
-STAGE_UNITS = (4, 8, 4)
 
 
 @MODELS.register_module()
-class XceptionLike(BaseBackbone):
+class XceptionLike(StackedUnits):
     """Residual bottlenecks of three separable convolutions, in the frame of ShuffleNet.
 
     Stage 0 is a 3x3 convolution and max pooling (stride 4), stages 1 to 3 have 4, 8 and 4 units
@@ -71,43 +63,21 @@ class XceptionLike(BaseBackbone):
         super().__init__(out_indices=out_indices, **kwargs)
         check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))
         self.widen_factor = widen_factor
-        self._channels = STAGE_CHANNELS[widen_factor]
-        self._build_stages(self._channels, (4, 8, 16, 32))
-
-    def _make_stage(self, index: int) -> nn.Module:
-        out_channels = self._channels[index]
-        if index == 0:
-            return nn.Sequential(*stem(self.in_channels, out_channels, self.layer_cfg))
-        return stack_units(
-            XceptionUnit,
-            self._channels[index - 1],
-            out_channels,
-            STAGE_UNITS[index - 1],
-            with_cp=self.with_cp,
-            layer_cfg=self.layer_cfg,
-        )
-
-    def reset_parameters(self) -> None:
-        """Initialise as ResNet is: no initialisation is published."""
-        init_he_normal(self)
+        self.unit_type = XceptionUnit
+        self.widths = STAGE_CHANNELS[widen_factor]
+        self._build_stages(self.widths, (4, 8, 16, 32))
 
 
-class XceptionUnit(nn.Module):
+class XceptionUnit(Unit):
     """Three 3x3 separable convolutions in a bottleneck of a quarter, and a shortcut.
 
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        stride: 1, with the input as the shortcut, or 2, with a 1x1 convolution of it.
-        with_cp: Recompute activations in the backward pass.
-        layer_cfg: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` of every layer.
+    At stride 1 the shortcut is the input, at stride 2 a 1x1 convolution of it.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
     ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
+        super().__init__(with_cp)
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         middle = out_channels // 4
         self.branch = nn.Sequential(
@@ -117,10 +87,6 @@ class XceptionUnit(nn.Module):
         )
         self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.act(self.shortcut(x) + self.branch(x))
