@@ -38,9 +38,7 @@ def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshol
     return kept
 
 
-@nms_mask.register_fake
-def _(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float) -> Tensor:
-    return torch.empty_like(scores)
+nms_mask.register_fake(lambda boxes, scores, *settings: torch.empty_like(scores))
 
 
 @torch.library.custom_op('mmshuffle::roi_align_levels', mutates_args=())
@@ -83,15 +81,7 @@ def roi_align_levels(
 
 
 @roi_align_levels.register_fake
-def _(
-    features: Sequence[Tensor],
-    boxes: Tensor,
-    levels: Tensor,
-    scales: Sequence[float],
-    size: Sequence[int],
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
+def _(features: Sequence[Tensor], boxes: Tensor, levels: Any, scales: Any, size: Any, *_: Any):
     return features[0].new_empty(len(boxes), features[0].shape[1], *size)
 
 
@@ -130,25 +120,20 @@ def _onnx_roi_align_levels(
 ) -> Any:
     from onnxscript import opset18 as op
 
+    settings = dict(
+        coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
+        mode='avg',
+        sampling_ratio=sampling_ratio,
+        **dict(zip(('output_height', 'output_width'), size)),
+    )
     pooled, places = [], []
     for index, (level, scale) in enumerate(zip(features, scales, strict=True)):
         mine = op.Equal(levels, op.Constant(value_int=index))
         place = op.Reshape(op.NonZero(mine), op.Constant(value_ints=[-1]))
         batch = op.Mul(place, op.Constant(value_int=0))
+        mine = op.Gather(boxes, place, axis=0)
         places.append(place)
-        pooled.append(
-            op.RoiAlign(
-                level,
-                op.Gather(boxes, place, axis=0),
-                batch,
-                coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
-                mode='avg',
-                output_height=size[0],
-                output_width=size[1],
-                sampling_ratio=sampling_ratio,
-                spatial_scale=scale,
-            )
-        )
+        pooled.append(op.RoiAlign(level, mine, batch, spatial_scale=scale, **settings))
     if len(pooled) == 1:
         return pooled[0]
     # Sorting where the rows went says where each row comes from.

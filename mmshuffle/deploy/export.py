@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from mmshuffle.engine.network import running
 from mmshuffle.errors import UserError, one_line
 
-from .formats import Format, Inference
+from .formats import Format, Inference, OnnxFormat, TorchScriptFormat
 from .ncnn_format import NcnnFormat
-from .onnx_format import OnnxFormat
-from .torchscript_format import TorchScriptFormat
 
 FORMATS: dict[str, Format] = {
     known.name: known for known in (OnnxFormat(), NcnnFormat(), TorchScriptFormat())

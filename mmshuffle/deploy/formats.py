@@ -1,17 +1,26 @@
-"""What every export format does: write a file, run it, count its nodes."""
+"""The formats of exported files: writing one, running it, counting its nodes."""
 
+import contextlib
 import importlib.util
+import inspect
+import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
+from .detection_ops import onnx_translations
+
+Paths = Sequence[Path]
+Names = Sequence[str]
 # From images, (N, 3, H, W) float32, to the outputs.
 Inference = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -54,12 +63,7 @@ class Format(ABC):
 
     @abstractmethod
     def write(
-        self,
-        module: nn.Module,
-        images: Tensor,
-        paths: Sequence[Path],
-        output_names: Sequence[str],
-        dynamic_batch: bool = False,
+        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
     ) -> None:
         """Write the files.
 
@@ -68,7 +72,7 @@ class Format(ABC):
                 CPU, such as :class:`~.export.AsTuple`.
             images: An example of its input.
             paths: The files.
-            output_names: Names of the outputs, where the format has names of one's own.
+            names: Names of the outputs, where the format has names of one's own.
             dynamic_batch: Whether N is to stay free.
 
         Raises:
@@ -76,7 +80,7 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
+    def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Make the runtime ready, in float32.
 
         Args:
@@ -88,5 +92,164 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
+    def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the nodes of the graph by type."""
+
+
+class OnnxFormat(Format):
+    """ONNX; every operator is of the standard set."""
+
+    name = 'onnx'
+    suffixes = ('.onnx',)
+    packages = ('onnx', 'onnxscript', 'onnxruntime')
+    aligns = (1, 8, 16)
+
+    def require(self) -> None:
+        """As of every format; PyTorch's exporter may also be too old."""
+        super().require()
+        if 'custom_translation_table' not in inspect.signature(torch.onnx.export).parameters:
+            raise UserError(
+                f'the onnx format needs a newer PyTorch than {torch.__version__}, whose exporter '
+                'takes no custom operators: install it, or choose another --format'
+            )
+
+    def write(
+        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
+    ) -> None:
+        """Export with :func:`torch.onnx.export`, which folds BatchNorm and constants."""
+        free = None
+        if dynamic_batch:
+            # A batch of 1 would be taken for a constant.
+            images = torch.cat((images, images))
+            free = ({0: torch.export.Dim('batch')},)
+        try:
+            with _quiet():
+                program = torch.onnx.export(
+                    module,
+                    (images,),
+                    input_names=['image'],
+                    output_names=list(names),
+                    dynamic_shapes=free,
+                    custom_translation_table=onnx_translations(),
+                    dynamo=True,
+                    verbose=False,
+                )
+        except Exception as error:  # whatever the network of a user makes the exporter raise
+            message = f'the network cannot be written as ONNX: {one_line(error)}'
+            raise Unsupported(message) from error
+        _forget_sources(program.model)
+        program.save(str(paths[0]))
+
+    def load(self, paths: Paths, threads: int | None = None) -> Inference:
+        """Start a session on the CPU with ONNX Runtime's default optimisations."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0 is its own choice
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                str(paths[0]), options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:  # its exceptions have no common base
+            raise UserError(
+                f'ONNX Runtime cannot load {paths[0].name}: {one_line(error)}'
+            ) from error
+        name = session.get_inputs()[0].name
+        return lambda images: session.run(None, {name: images})
+
+    def count_nodes(self, paths: Paths) -> Counter[str]:
+        import onnx
+
+        model = onnx.load(str(paths[0]), load_external_data=False)
+        return Counter(node.op_type for node in model.graph.node)
+
+
+def _forget_sources(model: Any) -> None:
+    """Drop what the exporter notes at every node: the source lines that it comes from.
+
+    They are a third of a small network's file, and name folders of the machine.
+    """
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks, such as that torchvision is not installed, off the screen."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class TorchScriptFormat(Format):
+    """A frozen trace; the batch is free in it, whether that is asked for or not."""
+
+    name = 'torchscript'
+    suffixes = ('.pt',)
+
+    def write(
+        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
+    ) -> None:
+        """Trace, freeze and save."""
+        traced = trace(module, images)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)
+            save(torch.jit.freeze(traced), paths[0])
+
+    def load(self, paths: Paths, threads: int | None = None) -> Inference:
+        """Load the trace; ``threads`` becomes the number of threads of the process."""
+        module = _load(paths[0])
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            with torch.inference_mode():
+                return [output.numpy() for output in module(torch.from_numpy(images))]
+
+        return run
+
+    def count_nodes(self, paths: Paths) -> Counter[str]:
+        """Count the operators of the graph, without the constants and lists between them."""
+        kinds = [node.kind() for node in _load(paths[0]).inlined_graph.nodes()]
+        return Counter(kind.removeprefix('aten::') for kind in kinds if kind.startswith('aten::'))
+
+
+def _load(path: Path) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        try:
+            return torch.jit.load(str(path))
+        except RuntimeError as error:
+            raise UserError(f'PyTorch cannot load {path.name}: {one_line(error)}') from error
+
+
+def save(traced: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a trace; PyTorch's own ``save`` ends the process where the disk is full."""
+    path.write_bytes(traced.save_to_buffer())
+
+
+def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
+    """Record what ``module`` computes on ``images``.
+
+    Raises:
+        Unsupported: It cannot be recorded.
+    """
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter('ignore')
+            # The exported file is compared with the module itself afterwards.
+            return torch.jit.trace(module, images, check_trace=False)
+    except Exception as error:  # whatever the network of a user raises
+        raise Unsupported(f'the network cannot be traced: {one_line(error)}') from error

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError, last_line
 
-from .formats import Format, Inference, Unsupported
+from .formats import Format, Inference, Names, Paths, Unsupported, save, trace
 from .rewire import Gather
-from .torchscript_format import save, trace
 
 
 class NcnnFormat(Format):
@@ -34,18 +33,9 @@ class NcnnFormat(Format):
     aligns = (1, 4, 8)
 
     def write(
-        self,
-        module: nn.Module,
-        images: Tensor,
-        paths: Sequence[Path],
-        output_names: Sequence[str],
-        dynamic_batch: bool = False,
+        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
     ) -> None:
-        """Trace the module and let pnnx translate the trace.
-
-        Raises:
-            Unsupported: pnnx does not know an operator of the network.
-        """
+        """Trace the module and let pnnx translate the trace."""
         import pnnx
 
         shape = ','.join(map(str, images.shape))
@@ -73,12 +63,8 @@ class NcnnFormat(Format):
             for source, target in zip(written, paths, strict=True):
                 source.replace(target)
 
-    def load(self, paths: Sequence[Path], threads: int | None = None) -> Inference:
-        """Load the network, with arithmetic and storage in float32 wherever it runs.
-
-        Raises:
-            UserError: ncnn does not take the files.
-        """
+    def load(self, paths: Paths, threads: int | None = None) -> Inference:
+        """Load the network, with arithmetic and storage in float32 wherever it runs."""
         import ncnn
 
         net = ncnn.Net()
@@ -107,7 +93,7 @@ class NcnnFormat(Format):
 
         return run
 
-    def count_nodes(self, paths: Sequence[Path]) -> Counter[str]:
+    def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the layers by type; ``Split`` only names a blob twice and copies nothing."""
         return Counter(_layer_types(paths[0]))
 

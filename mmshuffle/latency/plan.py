@@ -160,7 +160,7 @@ class Plan:
         format.require()
         paths = format.paths(folder / 'model')
         names = [f'out{i}' for i in range(outputs)]
-        format.write(AsTuple(form.rewrite(module)), image, paths, names)
+        format.write(AsTuple(form.rewrite(module)), image, paths, names, False)
         return {path.suffix[1:]: self._keep(path) for path in paths}
 
     def _keep(self, path: Path) -> str:

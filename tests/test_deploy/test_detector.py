@@ -32,7 +32,7 @@ def in_onnx_runtime(module: nn.Module, inputs: torch.Tensor, folder) -> list[np.
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
     onnx, paths = FORMATS['onnx'], [folder / 'op.onnx']
-    onnx.write(module.eval(), inputs, paths, ['y'])
+    onnx.write(module.eval(), inputs, paths, ['y'], False)
     return onnx.load(paths)(inputs.numpy())
 
 
