@@ -109,6 +109,7 @@ if __name__ == '__main__':
         package_data={
             'mmshuffle.analysis.tables': ['*.json'],
             'mmshuffle.latency': ['schema.json'],
+            'mmshuffle.weights': ['zoo.json'],
         },
         include_package_data=False,
         install_requires=INSTALL_REQUIRES,

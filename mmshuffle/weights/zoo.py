@@ -1,4 +1,4 @@
-"""Published ImageNet weights by name: where they are, whose they are, which backbone they fit.
+"""Published ImageNet weights by name: ``zoo.json``, one file a line.
 
 A name such as ``mmshuffle://torchvision/shufflenetv2-x1.0`` stands wherever a checkpoint's path
 may. The figures are their publishers'; the files are not part of this project, and their licences
@@ -6,9 +6,10 @@ hold.
 """
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
@@ -17,7 +18,6 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmshuffle.errors import UserError
 
 from .download import digest_in
-from .family import RELU6
 
 SCHEME = 'mmshuffle://'
 TORCHVISION = 'torchvision://'
@@ -54,7 +54,7 @@ class Entry:
     top1: float
     source: str
     network: dict[str, Any]
-    aliases: tuple[str, ...] = ()
+    aliases: Sequence[str] = ()
     sha256: str | None = None
 
     @property
@@ -72,146 +72,8 @@ class Entry:
         return Remote(self.url, self.digest, name)
 
 
-def _torchvision(
-    name: str,
-    file: str,
-    family: str,
-    top1: float,
-    network: dict[str, Any],
-    weights: str,
-    aliases: Iterable[str] = (),
-) -> Entry:
-    """Make an entry of torchvision's; ``weights`` is the class that it is the entry of."""
-    builder, _, version = weights.lower().partition('_weights.')
-    return Entry(
-        name=f'torchvision/{name}',
-        url=f'https://download.pytorch.org/models/{file}',
-        family=f'torchvision {family}',
-        licence='BSD-3-Clause',
-        top1=top1,
-        source=f'torchvision {weights}',
-        network=network,
-        aliases=(f'{builder}.{version}', *aliases),
-    )
-
-
-def _shufflenet_v2(width: float, file: str, top1: float) -> Entry:
-    printed = str(width).replace('.', '_')
-    builder = f'shufflenet_v2_x{printed}'
-    return _torchvision(
-        f'shufflenetv2-x{width}',
-        file,
-        'ShuffleNetV2',
-        top1,
-        dict(type='ShuffleNetV2', widen_factor=width, layout='torchvision'),
-        f'ShuffleNet_V2_X{printed}_Weights.IMAGENET1K_V1',
-        (builder, f'{builder}.default', f'shufflenetv2_x{width}'),
-    )
-
-
-def _openmmlab(name: str, path: str, family: str, top1: float, network: dict[str, Any]) -> Entry:
-    return Entry(
-        name=f'mmpretrain/{name}',
-        url=f'https://download.openmmlab.com/mmclassification/v0/{path}',
-        family=f'MMPretrain {family}',
-        licence='Apache-2.0',
-        top1=top1,
-        source=f'mmpretrain configs/{path.partition("/")[0]}/README.md',
-        network=network,
-    )
-
-
-def _timm(width: float, repository: str, revision: str, sha256: str, top1: float) -> Entry:
-    return Entry(
-        name=f'timm/mobilenetv1-x{width}',
-        url=f'https://huggingface.co/timm/{repository}/resolve/{revision}/model.safetensors',
-        family='timm MobileNetV1',
-        licence='Apache-2.0',
-        top1=top1,
-        source='timm README.md of 2024, at 224x224',
-        network=dict(type='MobileNetV1', widen_factor=width, act_cfg=RELU6),
-        sha256=sha256,
-    )
-
-
-ENTRIES = (
-    _shufflenet_v2(0.5, 'shufflenetv2_x0.5-f707e7126e.pth', 60.552),
-    _shufflenet_v2(1.0, 'shufflenetv2_x1-5666bf0f80.pth', 69.362),
-    _shufflenet_v2(1.5, 'shufflenetv2_x1_5-3c479a10.pth', 72.996),
-    _shufflenet_v2(2.0, 'shufflenetv2_x2_0-8be3c8ee.pth', 76.230),
-    _openmmlab(
-        'shufflenetv2-x1.0',
-        'shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth',
-        'ShuffleNetV2',
-        69.55,
-        dict(type='ShuffleNetV2', widen_factor=1.0, layout='torchvision'),
-    ),
-    _openmmlab(
-        'shufflenetv1-x1.0-g3',
-        'shufflenet_v1/shufflenet_v1_batch1024_imagenet_20200804-5d6cec73.pth',
-        'ShuffleNetV1',
-        68.13,
-        dict(type='ShuffleNetV1', groups=3, widen_factor=1.0),
-    ),
-    _timm(
-        1.0,
-        'mobilenetv1_100.ra4_e3600_r224_in1k',
-        '6e88b523abded44469eafcd52f7832d5e0300b1b',
-        '15c2f1411deb8e0533acbb41fe9523062f80d444d0393e7ad2b429f41378efc3',
-        75.382,
-    ),
-    _timm(
-        1.25,
-        'mobilenetv1_125.ra4_e3600_r224_in1k',
-        '9e2b4f9a089f39eaf59cb38fb5d595f4d78c8064',
-        '5616b1d4d774ac5bdf3fb254a72da78a5f27b19aa13bcceac03a743077c6acd8',
-        76.924,
-    ),
-    _torchvision(
-        'mobilenetv2-x1.0',
-        'mobilenet_v2-b0353104.pth',
-        'MobileNetV2',
-        71.878,
-        dict(type='MobileNetV2', widen_factor=1.0),
-        'MobileNet_V2_Weights.IMAGENET1K_V1',
-        ('mobilenet_v2',),
-    ),
-    _torchvision(
-        'mobilenetv2-x1.0-v2',
-        'mobilenet_v2-7ebf99e0.pth',
-        'MobileNetV2',
-        72.154,
-        dict(type='MobileNetV2', widen_factor=1.0),
-        'MobileNet_V2_Weights.IMAGENET1K_V2',
-        ('mobilenet_v2.default',),
-    ),
-    _torchvision(
-        'squeezenet-1.0',
-        'squeezenet1_0-b66bff10.pth',
-        'SqueezeNet 1.0',
-        58.092,
-        dict(type='SqueezeNet', version='1.0'),
-        'SqueezeNet1_0_Weights.IMAGENET1K_V1',
-        ('squeezenet1_0', 'squeezenet1_0.default'),
-    ),
-    _torchvision(
-        'squeezenet-1.1',
-        'squeezenet1_1-b8a52dc0.pth',
-        'SqueezeNet 1.1',
-        58.178,
-        dict(type='SqueezeNet', version='1.1'),
-        'SqueezeNet1_1_Weights.IMAGENET1K_V1',
-        ('squeezenet1_1', 'squeezenet1_1.default'),
-    ),
-    _torchvision(
-        'alexnet',
-        'alexnet-owt-7be5be79.pth',
-        'AlexNet',
-        56.522,
-        dict(type='AlexNet', version='torchvision'),
-        'AlexNet_Weights.IMAGENET1K_V1',
-        ('alexnet', 'alexnet.default'),
-    ),
+ENTRIES = tuple(
+    Entry(**row) for row in json.loads(Path(__file__).with_name('zoo.json').read_text('utf-8'))
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 BY_URL = {entry.url: entry for entry in ENTRIES}
