@@ -56,9 +56,9 @@ class CocoFile:
         names: Names of the categories that become labels, in their order.
         image_names: Names of its image files by id, without folders.
         kept: What MMDetection keeps of it.
-        listed: Number of images that are used.
-        missing: Number of those that are not there.
+        missing: Number of the images that are used and not there.
         pictures: Path, width and height of the others; empty where ``loading`` is None.
+        content: The file, until it has been checked.
     """
 
     where: str
@@ -69,23 +69,28 @@ class CocoFile:
     names: list[str] = field(default_factory=list)
     image_names: dict[Any, str] = field(default_factory=dict)
     kept: Kept | None = None
-    listed: int = 0
     missing: int = 0
     pictures: dict[str, tuple[float, float]] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict)
 
     @property
     def loader(self) -> str:
         """The data loader that it belongs to."""
         return self.where.partition('.')[0]
 
+    @property
+    def source(self) -> str:
+        """What messages about the file begin with."""
+        return f'{self.where} ({self.path})'
+
+    @property
+    def folder(self) -> str:
+        """The folder of its images."""
+        return os.path.join(self.dataset.get('data_root') or '', self.dataset['data_prefix']['img'])
+
 
 def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
-    """Check every COCO data set of a config on this machine, and whether they fit each other.
-
-    Args:
-        cfg: A detector's config.
-        loaders: Which data loaders to check.
-    """
+    """Check every COCO data set of a config on this machine, and whether they fit each other."""
     return read_datasets(cfg, loaders)[0]
 
 
@@ -97,133 +102,126 @@ def read_datasets(
     Args:
         cfg: A detector's config.
         loaders: Which data loaders to check.
-        sampled: Whether a sample of the images is opened.
+        sampled: Whether a sample of the images is opened, and one sent through its pipeline.
 
     Returns:
         The problems, and the files that could be read.
     """
     problems: list[Problem] = []
-    files: dict[str, list[CocoFile]] = {}
+    files: list[CocoFile] = []
     seen: list[Any] = []
     for loader in loaders:
-        files[loader] = []
         built = guarded(loader, check_loader, cfg, loader)
         problems += built
-        tried = sampled and not any(problem.fatal for problem in built)
         for where, dataset in unwrapped(cfg, loader):
-            found: list[CocoFile] = []
-            problems += guarded(
-                where, _check_coco, cfg, loader, where, dataset, found, seen, sampled, tried
-            )
-            files[loader] += found
-    training = files.get('train_dataloader', [])
-    for file in (file for found in files.values() for file in found):
+            known = len(files)
+            found = guarded(where, _check_coco, cfg, where, dataset, files, seen, sampled)
+            for file in files[known:]:
+                if sampled and not any(problem.fatal for problem in built + found):
+                    found += guarded(where, _check_sample, cfg, file)
+                file.content = {}
+            problems += found
+    training = [file for file in files if file.loader == 'train_dataloader']
+    for file in files:
         differ = guarded(file.where, _compare, training, file)
         if any('another order' in problem.message for problem in differ):
             # That names both files; the order of the classes follows from it.
             problems = [p for p in problems if p.where != f'{file.where}.metainfo']
         problems += differ
-    for loader, found in files.items():
+    for loader in loaders:
         for place, evaluator in evaluators_of(cfg, loader):
-            problems += guarded(place, _check_evaluator, place, evaluator, found)
-    return _once(problems), [file for found in files.values() for file in found]
+            read = [file for file in files if file.loader == loader]
+            problems += guarded(place, _check_evaluator, place, evaluator, read)
+    return _once(problems), files
 
 
 def _check_coco(
     cfg: Config,
-    loader: str,
     where: str,
     dataset: Mapping[str, Any],
-    found: list[CocoFile],
+    files: list[CocoFile],
     seen: list[Any],
     sampled: bool,
-    tried: bool,
-) -> list[Problem]:
-    """Check one data set, and put what is remembered of its file into ``found``."""
+) -> Iterator[Problem]:
+    """Check one data set, and add what is remembered of its file to ``files``."""
     root = str(dataset.get('data_root') or '')
     if not is_local(root) or dataset.get('backend_args'):
-        return []
+        return
     if root and not Path(root).is_dir():
-        return [Problem(f'{where}.data_root', f'folder {root} does not exist; fix the path')]
+        yield Problem(f'{where}.data_root', f'folder {root} does not exist; fix the path')
+        return
     if not is_coco(dataset):
-        return []
-    settings = {key: value for key, value in dataset.items() if key != 'pipeline'}
-    problems = list(check_settings(dataset, where))
-    if any(problem.fatal for problem in problems):
-        seen.append(settings)
-        return [] if settings in seen[:-1] else problems
-    path = Path(root, dataset['ann_file'])
-    if not is_local(str(dataset['ann_file'])):
-        return []
-    file = CocoFile(where, dataset, path, use_of(cfg, loader, dataset, path), loading_of(dataset))
-    key = (path, file.use, file.loading, dataset.get('data_prefix'))
+        return
+    wrong = list(check_settings(dataset, where))
+    fatal = any(problem.fatal for problem in wrong)
+    if not fatal and not is_local(str(dataset['ann_file'])):
+        return
+    key: Any = {name: value for name, value in dataset.items() if name != 'pipeline'}
+    if not fatal:
+        path, loader = Path(root, dataset['ann_file']), where.partition('.')[0]
+        use = use_of(cfg, loader, dataset, path)
+        file = CocoFile(where, dataset, path, use, loading_of(dataset))
+        key = (path, use, file.loading, dataset.get('data_prefix'))
     if key in seen:
-        return []
+        return
     seen.append(key)
+    yield from wrong
+    if fatal:
+        return
     try:
-        content = read_annotations(path, bool(dataset.get('test_mode')), masks=file.use.masks)
+        content = read_annotations(path, bool(dataset.get('test_mode')), masks=use.masks)
     except UserError as error:
-        return [Problem(f'{where}.ann_file', str(error))]
+        yield Problem(f'{where}.ann_file', str(error))
+        return
     if loader == 'test_dataloader' and not content['annotations']:
-        file.use = replace(file.use, labelled=False)
-    source = f'{where} ({path})'
+        file.use = replace(use, labelled=False)
     findings = check_entries(content, file.use)
-    problems += [Problem(source, f.message, f.fatal) for f in findings]
-    if any(f.fatal for f in findings):
-        return problems
-    found.append(file)
-    problems += [
-        Problem(
-            f'{where}.metainfo' if f.message.startswith('classes') else source, f.message, f.fatal
-        )
-        for f in check_categories(content, file.use.classes)
-    ]
+    yield from (Problem(file.source, *finding) for finding in findings)
+    if any(finding.fatal for finding in findings):
+        return
+    file.content = content
+    files.append(file)
+    for finding in check_categories(content, file.use.classes):
+        of_config = finding.message.startswith('classes')
+        yield Problem(f'{where}.metainfo' if of_config else file.source, *finding)
     file.names = used_names(content, file.use.classes)
     file.image_names = _image_names(content)
     findings, file.kept = check_boxes(content, file.use)
-    problems += [Problem(source, f.message, f.fatal) for f in findings]
+    yield from (Problem(file.source, *finding) for finding in findings)
     images = list(itertools.compress(content['images'], file.kept.images))
-    file.listed = len(images)
     chosen = dataset.get('indices')
-    if isinstance(chosen, (list, tuple)) and max(chosen) >= file.listed:
-        message = f'{max(chosen)} is behind the last of {file.listed} images: leave it out'
-        problems.append(Problem(f'{where}.indices', message))
+    if isinstance(chosen, (list, tuple)) and max(chosen) >= len(images):
+        message = f'{max(chosen)} is behind the last of {len(images)} images: leave it out'
+        yield Problem(f'{where}.indices', message)
     if file.loading is not None:
-        problems += _check_pictures(file, source, root, images, sampled)
-    if tried and not any(problem.fatal for problem in problems):
-        problems += _check_sample(cfg, loader, file, content)
-    return problems
+        yield from _check_pictures(file, root, images, sampled)
 
 
-def _check_sample(
-    cfg: Config, loader: str, file: CocoFile, content: Mapping[str, Any]
-) -> list[Problem]:
+def _check_sample(cfg: Config, file: CocoFile) -> Iterator[Problem]:
     """Try the pipeline with an image that is there, in training one with a box that is kept."""
-    annotations, needed = content['annotations'], []
-    images = {image['id']: image for image in content['images']}
+    content, needed = file.content, []
     picked = iter(itertools.compress(content['images'], file.kept.images))
-    if loader == 'train_dataloader' and file.use.labelled:
+    if file.loader == 'train_dataloader' and file.use.labelled:
         needed = ['bboxes', 'labels']
         roi_head = (cfg.get('model') or {}).get('roi_head')
         if isinstance(roi_head, Mapping) and roi_head.get('mask_head'):
             needed.append('masks')
+        images = {image['id']: image for image in content['images']}
         lost = set(itertools.chain.from_iterable(file.kept.lost.values()))
         names = {c['id'] for c in content['categories'] if c['name'] in file.names}
         picked = (
             images[a['image_id']]
-            for i, a in enumerate(annotations)
+            for i, a in enumerate(content['annotations'])
             if i not in lost and a['category_id'] in names
         )
-    elif loader != 'train_dataloader' and evaluators_of(cfg, loader):
+    elif file.loader != 'train_dataloader' and evaluators_of(cfg, file.loader):
         needed = ['img_id']
-    folder = os.path.join(file.dataset.get('data_root') or '', file.dataset['data_prefix']['img'])
-    image = next((i for i in picked if os.path.isfile(os.path.join(folder, i['file_name']))), None)
-    outer = cfg[loader].get('dataset')
-    packed = not (outer is not file.dataset and outer.get('pipeline'))
-    if image is None or file.dataset.get('proposal_file'):
-        return []
-    where = file.where
-    return list(check_sample(file.dataset, where, content, image, needed, packed))
+    there = (i for i in picked if os.path.isfile(os.path.join(file.folder, i['file_name'])))
+    image = next(there, None)
+    if image is not None and not file.dataset.get('proposal_file'):
+        outer = cfg[file.loader].get('dataset')
+        packed = outer is file.dataset or not outer.get('pipeline')
+        yield from check_sample(file.dataset, file.where, content, image, needed, packed)
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:
@@ -238,35 +236,27 @@ def _once(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _check_pictures(
-    file: CocoFile, source: str, root: str, images: list[Mapping[str, Any]], sampled: bool
-) -> list[Problem]:
+    file: CocoFile, root: str, images: list[Mapping[str, Any]], sampled: bool
+) -> Iterator[Problem]:
     """Look for the images, and open a sample of them."""
-    folder = os.path.join(root, file.dataset['data_prefix']['img'])
-    missing = find_missing(folder, [image['file_name'] for image in images])
+    missing = find_missing(file.folder, [image['file_name'] for image in images])
     file.missing = len(missing)
-    problems = []
     if missing:
-        message = explain_missing(folder, root, missing, len(images))
+        message = explain_missing(file.folder, root, missing, len(images))
         fatal = len(missing) > min(file.loading.tolerated, len(images) - 1)
-        problems.append(Problem(source, message, fatal))
-        gone = set(missing)
-        images = [image for image in images if image['file_name'] not in gone]
+        yield Problem(file.source, message, fatal)
+    gone = set(missing)
     file.pictures = {
-        os.path.normpath(os.path.join(folder, image['file_name'])): (
-            image['width'],
-            image['height'],
-        )
-        for image in images
+        os.path.normpath(os.path.join(file.folder, i['file_name'])): (i['width'], i['height'])
+        for i in images
+        if i['file_name'] not in gone
     }
-    if not sampled or not images:
-        return problems
     paths = list(file.pictures)
-    picked = [paths[index] for index in sample(len(paths))]
-    faults = [
-        fault for path in picked for fault in inspect_image(path, file.pictures[path], file.loading)
-    ]
-    findings = summarise(faults, len(picked), file.loading)
-    return problems + [Problem(source, f.message, f.fatal) for f in findings]
+    if sampled and paths:
+        picked = [paths[index] for index in sample(len(paths))]
+        faults = [f for p in picked for f in inspect_image(p, file.pictures[p], file.loading)]
+        for finding in summarise(faults, len(picked), file.loading):
+            yield Problem(file.source, *finding)
 
 
 def _image_names(content: Mapping[str, Any]) -> dict[Any, str]:
@@ -322,8 +312,7 @@ def _check_evaluator(
         yield Problem(f'{where}.ann_file', str(error))
         return
     findings = check_entries(content, Use(evaluated=True))
-    for finding in findings:
-        yield Problem(f'{where} ({path})', finding.message, finding.fatal)
+    yield from (Problem(f'{where} ({path})', *finding) for finding in findings)
     if any(finding.fatal for finding in findings):
         return
     names = _image_names(content)

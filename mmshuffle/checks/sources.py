@@ -106,7 +106,12 @@ def from_config(cfg: Config) -> Source:
         name = file.loader.removesuffix('_dataloader')
         lost = {reason: len(found) for reason, found in file.kept.lost.items()}
         summary.append(
-            dict(part=name, source=str(file.path), images=file.listed, missing=file.missing)
+            dict(
+                part=name,
+                source=str(file.path),
+                images=int(file.kept.images.sum()),
+                missing=file.missing,
+            )
             | dict(boxes=file.kept.total, kept=file.kept.boxes, lost=lost)
         )
         if file.loading is not None:

@@ -9,17 +9,14 @@ from torch import nn
 
 from mmshuffle.errors import UserError
 
-from . import alexnet, mobilenet_v1, mobilenet_v2, shufflenet_v1, shufflenet_v2, squeezenet
+from . import mobilenet, shufflenet, squeezenet
 from .classifier_head import is_classifier, place_in_classifier
 from .family import Family, Tensors
 
 FAMILIES: tuple[Family, ...] = (
-    *shufflenet_v2.FAMILIES,
-    *shufflenet_v1.FAMILIES,
-    *mobilenet_v1.FAMILIES,
-    *mobilenet_v2.FAMILIES,
+    *shufflenet.FAMILIES,
+    *mobilenet.FAMILIES,
     *squeezenet.FAMILIES,
-    *alexnet.FAMILIES,
 )
 # What frameworks put in front of a network's names, such as MMDetection and Lightning.
 PART = r'(?:module|model|_orig_mod|backbone|net|network|encoder|body|shadow)\.'

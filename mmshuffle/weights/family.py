@@ -47,6 +47,16 @@ def imagenet(source: str, exception: str = '') -> Normalisation:
     return Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, source, exception)
 
 
+def conv_bn(*modules: str) -> list[str]:
+    """Names of a convolution and a BatchNorm in each of some modules."""
+    return [f'{module}.{layer}' for module in modules for layer in ('conv', 'bn')]
+
+
+def numbered(module: str, *positions: int) -> list[str]:
+    """Names of layers at some positions in a Sequential."""
+    return [f'{module}.{i}' for i in positions]
+
+
 @dataclass(frozen=True)
 class Family:
     """A naming scheme, and how the networks published under it were trained.
