@@ -24,12 +24,7 @@ def is_classifier_config(cfg: Config) -> bool:
 def check_classifier_model(
     model: Mapping[str, Any], starts_trained: bool = False
 ) -> Iterator[Problem]:
-    """Compare the channels of backbone and head, and the input with that of the weights.
-
-    Args:
-        model: Config of an :class:`ImageClassifier`.
-        starts_trained: Whether ``load_from`` fills the whole classifier.
-    """
+    """Compare the channels of backbone and head, and the input with that of the weights."""
     missing = [part for part in ('backbone', 'head') if not isinstance(model.get(part), Mapping)]
     if missing:
         yield Problem('model', f'an ImageClassifier needs {" and ".join(missing)}: give both')
@@ -59,8 +54,6 @@ def check_image_folders(
     """Find the classes of each data set and compare them with each other and with the head.
 
     Args:
-        cfg: A classifier's config.
-        loaders: Which data loaders to check.
         found: Gets loader, place and config of those in order, and the data set without its images.
     """
     number = cfg.model.head.get('num_classes')

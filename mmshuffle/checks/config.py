@@ -29,9 +29,6 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
     Args:
         cfg: The config; the modules that it names must have been imported.
         loaders: Which data loaders to check; training needs all, testing only the last.
-
-    Returns:
-        The problems, none if the config is sound.
     """
     model = cfg.get('model')
     if not isinstance(model, Mapping):

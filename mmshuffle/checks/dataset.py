@@ -48,14 +48,9 @@ class CocoFile:
     """A COCO data set of a config, and what is remembered of its file after the check.
 
     Attributes:
-        where: Its place in the config.
-        dataset: Its config.
-        path: Its annotation file.
-        use: What the run does with the file.
         loading: How the run reads its images; None where that is not known.
         names: Names of the categories that become labels, in their order.
         image_names: Names of its image files by id, without folders.
-        kept: What MMDetection keeps of it.
         missing: Number of the images that are used and not there.
         pictures: Path, width and height of the others; empty where ``loading`` is None.
         content: The file, until it has been checked.
@@ -100,12 +95,7 @@ def read_datasets(
     """Do the same as :func:`check_datasets`, and return what was read.
 
     Args:
-        cfg: A detector's config.
-        loaders: Which data loaders to check.
         sampled: Whether a sample of the images is opened, and one sent through its pipeline.
-
-    Returns:
-        The problems, and the files that could be read.
     """
     problems: list[Problem] = []
     files: list[CocoFile] = []

@@ -28,11 +28,6 @@ def check_model(
 ) -> list[Problem]:
     """Follow feature maps from the backbone to the heads.
 
-    Args:
-        model: A detector's config, or one with a detector inside.
-        starts_trained: Whether ``load_from`` fills the whole detector.
-        where: The model's place in the config.
-
     Returns:
         What is wrong, at the size of image for which the least is.
     """

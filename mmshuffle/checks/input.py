@@ -29,7 +29,6 @@ def check_input(model: Mapping[str, Any], where: str = 'model') -> Iterator[Prob
         model: Config of a model with ``backbone`` and ``data_preprocessor``; without either there
             is nothing to compare. Weights of the whole model count before those of the backbone,
             which they replace.
-        where: The model's place in the config.
     """
     backbone, preprocessor = model.get('backbone'), model.get('data_preprocessor')
     if not isinstance(backbone, Mapping) or not isinstance(preprocessor, Mapping):
@@ -57,12 +56,7 @@ def check_input(model: Mapping[str, Any], where: str = 'model') -> Iterator[Prob
 
 
 def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation | None:
-    """The input that weights were trained with, None where it cannot be told without a download.
-
-    Args:
-        checkpoint: Path, address or zoo name.
-        prefix: Name below which the file has the backbone's tensors.
-    """
+    """The input that weights were trained with, None where it cannot be told without a download."""
     entry = find_entry(checkpoint)
     if entry is not None:
         return next(f.normalisation for f in FAMILIES if f.name == entry.family)

@@ -28,12 +28,6 @@ def check_levels(
     """Compare what a head says about each level with its feature maps.
 
     MMDetection pairs levels with ``zip``: with too many of either the rest is left out in silence.
-
-    Args:
-        head: The head's config.
-        where: Its place in the config.
-        features: The feature maps that it gets.
-        module: The head.
     """
     widths = head.get('in_channels')
     if isinstance(widths, (list, tuple)) and len(widths) != len(features.maps):

@@ -142,10 +142,6 @@ def check_sample(
     """Send an image through the pipeline of a COCO data set, as MMDetection does.
 
     Args:
-        dataset: Config of the data set.
-        where: Its place in the config.
-        content: Its annotation file.
-        image: The entry of the image.
         needed: What a model or an evaluator needs of it: ``bboxes``, ``labels`` or ``masks`` of its
             objects, or ``img_id`` of its metadata.
         packed: Whether the pipeline must end with PackDetInputs or its like.

@@ -40,7 +40,6 @@ class Features:
 
     Attributes:
         maps: Tensors (N, C_i, H_i, W_i) on the meta device.
-        size: Height and width of the image.
     """
 
     maps: tuple[Tensor, ...]
@@ -123,10 +122,6 @@ def fit(part: Part, inputs: Any, fixes: Iterable[Mapping[str, Any]] = ()) -> Tri
 
 def observe(backbone: Mapping[str, Any], size: int) -> tuple[Trial, Features | None]:
     """Run a backbone on a blank image.
-
-    Args:
-        backbone: Its config.
-        size: Height and width of the image.
 
     Returns:
         What became of it, and its feature maps, None where it cannot be built or gives none.

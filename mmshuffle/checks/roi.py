@@ -17,14 +17,7 @@ COUNT = 2
 def check_roi_head(
     head: Mapping[str, Any], where: str, features: Features, starts_trained: bool = False
 ) -> Iterator[Problem]:
-    """Follow RoI features from the extractors to the box and mask heads.
-
-    Args:
-        head: Config of the RoI head.
-        where: Its place in the config.
-        features: The feature maps that the RoIs are cut from.
-        starts_trained: Whether ``load_from`` fills the whole detector.
-    """
+    """Follow RoI features from the extractors to the box and mask heads."""
     pooled = {}
     for task in ('bbox', 'mask'):
         name = f'{task}_roi_extractor'

@@ -24,8 +24,6 @@ class Source:
     """Data to verify.
 
     Attributes:
-        problems: What is wrong before an image is opened.
-        parts: The images that are there.
         summary: Numbers of each part: name, source, images, missing, boxes, kept, lost by reason.
     """
 
@@ -38,14 +36,6 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
     """Find data by one or two paths: an annotation file and its images, or a folder.
 
     A folder holds class folders, or the parts ``train`` and ``val`` of a set of either kind.
-
-    Args:
-        train: Paths of the training part.
-        val: Of the validation part; may be empty.
-        masks: Whether segmentations are checked.
-
-    Raises:
-        UserError: There is no such data, or its annotations cannot be read.
     """
     for given in (train, val):
         if len(given) > 2:

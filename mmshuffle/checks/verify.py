@@ -27,7 +27,6 @@ class Picture:
     """An image to open.
 
     Attributes:
-        path: Of the file.
         size: Width and height by its annotations, where they say it.
         label: Class of the whole image, where it has one.
     """
@@ -39,14 +38,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Part:
-    """The images of one data set.
-
-    Attributes:
-        name: Such as train or val.
-        source: Where they are listed, for messages.
-        pictures: Its images.
-        loading: How a run reads them.
-    """
+    """The images of one data set."""
 
     name: str
     source: str
@@ -60,7 +52,6 @@ def verify(
     """Open every image of some parts, and look for the same content in two places.
 
     Args:
-        parts: What to open.
         workers: Number of processes; 0 opens the images in this one.
         advance: Called with the number of images that were opened since.
 

@@ -22,8 +22,6 @@ def check_untrained_norm(
 
     Args:
         part: Config of a backbone, or of a part that is made like one.
-        network: It, built.
-        where: Its place in the config.
         init_cfg: What it starts from, where this is not in its config.
     """
     if any(is_pretrained(entry) for entry in as_list(init_cfg or part.get('init_cfg'))):

@@ -71,11 +71,7 @@ class ImageClassifier(BaseModel):
         raise ValueError(f"mode={mode!r}: give 'tensor', 'loss' or 'predict'")
 
     def init_weights(self) -> None:
-        """Initialise backbone and head; pretrained weights of the whole model come last.
-
-        Raises:
-            UserError: They do not fit.
-        """
+        """Initialise backbone and head; pretrained weights of the whole model come last."""
         pretrained, others = split_init_cfg(self.init_cfg)
         given, self.init_cfg = self.init_cfg, others or None
         super().init_weights()

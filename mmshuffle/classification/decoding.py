@@ -38,9 +38,6 @@ class Box(NamedTuple):
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Read the size of a JPEG from its header.
 
-    Args:
-        data: The file.
-
     Returns:
         Height and width in pixels of the image when turned upright by its EXIF orientation, as
         OpenCV decodes it; None for other formats and damaged headers.
@@ -68,9 +65,7 @@ def decode_reduced(data: bytes, shape: tuple[int, int], reduction: int) -> np.nd
     """Decode an image at a fraction of its size.
 
     Args:
-        data: The file.
         shape: Height and width of the upright image at full size.
-        reduction: 2, 4 or 8.
 
     Returns:
         The upright image, uint8 (H, W, 3) in BGR order; None if it cannot be decoded or has

@@ -15,7 +15,6 @@ class ClassificationHead(BaseModule):
     Args:
         num_classes: Number of classes.
         label_smoothing: Share of the target that is spread evenly over all classes.
-        init_cfg: Initialisation as in mmengine.
 
     Raises:
         ValueError: ``num_classes`` or ``label_smoothing`` is outside its allowed values.

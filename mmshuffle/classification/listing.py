@@ -27,11 +27,7 @@ def find_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Cl
     What is hidden by a leading dot is passed over.
 
     Args:
-        folder: Holds the folders.
         classes: Their names in the order of the labels; all folders, by name, where None.
-
-    Returns:
-        The names of the classes.
 
     Raises:
         UserError: The folder is absent, has no class folders, or one of them has no images.
@@ -62,11 +58,7 @@ def find_class_folders(folder: Path, classes: Sequence[str] | None = None) -> Cl
 def list_class_folders(
     folder: Path, classes: Sequence[str] | None = None
 ) -> tuple[Classes, Labelled]:
-    """List images that lie in a folder a class; see :func:`find_class_folders`.
-
-    Returns:
-        The names of the classes, and path and label of each image.
-    """
+    """List images that lie in a folder a class; see :func:`find_class_folders`."""
     names = find_class_folders(folder, classes)
     labelled = [
         (path, label) for label, name in enumerate(names) for path in _images(folder / name)
@@ -75,11 +67,7 @@ def list_class_folders(
 
 
 def passed_over(folder: Path) -> list[str]:
-    """Find the files in class folders that are no images by their names.
-
-    Args:
-        folder: Holds the class folders.
-    """
+    """Find the files in class folders that are no images by their names."""
     return sorted(
         entry.path
         for part in os.scandir(folder)

@@ -15,7 +15,6 @@ class Accuracy(BaseMetric):
 
     Args:
         topk: The values of k; ``accuracy/top1`` and so on are their figures.
-        **kwargs: See ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'accuracy'
@@ -26,10 +25,6 @@ class Accuracy(BaseMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Note the rank of each image's label, 0 for the highest score.
-
-        Args:
-            data_batch: Not needed.
-            data_samples: For each image ``scores``, (num_classes,), and ``gt_label``, its index.
 
         Raises:
             UserError: A label is the index of no score.

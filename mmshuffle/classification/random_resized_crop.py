@@ -34,13 +34,8 @@ def draw_box(
     within the bounds. Random numbers are NumPy's, which mmengine seeds in every worker.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
         scale: Bounds of the share of the area.
         ratio: Bounds of width by height.
-
-    Returns:
-        The part.
     """
     lowest, highest = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):

@@ -14,11 +14,6 @@ class ColorJitter(BaseTransform):
     As in the training of ResNet and ResNeXt by fb.resnet.torch, which the ShuffleNet papers follow
     (V1, section 4): a factor is drawn from 1 - a to 1 + a; the image is blended with black, with
     the mean of its grey version, or with that version.
-
-    Args:
-        brightness: a of the brightness.
-        contrast: a of the contrast.
-        saturation: a of the saturation.
     """
 
     def __init__(

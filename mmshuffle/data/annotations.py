@@ -31,9 +31,6 @@ class Use:
 
     Attributes:
         classes: Names of the classes that are trained on; all of the file's where None.
-        labelled: Whether boxes are needed.
-        evaluated: Whether pycocotools evaluates on the file.
-        masks: Whether masks are trained or evaluated.
         poly2mask: Whether masks are rendered; if not, MMDetection leaves run lengths out.
         min_size: Images with a shorter side below it, in pixels, are left out.
         filter_empty: Whether images without annotations of the classes are left out.
@@ -54,7 +51,6 @@ def read_annotations(
     """Read a COCO annotation file as pycocotools would.
 
     Args:
-        path: The file.
         test_mode: Accept a file without annotations, as COCO's test-dev has.
         masks: Keep the segmentations, which are most of a large file.
 
@@ -112,7 +108,6 @@ def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> 
     MMDetection numbers the classes by the order of the file's categories, whatever the config says.
 
     Args:
-        content: A COCO annotation file whose entries were checked.
         classes: The config's; None for all of the file's.
     """
     names = [category['name'] for category in content['categories']]

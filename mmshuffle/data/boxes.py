@@ -74,8 +74,6 @@ def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = Non
 
     Args:
         content: A COCO annotation file without fatal findings of ``check_entries``.
-        use: What the run does with it.
-        columns: Its annotations as arrays, where they were made before.
     """
     columns = columns or _Columns(content)
     names = set(used_names(content, use.classes))
@@ -112,7 +110,6 @@ def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]
 
     Args:
         content: A COCO annotation file without fatal findings of ``check_entries``.
-        use: What the run does with it.
     """
     columns = _Columns(content)
     kept = count_kept(content, use, columns)

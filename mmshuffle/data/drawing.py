@@ -58,13 +58,7 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draw a picture.
-
-    Args:
-        rng: Decides everything about it.
-        width: In pixels.
-        height: In pixels.
-    """
+    """Draw a picture."""
     # Backgrounds are soft: half the resolution is enough for them, at a quarter of the time.
     canvas = _background(rng, width // 2, height // 2)
     canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)

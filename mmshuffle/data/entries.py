@@ -13,15 +13,7 @@ NUMBER = {int, float}
 
 
 def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
-    """Find keys that are missing or of the wrong type, ids that occur twice, and orphans.
-
-    Args:
-        content: A COCO annotation file.
-        use: What the run does with it.
-
-    Returns:
-        One finding a kind of fault, with the first entries that have it.
-    """
+    """Find keys that are missing or of the wrong type, ids that occur twice, and orphans."""
     findings = []
     for list_name, key, fits, fix in RULES:
         for kind, found in _misfits(content[list_name], key, fits).items():

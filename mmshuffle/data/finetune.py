@@ -37,13 +37,8 @@ class DetectionData:
     """A detection set in COCO's format.
 
     Attributes:
-        train_ann: Annotation file of the training images.
-        val_ann: Annotation file of the validation images.
         train_images: Folder that the file names in ``train_ann`` are relative to.
-        val_images: The same of ``val_ann``.
         classes: Names of the categories that have annotations, in the order of the training file.
-        train_count: Number of training images.
-        val_count: Number of validation images.
     """
 
     train_ann: Path
@@ -65,12 +60,9 @@ def find_dataset(
     """Find annotations and images in a folder, by the usual layouts, and check them.
 
     Args:
-        folder: Root of the set.
         train_ann: Annotation file, where it is none of :data:`ANNOTATIONS`; as given or relative to
             ``folder``. So are the other three.
-        val_ann: The same for validation.
         train_images: Image folder, where it is none of :data:`IMAGES`.
-        val_images: The same for validation.
 
     Raises:
         UserError: Something is missing, ambiguous or cannot be trained on; the message names the
@@ -134,7 +126,6 @@ def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_
         cfg: A config that trains by epoch.
         epochs: None keeps the config's.
         batch_size: Images a step; None keeps the config's.
-        train_count: Number of training images.
 
     Raises:
         UserError: The config trains by iteration.

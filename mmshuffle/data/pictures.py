@@ -87,7 +87,6 @@ def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
     Only what symbolic links lead to is looked up.
 
     Args:
-        folder: What the names are relative to.
         names: Paths with slashes.
     """
     listings: dict[str, set[str]] = {}
@@ -144,13 +143,7 @@ def sample(count: int, size: int = SAMPLE) -> list[int]:
 def inspect_image(
     path: str | Path, size: tuple[float, float] | None = None, loading: Loading = Loading()
 ) -> list[Fault]:
-    """Read an image as a pipeline does and compare it with what its annotations say.
-
-    Args:
-        path: The image file.
-        size: Width and height by the annotation file.
-        loading: How it is read.
-    """
+    """Read an image as a pipeline does and compare it with what its annotations say."""
     path = str(path)
     try:
         content = Path(path).read_bytes()
@@ -186,14 +179,7 @@ def inspect_content(
 def summarise(
     faults: Iterable[Fault], opened: int, loading: Loading, of_sample: bool = True
 ) -> list[Finding]:
-    """Put faults of the same kind into one line.
-
-    Args:
-        faults: What was found.
-        opened: Number of images that were looked at.
-        loading: How a run reads them.
-        of_sample: Whether these were only some of the images.
-    """
+    """Put faults of the same kind into one line."""
     by_kind: dict[str, list[Fault]] = {}
     for fault in faults:
         by_kind.setdefault(fault.kind, []).append(fault)

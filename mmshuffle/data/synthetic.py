@@ -44,11 +44,9 @@ def draw_dataset(
 
     Args:
         root: Folder of the set; its parents are made.
-        train: Number of training images.
         val: Number of validation images; none is among the training images.
         seed: Of the random numbers. Image i of a split depends on this, i and ``size`` only.
         size: Width and height in pixels.
-        progress: Show a progress bar.
 
     Raises:
         UserError: An argument is out of range, or ``root`` holds something else.

@@ -28,7 +28,6 @@ def to_plain(value: Any, path: str, dropped: list[str] | None = None) -> Any:
     Args:
         value: Arrays become tensors, numpy scalars become Python's, other sequences and sets become
             lists, and a ``HistoryBuffer`` becomes a mapping that :func:`from_plain` turns back.
-        path: Name of the value, for messages.
         dropped: Collects the names of parts that have no plain form, such as functions; a mapping
             loses them, and in a sequence they become None.
 

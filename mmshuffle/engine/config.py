@@ -29,7 +29,6 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
 
     Args:
         path: Path of its file, or name of a config that comes with the project.
-        options: Values by dotted keys.
 
     Raises:
         UserError: There is no such file or name, or it cannot be read as a config.
@@ -107,12 +106,7 @@ def register_config_imports(cfg: Config) -> None:
 
 
 def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]:
-    """Check a config of a detector or of a classifier, with the modules imported that it names.
-
-    Args:
-        cfg: The config.
-        loaders: Which data loaders to check.
-    """
+    """Check a config of a detector or of a classifier, with the modules imported that it names."""
     register_config_imports(cfg)
     return [*_missing_parts(cfg), *check_config(cfg, loaders)]
 

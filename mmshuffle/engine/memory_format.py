@@ -45,7 +45,6 @@ def set_memory_format(model: nn.Module, memory_format: str) -> None:
 
     Args:
         model: Detector or classifier, changed in place.
-        memory_format: ``'contiguous'`` or ``'channels_last'``.
 
     Raises:
         ValueError: Another ``memory_format``.

@@ -38,7 +38,6 @@ def load_model_config(
     Args:
         name: Name of a config that comes with the project, such as ``shufflenetv2-x1.0``, or path
             of one.
-        options: Overrides of the config.
         arguments: Where not None, ``name`` may also be a registered backbone; of its class.
 
     Returns:
@@ -76,7 +75,6 @@ def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
     """Build a config's model in evaluation mode, without any weights of a file.
 
     Args:
-        cfg: Of :func:`load_model_config`.
         device: ``'meta'`` takes no memory for parameters.
 
     Raises:
@@ -103,7 +101,6 @@ def load_model(
     """Build a config's model in evaluation mode and give it weights.
 
     Args:
-        cfg: Of :func:`load_model_config`.
         checkpoint: Weights, see :func:`mmshuffle.weights.load_pretrained`. Where None, they are
             random, see :func:`randomise`.
         part: Of a ``'backbone'``, no more is needed of the checkpoint; the whole where None.
@@ -124,7 +121,6 @@ def extract_part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
     """The part as a module of its own, and the names of its outputs; none where it does not tell.
 
     Args:
-        model: Classifier or detector.
         part: ``'backbone'``, ``'neck'`` (with the backbone) or ``'classifier'``.
 
     Raises:
@@ -156,7 +152,6 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
         model: Classifier, detector, backbone or any network of one image; in evaluation mode. The
             same seed always gives the same weights.
         shape: Height and width of an image that it can take.
-        seed: Of the random draws.
 
     Raises:
         UserError: The network cannot run on images of this shape.
@@ -208,10 +203,6 @@ def _scale_once(size: float) -> Callable:
 @contextlib.contextmanager
 def running(name: str, shape: Sequence[int]) -> Iterator[None]:
     """Turn whatever a network raises inside the block into one line.
-
-    Args:
-        name: Of the network.
-        shape: Of its input, ending in height and width.
 
     Raises:
         UserError: It did.

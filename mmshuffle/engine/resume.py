@@ -23,12 +23,6 @@ def find_resumable(work_dir: str | Path) -> Path | None:
     can have any. mmengine trusts the file ``last_checkpoint`` blindly; here a checkpoint that was
     cut off or deleted is passed over.
 
-    Args:
-        work_dir: Folder of a training run.
-
-    Returns:
-        The path; None where the folder has no checkpoint.
-
     Raises:
         UserError: There are checkpoints, but none that can be resumed.
     """

@@ -32,7 +32,6 @@ def check_schedule(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
     Args:
         runner: With optimizer and schedulers built, and nothing restored.
-        checkpoint: Its content.
 
     Raises:
         UserError: Settings of the config would have no effect. With ``allow_changed_schedule =

@@ -72,7 +72,6 @@ def resolve(config: str, others: Iterable[str] = ()) -> str:
     """Path of a config file that is given by its path, or by the name of a shipped config.
 
     Args:
-        config: Path or name.
         others: Names of something else that would do, for the error.
 
     Raises:

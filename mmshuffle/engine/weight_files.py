@@ -24,7 +24,6 @@ def encode(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
     """Make the content of a weight file; equal tensors give equal bytes.
 
     Args:
-        tensors: Tensors by name, on any device.
         suffix: ``'.safetensors'`` or ``'.pth'``.
     """
     # Copies, because safetensors refuses tensors that share memory, such as tied weights.
@@ -67,14 +66,9 @@ def publish(
     """Write the weights of a checkpoint alone, with the start of the file's SHA-256 in its name.
 
     Args:
-        source: Path, http(s) address or zoo name of a checkpoint.
         target: Folder, or the beginning of the path; the name then gets ``-HASH`` and ``suffix``.
-        suffix: One of :data:`SUFFIXES`.
         backbone_only: Keep what is below ``backbone.``, without that prefix.
         force: Overwrite a file of the same name.
-
-    Returns:
-        The path and the whole hash.
 
     Raises:
         UserError: The checkpoint has no such tensors, one has numbers that are NaN or infinite, or

@@ -23,7 +23,6 @@ def place_in_classifier(
     without a bias gets one of zeros where the head has one.
 
     Args:
-        classifier: Has ``backbone`` and ``head``.
         tensors: The backbone's by its own names, the others by published names.
         layers: Published name of a layer to its name in the head.
         background: Whether class 0 of the published classifier is no class of the data set; it is

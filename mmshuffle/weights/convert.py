@@ -22,15 +22,11 @@ def convert_file(
     """Read a published file into a network.
 
     Args:
-        source: Path, http(s) address or zoo name.
         network: Config of a backbone, or of an image classifier; where None, that of the zoo's
             entry, or else the one of the file's family that the tensors fit. ShuffleNetV2 without
             ``out_indices`` gets Conv5 if the file has it.
         prefix: Name below which the file has the network's tensors, see
             :func:`mmshuffle.weights.load_pretrained`.
-
-    Returns:
-        The network with the weights, its config, and what became of each tensor.
 
     Raises:
         UserError: The file cannot be read, its network cannot be told, or they do not fit.

@@ -40,15 +40,11 @@ def fetch(
     ranks of a run, wait for the one that downloads.
 
     Args:
-        url: http(s) address.
         sha256: First hex digits, or all, of the file's SHA-256; where None, those that its name
             ends in by the convention of torch's hub.
         file_name: Name in the cache, see :func:`cache_path`.
         check: Called with the path and the address of a file without a hash; raises ``UserError``
             where it is not whole.
-
-    Returns:
-        The path in the cache.
 
     Raises:
         UserError: The address or the network fails, the disk is full, or the file is another one.
@@ -84,7 +80,6 @@ def cache_path(url: str, file_name: str | None = None) -> Path:
     """Where :func:`fetch` keeps a file.
 
     Args:
-        url: http(s) address.
         file_name: Name to use; where None, that of the address, as torch's hub does. If no hash
             tells it from others of that name, the address is made a part of it.
 

@@ -29,8 +29,6 @@ def recognise(
     """Find the family of ``tensors`` and rename them for ``module``.
 
     Args:
-        module: The network that they are for, or an image classifier around it.
-        tensors: Tensors by published names.
         prefix: Name below which the network's tensors are; the others are then dropped. Where None,
             it is found, such as ``backbone.`` or ``module.model.``, and removed.
 
@@ -65,7 +63,6 @@ def find_family(names: Collection[str], prefix: str | None = None) -> Family | N
     """The family of a file's tensors, None where it is none of the known.
 
     Args:
-        names: Names of the tensors.
         prefix: Name below which the network's are; it is found where None.
 
     Raises:
@@ -90,10 +87,6 @@ def _below(prefix: str | None) -> str:
 
 def hints(module: nn.Module, family: Family) -> Iterator[str]:
     """Say in which settings, that no tensor shows, ``module`` differs from the published network.
-
-    Args:
-        module: Network that was filled.
-        family: Where its weights come from.
 
     Yields:
         One phrase a setting, with the argument that corrects it.

@@ -62,16 +62,12 @@ class Family:
     """A naming scheme, and how the networks published under it were trained.
 
     Attributes:
-        name: What the report calls it.
         markers: Tensor names that together tell the scheme.
         table: Published name of a module, or of a tensor, to ours.
-        normalisation: The input of the training.
         networks: Configs of the networks that files can be of. Their shapes differ, so one at most
             fits a file.
         requires: Arguments of the network without which the weights mean something else.
         finish: Applied to the renamed tensors, such as to reorder them.
-        eps: The BatchNorm's epsilon.
-        act_cfg: The activation.
         head: The published classifier, after renaming: name of a layer to its name in the head of
             :class:`~mmshuffle.classification.ImageClassifier`.
         background: Whether class 0 of the published classifier is the background.

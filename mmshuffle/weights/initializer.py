@@ -41,11 +41,7 @@ class PretrainedStrict:
         self.allow_missing = allow_missing
 
     def __call__(self, module: nn.Module) -> None:
-        """Load into ``module``.
-
-        Raises:
-            UserError: The checkpoint does not fit.
-        """
+        """Load into ``module``."""
         # mmengine would initialise the children after this call, and ConvModule draws new weights
         # then: they come first, and are marked as done.
         for child in module.children():

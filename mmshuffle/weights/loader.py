@@ -25,9 +25,6 @@ class LoadReport:
     """What became of each tensor of a checkpoint and of the network.
 
     Attributes:
-        source: The checkpoint.
-        family: Name of its naming scheme.
-        matched: Names loaded.
         missing: Names that the network needs and the checkpoint lacks.
         unexpected: Names that the network has no use for, such as a classifier.
         misshapen: Name, shape in the checkpoint, shape in the network.
@@ -74,13 +71,6 @@ def load_state(
     allow_missing: Sequence[str] = (),
 ) -> LoadReport:
     """Load ``state`` into ``module`` if it holds all that ``module`` needs; else change nothing.
-
-    Args:
-        module: Network to fill.
-        state: Tensors by the names of ``module``.
-        source: Where they come from, for the report.
-        family: Their naming scheme, for the report.
-        allow_missing: Name prefixes that may be missing or of another shape.
 
     Returns:
         The report, also when nothing was loaded: then ``matched`` is what would have fitted.
@@ -144,11 +134,7 @@ def load_weights(
     """Recognise the family of weights, convert them, and load them as :func:`load_state` does.
 
     Args:
-        module: Network to fill.
         weights: By published names, or by those of ``module``.
-        source: Where they come from, for the report.
-        prefix: See :func:`load_pretrained`.
-        allow_missing: See :func:`load_pretrained`.
 
     Raises:
         UserError: There is nothing below the prefix, or the network was built in a way that the

@@ -33,7 +33,6 @@ def check_settings(model: nn.Module, wanted: Mapping[str, Any]) -> None:
     """Refuse weights of a backbone with other settings.
 
     Args:
-        model: A backbone, or a model that has one.
         wanted: Names and values of arguments of the network that was trained.
 
     Raises:

@@ -68,11 +68,7 @@ def depthwise_behind_shuffle(tensors: dict[str, Tensor], inverse: bool) -> dict[
     shuffled order the network computes the same.
 
     Args:
-        tensors: Tensors by our names.
         inverse: Whether the shuffle is the inverse of the paper's.
-
-    Returns:
-        The tensors, those of the depthwise layers reordered.
     """
     result = dict(tensors)
     for name, expand in tensors.items():

@@ -37,9 +37,7 @@ def read_archive(archive: zipfile.ZipFile, pickled: str, budget: Budget) -> Any:
     """Read the zip format, PyTorch's since 1.6.
 
     Args:
-        archive: The file.
         pickled: Name of its ``data.pkl``.
-        budget: Pays for what is made.
     """
     root = pickled.removesuffix('data.pkl')
     cache: dict[str, bytearray] = {}
@@ -72,8 +70,6 @@ def read_stream(stream: BinaryIO, budget: Budget, nested: bool = False) -> Any:
     """Read PyTorch's older format, or a pickle of another origin.
 
     Args:
-        stream: The file.
-        budget: Pays for what is made.
         nested: Whether it is a storage within such a pickle.
     """
     found: dict[str, Storage] = {}

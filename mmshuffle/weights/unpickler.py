@@ -122,10 +122,6 @@ def build_tensor(
     """Make a tensor of a storage, if all of it lies inside.
 
     Args:
-        storage: The :class:`Storage`.
-        offset: Index of the first element.
-        size: Elements along each dimension.
-        stride: Elements from one to the next along each dimension.
         dtype: Type of the elements; the storage's where None.
     """
     dtype = dtype or getattr(storage, 'dtype', None)
@@ -246,7 +242,6 @@ class Unpickler(pickle._Unpickler):
 
     Args:
         stream: Where to read; it is left behind the pickle.
-        budget: Pays for what is made.
         storage: Gives the storage of a persistent id, which is a tuple.
         nested: Reads a file within the pickle.
     """

@@ -36,10 +36,7 @@ class Entry:
     """One published file.
 
     Attributes:
-        name: Publisher and network.
-        url: Address of the file.
         family: Name of the :class:`~mmshuffle.weights.Family`, which tells the input, too.
-        licence: SPDX name of the licence of the release.
         top1: ImageNet validation top-1 accuracy in percent, one 224x224 crop, as published.
         source: Who publishes that figure.
         network: Config of the backbone that the file fits.
@@ -82,9 +79,6 @@ BY_ALIAS = {alias: entry for entry in ENTRIES for alias in entry.aliases}
 
 def find_entry(source: str) -> Entry | None:
     """The entry that a name or an address stands for, None where it is something else.
-
-    Args:
-        source: Path, address, ``mmshuffle://NAME`` or ``torchvision://NAME``.
 
     Raises:
         UserError: ``mmshuffle://`` with a name that does not exist.
