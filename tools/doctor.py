@@ -118,17 +118,13 @@ def choose_python() -> str:
 def collect(
     python: str, imports: tuple[str, ...] = IMPORTS, requirements: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Examine an interpreter in another process.
+    """Examine an interpreter in another process; returns what :func:`_answer` says.
 
     Args:
-        python: path of the interpreter.
-        imports: names from :data:`IMPORTS`, tried in turn. One that crashes or hangs is noted as
-            failed; those behind it stay unknown.
-        requirements: pip requirements; with extras, such as ``mmshuffle[dev]``, all that the
-            installed package's metadata asks for.
-
-    Returns:
-        What :func:`_answer` says; for each import its error or None.
+        python: its path.
+        imports: names to import in turn. One that crashes or hangs is noted as failed; those behind
+            it stay unknown.
+        requirements: pip requirements; extras stand for what the installed package asks for.
 
     Raises:
         OSError: ``python`` cannot be started.

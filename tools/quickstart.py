@@ -50,16 +50,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group('your own data')
     data.add_argument('--data', metavar='DIR', help="folder in COCO's format")
     for split in ('train', 'val'):
-        data.add_argument(
-            f'--{split}-ann',
-            metavar='FILE',
-            help=f'annotations of the {split} images, where they are not found by themselves',
-        )
-        data.add_argument(
-            f'--{split}-images',
-            metavar='DIR',
-            help=f'folder of the {split} images, where it is not found by itself',
-        )
+        for part, form, what in (('ann', 'FILE', 'annotations'), ('images', 'DIR', 'folder')):
+            text = f'{what} of the {split} images, where not found by the usual names'
+            data.add_argument(f'--{split}-{part}', metavar=form, help=text)
     drawn = parser.add_argument_group('the drawn set')
     drawn.add_argument('--draw-train', type=positive, default=400, metavar='N', help='images')
     drawn.add_argument('--draw-val', type=positive, default=100, metavar='N', help='images')
@@ -103,9 +96,8 @@ def positive(text: str) -> int:
 
 def prepare_data(args: argparse.Namespace) -> DetectionData:
     """Draw the set or find the user's."""
-    overrides = {
-        name: getattr(args, name) for name in ('train_ann', 'val_ann', 'train_images', 'val_images')
-    }
+    names = ('train_ann', 'val_ann', 'train_images', 'val_images')
+    overrides = {name: getattr(args, name) for name in names}
     if args.data is not None:
         return find_dataset(args.data, **overrides)
     for name, value in overrides.items():
@@ -117,18 +109,11 @@ def prepare_data(args: argparse.Namespace) -> DetectionData:
     return find_dataset(root)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply ``--cfg-options``."""
-    cfg = read_config(args.config or (FINETUNE if args.data else DRAWN), args.cfg_options)
-    require_loops(cfg, 'training', 'validation', 'test')
-    return cfg
-
-
 def fit_config(cfg: Config, args: argparse.Namespace, dataset: DetectionData) -> None:
     """Fit the config to the data and the command line."""
     cfg.work_dir = args.work_dir
     apply_dataset(cfg, dataset)
-    apply_epochs(cfg, args.epochs, args.batch_size, dataset.train_count)
+    apply_epochs(cfg, args.epochs, args.batch_size, dataset.train.count)
     if args.checkpoint == 'none':
         cfg.model.backbone.init_cfg = None
     elif args.checkpoint is not None:
@@ -141,15 +126,10 @@ def fit_config(cfg: Config, args: argparse.Namespace, dataset: DetectionData) ->
     checkpoint = hooks.get('checkpoint') or dict(type='CheckpointHook')
     checkpoint.update(interval=1, max_keep_ckpts=2)
     cfg.default_hooks = {**hooks, 'checkpoint': checkpoint}
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []),
-        dict(type='ProgressHook'),
-        dict(type='HistoryHook'),
-    ]
-    if args.resume:
-        found = find_resumable(args.work_dir)
-        if found is not None:
-            resume_from(cfg, found)
+    added = [dict(type='ProgressHook'), dict(type='HistoryHook')]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *added]
+    if args.resume and (found := find_resumable(args.work_dir)):
+        resume_from(cfg, found)
 
 
 def train(cfg: Config) -> tuple[dict[str, float], list[dict[str, Any]], str]:
@@ -188,11 +168,11 @@ def write_report(
     folder = Path(cfg.work_dir)
     write(report.plot_history(history, title), folder / 'curve.png')
     predictions = json.loads(predictions_of(cfg).read_text())
-    truth = read_annotations(dataset.val_ann)
+    truth = read_annotations(dataset.val.ann)
     # Those of an earlier run on other data.
     for old in (folder / 'pictures').glob('*.jpg'):
         old.unlink()
-    for name, jpeg in report.draw_predictions(truth, predictions, dataset.val_images):
+    for name, jpeg in report.draw_predictions(truth, predictions, dataset.val.images):
         write(jpeg, folder / 'pictures' / f'{name}.jpg')
 
 
@@ -200,16 +180,17 @@ def main(argv: list[str] | None = None) -> int:
     """Draw or find the data, train, evaluate and report."""
     args = parse_args(argv)
     started = time.perf_counter()
-    cfg = load_config(args)
+    cfg = read_config(args.config or (FINETUNE if args.data else DRAWN), args.cfg_options)
+    require_loops(cfg, 'training', 'validation', 'test')
     dataset = prepare_data(args)
     print(
-        f'{dataset.train_count} training and {dataset.val_count} validation images of '
+        f'{dataset.train.count} training and {dataset.val.count} validation images of '
         f'{len(dataset.classes)} classes: {", ".join(dataset.classes)}',
         flush=True,
     )
     fit_config(cfg, args, dataset)
     metrics, history, device = train(cfg)
-    write_report(cfg, dataset, history, f'{Path(cfg.filename).stem}, {dataset.train_count} images')
+    write_report(cfg, dataset, history, f'{Path(cfg.filename).stem}, {dataset.train.count} images')
     overall, per_class = report.figures(metrics), report.figures_per_class(metrics, dataset.classes)
     work_dir = Path(cfg.work_dir)
     checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
@@ -229,34 +210,29 @@ def main(argv: list[str] | None = None) -> int:
         'seed': args.seed,
         'epochs': cfg.train_cfg.max_epochs,
         'batch_size': cfg.train_dataloader.batch_size,
-        'train_images': dataset.train_count,
-        'val_images': dataset.val_count,
-        'train_annotations': str(dataset.train_ann),
-        'val_annotations': str(dataset.val_ann),
+        'train_images': dataset.train.count,
+        'val_images': dataset.val.count,
+        'train_annotations': str(dataset.train.ann),
+        'val_annotations': str(dataset.val.ann),
         'seconds': seconds,
         'images_per_second': sum(r['images'] for r in history) / max(seconds['training'], 1e-9),
         'device': device,
         'platform': platform.platform(),
-        'versions': {'python': platform.python_version(), **installed_versions()},
+        'versions': {'python': platform.python_version(), **{n: _version(n) for n in PACKAGES}},
         'history': history,
     }
     write_json(result, work_dir / 'result.json')
     print(f'\n{report.table(overall, per_class)}\n')
     print(f'trained {cfg.train_cfg.max_epochs} epochs in {seconds["training"]:.0f} s on {device}')
     print(f'checkpoint  {checkpoint}')
-    print(f'figures     {work_dir / "result.json"}')
-    print(f'curves      {work_dir / "curve.png"}')
-    print(f'pictures    {work_dir / "pictures"}')
+    for what, name in (('figures', 'result.json'), ('curves', 'curve.png'), ('pictures',) * 2):
+        print(f'{what:<11} {work_dir / name}')
     return 0
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the versions of what decides the result."""
-    found = {}
-    for name in PACKAGES:
-        module = import_module(name)
-        found[name] = getattr(module, '__version__', None) or version(name)
-    return found
+def _version(name: str) -> str:
+    """Version of a package, which a distribution of another name may have brought."""
+    return getattr(import_module(name), '__version__', None) or version(name)
 
 
 if __name__ == '__main__':

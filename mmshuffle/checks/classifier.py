@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmshuffle.errors import UserError, one_line
 
 from .dataset_config import type_name, unwrapped
-from .input import check_input
 from .parts import fit, observe, unbuildable
 from .problem import Problem
+from .weights import check_input
 
 IMAGE_SIZE = 224
 

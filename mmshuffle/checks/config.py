@@ -5,10 +5,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .classes import check_class_counts
+from mmshuffle.data.finetune import class_settings
+
 from .classifier import check_classifier_model, check_image_folders, is_classifier_config
 from .dataset import check_datasets
-from .dataset_config import LOADERS, unwrapped
+from .dataset_config import LOADERS, class_names, class_of, unwrapped
 from .detector import check_model
 from .loaders import check_loader
 from .problem import Problem, guarded
@@ -49,6 +50,27 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
             for where, dataset in unwrapped(cfg, loader):
                 problems += guarded(where, check_class_counts, model, dataset)
     return list(dict.fromkeys(problems))
+
+
+def check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> Iterator[Problem]:
+    """Compare every setting of a detector that counts classes with the classes of a data set."""
+    names, kind = class_names(dataset), class_of(dataset)
+    # Data sets of trackers count otherwise, and detectors with a language model compare with words.
+    read_alike = {base.__name__ for base in getattr(kind, '__mro__', ())}
+    if not names or not read_alike & {'CocoDataset', 'XMLDataset'} or 'language_model' in model:
+        return
+    info = {**(getattr(kind, 'METAINFO', None) or {}), **(dataset.get('metainfo') or {})}
+    things = len(info.get('thing_classes') or names)
+    wanted = dict(
+        num_classes=things, num_things_classes=things, num_stuff_classes=len(names) - things
+    )
+    for place, part, key, given in class_settings(model):
+        if isinstance(given, int) and given != wanted[key]:
+            yield Problem(
+                f'{place}.{key}',
+                f'{given}{"" if key in part else " by default"}, but the data set has '
+                f'{wanted[key]} classes: set it to {wanted[key]}',
+            )
 
 
 def _check_numbers(cfg: Config) -> Iterator[Problem]:

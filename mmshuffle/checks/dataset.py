@@ -14,6 +14,7 @@ from mmshuffle.data.annotations import (
     check_categories,
     listed,
     read_annotations,
+    used_ids,
     used_names,
 )
 from mmshuffle.data.boxes import Kept, check_boxes
@@ -198,11 +199,11 @@ def _check_sample(cfg: Config, file: CocoFile) -> Iterator[Problem]:
             needed.append('masks')
         images = {image['id']: image for image in content['images']}
         lost = set(itertools.chain.from_iterable(file.kept.lost.values()))
-        names = {c['id'] for c in content['categories'] if c['name'] in file.names}
+        labels = set(used_ids(content, file.use.classes))
         picked = (
             images[a['image_id']]
             for i, a in enumerate(content['annotations'])
-            if i not in lost and a['category_id'] in names
+            if i not in lost and a['category_id'] in labels
         )
     elif file.loader != 'train_dataloader' and evaluators_of(cfg, file.loader):
         needed = ['img_id']

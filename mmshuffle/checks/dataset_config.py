@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 
 from mmshuffle.data.annotations import Use
+from mmshuffle.data.finetune import walk
 from mmshuffle.data.pictures import Loading
 
 from .problem import Problem, as_list
@@ -179,11 +180,7 @@ def loading_of(dataset: Mapping[str, Any]) -> Loading | None:
 
 def steps_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
     """The transforms of a pipeline, with those that are inside of others."""
-    for step in as_list(pipeline):
-        if 'type' in step:
-            yield step
-        for value in step.values():
-            yield from steps_of(value)
+    return (step for _, step in walk(pipeline) if 'type' in step)
 
 
 def evaluators_of(cfg: Config, loader: str) -> list[tuple[str, Mapping[str, Any]]]:

@@ -11,12 +11,11 @@ from typing import Any
 from torch import nn
 
 from .dataset_config import type_name
-from .input import check_input
 from .levels import check_levels
 from .parts import Features, Trial, fit, observe, unbuildable
 from .problem import Problem, as_list
 from .roi import check_roi_head
-from .weights import check_untrained_norm
+from .weights import check_input, check_untrained_norm
 
 # Large enough for seven levels.
 IMAGE_SIZE = 256

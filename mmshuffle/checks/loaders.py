@@ -9,7 +9,7 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, METRICS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from mmshuffle.data.annotations import used_names
+from mmshuffle.data.annotations import used_ids
 from mmshuffle.errors import one_line
 
 from .dataset_config import class_of, is_coco, steps_of, type_name
@@ -148,8 +148,7 @@ def check_sample(
     """
     try:
         built = DATASETS.build({'_scope_': 'mmdet', **dataset, 'lazy_init': True})
-        names = used_names(content, built.metainfo['classes'])
-        built.cat_ids = [c['id'] for c in content['categories'] if c['name'] in names]
+        built.cat_ids = used_ids(content, built.metainfo['classes'])
         built.cat2label = {key: label for label, key in enumerate(built.cat_ids)}
         entries = [a for a in content['annotations'] if a['image_id'] == image['id']]
         info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)

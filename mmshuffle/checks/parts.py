@@ -19,6 +19,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mmshuffle.data.finetune import walk
 from mmshuffle.errors import one_line
 
 from .dataset_config import type_name
@@ -168,7 +169,9 @@ def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
 
 def _build(part: Part, device: str) -> nn.Module:
     part = copy.deepcopy(part)
-    _ungroup(part)
+    for _, node in walk(part):
+        if node.get('type') == 'MMSyncBN':  # which is built in distributed runs only
+            node['type'] = 'BN'
     if isinstance(part, Mapping):
         part = {'_scope_': 'mmdet', **part}
     with _EmptyOnMeta() if device == 'meta' else contextlib.nullcontext():
@@ -176,17 +179,6 @@ def _build(part: Part, device: str) -> nn.Module:
     module.to(device)
     module.eval()  # ResNet's returns nothing
     return module
-
-
-def _ungroup(node: Any) -> None:
-    """Put plain BatchNorm where a kind stands that is built in distributed runs only."""
-    if isinstance(node, Mapping):
-        if node.get('type') == 'MMSyncBN':
-            node['type'] = 'BN'
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            _ungroup(value)
 
 
 def _zeros(inputs: Any) -> Any:

@@ -43,44 +43,51 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
     first = Path(train[0])
     if first.is_dir() and not val and annotation_files(first, 'train'):
         found = find_dataset(first)
-        train = [str(found.train_ann), str(found.train_images)]
-        val = [str(found.val_ann), str(found.val_images)]
-        first = found.train_ann
+        train = [str(found.train.ann), str(found.train.images)]
+        val = [str(found.val.ann), str(found.val.images)]
+        first = found.train.ann
     elif first.is_dir() and not val and (first / 'train').is_dir() and (first / 'val').is_dir():
         train, val = [str(first / 'train')], [str(first / 'val')]
     parts = {'train': train, 'val': val} if val else {'train': train}
+    load = dict(type='LoadImageFromFile')
+    data: dict[str, dict[str, Any]] = {}
+    others: dict[str, Any] = {}
     if first.is_dir():
-        data = {name: _folder(paths) for name, paths in parts.items()}
-        return _by_part(from_config(_as_config(data, model=dict(head=dict()))))
-    if not first.is_file():
+        for name, paths in parts.items():
+            if len(paths) > 1:
+                raise UserError(f'{" ".join(paths)}: give one folder of class folders a part')
+            data[name] = dict(type='ImageFolder', data_root=paths[0], pipeline=[load])
+        others['model'] = dict(head=dict())
+    elif not first.is_file():
         raise UserError(f'{first} does not exist; give an annotation file or a folder')
-    names = [c.get('name') for c in read_annotations(first, True, masks=False)['categories']]
-    data = {}
-    for name, paths in parts.items():
-        folder = Path(paths[1]) if len(paths) > 1 else Path(paths[0]).parent
-        if not folder.is_dir():
-            raise UserError(f'image folder {folder} does not exist; fix the path')
-        data[name] = dict(
-            type='CocoDataset',
-            ann_file=paths[0],
-            data_prefix=dict(img=str(folder)),
-            metainfo=dict(classes=tuple(dict.fromkeys(names))),
-            pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
-            ],
-        )
-    others = {}
-    if val:
-        metric = ['bbox', 'segm'] if masks else 'bbox'
-        others['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
-    return _by_part(from_config(_as_config(data, **others)))
-
-
-def _as_config(data: dict[str, dict[str, Any]], **others: Any) -> Config:
+    else:
+        names = [c.get('name') for c in read_annotations(first, True, masks=False)['categories']]
+        for name, paths in parts.items():
+            folder = Path(paths[1]) if len(paths) > 1 else Path(paths[0]).parent
+            if not folder.is_dir():
+                raise UserError(f'image folder {folder} does not exist; fix the path')
+            data[name] = dict(
+                type='CocoDataset',
+                ann_file=paths[0],
+                data_prefix=dict(img=str(folder)),
+                metainfo=dict(classes=tuple(dict.fromkeys(names))),
+                pipeline=[load, dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)],
+            )
+        if val:
+            metric = ['bbox', 'segm'] if masks else 'bbox'
+            others['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
     sampler = dict(type='DefaultSampler')
     loaders = {f'{n}_dataloader': dict(sampler=sampler, dataset=d) for n, d in data.items()}
-    return Config({**loaders, **others})
+    source = from_config(Config({**loaders, **others}))
+
+    def short(where: str) -> str:  # the parts by their names, not by a config that nobody wrote
+        return where.replace('_dataloader.dataset', '')
+
+    return Source(
+        [replace(p, where=short(p.where), message=short(p.message)) for p in source.problems],
+        [replace(part, source=short(part.source)) for part in source.parts],
+        [{**part, 'source': short(part['source'])} for part in source.summary],
+    )
 
 
 def from_config(cfg: Config) -> Source:
@@ -127,22 +134,3 @@ def from_config(cfg: Config) -> Source:
     if not parts and not problems:
         raise UserError('there is no data of the types CocoDataset or ImageFolder to verify')
     return Source(problems, parts, summary)
-
-
-def _by_part(source: Source) -> Source:
-    """Call the parts by their names, and not by a config that nobody wrote."""
-
-    def short(where: str) -> str:
-        return where.replace('_dataloader.dataset', '')
-
-    return Source(
-        [replace(p, where=short(p.where), message=short(p.message)) for p in source.problems],
-        [replace(part, source=short(part.source)) for part in source.parts],
-        [{**part, 'source': short(part['source'])} for part in source.summary],
-    )
-
-
-def _folder(paths: Sequence[str]) -> dict[str, Any]:
-    if len(paths) > 1:
-        raise UserError(f'{" ".join(paths)}: give one folder of class folders a part')
-    return dict(type='ImageFolder', data_root=paths[0], pipeline=[dict(type='LoadImageFromFile')])

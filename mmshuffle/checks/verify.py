@@ -62,26 +62,24 @@ def verify(
         UserError: A process was killed.
     """
     jobs = [(p.path, p.size, part.loading) for part in parts for p in part.pictures]
-    digests: list[str | None] = []
-    faults: list[list[Fault]] = []
-    for digest, found in _opened(jobs, workers):
-        digests.append(digest)
-        faults.append(found)
+    opened = []
+    for result in _opened(jobs, workers):
+        opened.append(result)
         advance(1)
-    problems, every = [], []
-    ends = list(itertools.accumulate((len(part.pictures) for part in parts), initial=0))
-    contents = []
-    for part, start, end in zip(parts, ends, ends[1:], strict=False):
-        of_part = [fault for found in faults[start:end] for fault in found]
-        findings = summarise(of_part, end - start, part.loading, of_sample=False)
-        problems += [Problem(part.source, f.message, f.fatal) for f in findings]
-        every += [(part.name, fault) for fault in of_part]
+    results = iter(opened)
+    problems, every, contents = [], [], []
+    for part in parts:
+        faults: list[Fault] = []
         content: dict[str, list[Picture]] = {}
-        for digest, picture in zip(digests[start:end], part.pictures, strict=True):
+        for picture, (digest, found) in zip(part.pictures, results):
+            faults += found
             if digest is not None:
                 content.setdefault(digest, []).append(picture)
-        contents.append(content)
+        findings = summarise(faults, len(part.pictures), part.loading, of_sample=False)
+        problems += [Problem(part.source, *finding) for finding in findings]
         problems += _twice(part, content)
+        every += [(part.name, fault) for fault in faults]
+        contents.append(content)
     for (a, first), (b, second) in itertools.combinations(zip(parts, contents, strict=True), 2):
         problems += _shared(a, first, b, second)
     return problems, every
@@ -90,19 +88,15 @@ def verify(
 def _twice(part: Part, content: dict[str, list[Picture]]) -> Iterator[Problem]:
     same = [found for found in content.values() if len(found) > 1]
     if same:
-        shown = '; '.join(' = '.join(p.path for p in found[:2]) for found in same[:EXAMPLES])
-        yield Problem(
-            part.source,
-            f'{sum(map(len, same)) - len(same)} images are copies of another one ({shown}'
-            f'{"; ..." if len(same) > EXAMPLES else ""}): remove them',
-            fatal=False,
-        )
+        copies = sum(map(len, same)) - len(same)
+        message = f'{copies} images are copies of another one ({_pairs(same)}): remove them'
+        yield Problem(part.source, message, fatal=False)
     conflicts = [found for found in same if len({p.label for p in found}) > 1]
     if conflicts:
-        shown = '; '.join(' = '.join(p.path for p in found[:2]) for found in conflicts[:EXAMPLES])
         yield Problem(
             part.source,
-            f'{len(conflicts)} images are in two classes ({shown}): keep each in one of them',
+            f'{len(conflicts)} images are in two classes ({_pairs(conflicts)}): keep each in one '
+            'of them',
         )
 
 
@@ -110,19 +104,23 @@ def _shared(
     a: Part, first: dict[str, list[Picture]], b: Part, second: dict[str, list[Picture]]
 ) -> Iterator[Problem]:
     """Images of which the figures say little, as they were trained on."""
-    both = [digest for digest in second if digest in first]
-    if not both:
-        return
-    pairs = [(first[digest][0].path, second[digest][0].path) for digest in both]
-    shown = '; '.join(' = '.join(pair) for pair in pairs[:EXAMPLES])
+    both = [[first[digest][0], second[digest][0]] for digest in second if digest in first]
     trained = 'train' in (a.name, b.name)
-    yield Problem(
-        b.source,
-        f'{len(both)} of {len(b.pictures)} images are also in {a.name} ({shown}'
-        f'{"; ..." if len(both) > EXAMPLES else ""}): '
-        + ('they leak into the figures, remove them from one' if trained else 'is that meant?'),
-        fatal=trained,
+    if both:
+        yield Problem(
+            b.source,
+            f'{len(both)} of {len(b.pictures)} images are also in {a.name} ({_pairs(both)}): '
+            + ('they leak into the figures, remove them from one' if trained else 'is that meant?'),
+            fatal=trained,
+        )
+
+
+def _pairs(same: Sequence[Sequence[Picture]]) -> str:
+    """The first two of the first images that are the same."""
+    shown = '; '.join(
+        ' = '.join(picture.path for picture in found[:2]) for found in same[:EXAMPLES]
     )
+    return shown + ('; ...' if len(same) > EXAMPLES else '')
 
 
 Job = tuple[str, tuple[float, float] | None, Loading]

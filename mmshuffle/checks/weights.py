@@ -1,6 +1,7 @@
-"""Checks of the weights that a model starts from."""
+"""Checks of the weights that a model starts from, and that it is fed what they were trained on."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,95 @@ from mmengine.config import Config
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 
-from mmshuffle.errors import way_to_train
+from mmshuffle.data.finetune import walk
+from mmshuffle.errors import UserError, way_to_train
 from mmshuffle.pretrained import is_pretrained
+from mmshuffle.weights import Normalisation
+from mmshuffle.weights.families import FAMILIES, find_family
+from mmshuffle.weights.reader import path_if_here, read_tensors
+from mmshuffle.weights.zoo import find_entry
 
 from .dataset_config import is_local
 from .problem import Problem, as_list
+
+# In grey values: publishers round, and a difference below this changes nothing.
+MEAN_TOLERANCE = 0.5
+STD_TOLERANCE = 0.01
+
+
+def check_input(model: Mapping[str, Any], where: str = 'model') -> Iterator[Problem]:
+    """Compare the input of a detector or classifier with that of its backbone's weights.
+
+    Another input costs accuracy without any message, but may be meant: it is a warning. Nothing is
+    downloaded; weights that are not on this machine are known by their zoo name or address alone.
+    Images count as loaded in BGR order, as mmcv and MMDetection do.
+
+    Args:
+        model: Config of a model with ``backbone`` and ``data_preprocessor``; without either there
+            is nothing to compare. Weights of the whole model count before those of the backbone,
+            which they replace.
+    """
+    backbone, preprocessor = model.get('backbone'), model.get('data_preprocessor')
+    if not isinstance(backbone, Mapping) or not isinstance(preprocessor, Mapping):
+        return
+    whole = [entry for entry in as_list(model.get('init_cfg')) if is_pretrained(entry)]
+    own = [entry for entry in as_list(backbone.get('init_cfg')) if is_pretrained(entry)]
+    given = _input_of(preprocessor)
+    for entry in whole or own:
+        checkpoint = str(entry.get('checkpoint'))
+        try:
+            find_entry(checkpoint)
+        except UserError as error:
+            part = where if whole else f'{where}.backbone'
+            yield Problem(f'{part}.init_cfg.checkpoint', str(error))
+            continue
+        trained = trained_input(checkpoint, entry.get('prefix'))
+        if trained is not None and given is not None and not _alike(given, trained):
+            yield Problem(
+                f'{where}.data_preprocessor',
+                f'feeds {given}, but {checkpoint} was trained on {trained}: unless that is meant, '
+                f'set mean={list(trained.mean)}, std={list(trained.std)}, '
+                f'bgr_to_rgb={trained.channel_order == "RGB"}',
+                fatal=False,
+            )
+
+
+def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation | None:
+    """The input that weights were trained with, None where it cannot be told without a download."""
+    entry = find_entry(checkpoint)
+    if entry is not None:
+        return next(f.normalisation for f in FAMILIES if f.name == entry.family)
+    try:
+        path = path_if_here(checkpoint)
+        family = None if path is None else find_family(read_tensors(path), prefix)
+    except UserError:
+        return None  # what cannot be read is told, and ends the run, where it is loaded
+    return None if family is None else family.normalisation
+
+
+def _input_of(preprocessor: Mapping[str, Any]) -> Normalisation | None:
+    """What a preprocessor feeds; None if it is not images of three channels."""
+    # mmengine swaps the channels for either.
+    swapped = preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr')
+    order = 'RGB' if swapped else 'BGR'
+    mean = _triple(preprocessor.get('mean'), 0.0)
+    std = _triple(preprocessor.get('std'), 1.0)
+    return Normalisation(order, mean, std, 'the config') if len(mean) == len(std) == 3 else None
+
+
+def _triple(values: Sequence[float] | None, default: float) -> tuple[float, float, float]:
+    values = tuple(values or (default,))
+    return values * 3 if len(values) == 1 else values
+
+
+def _alike(a: Normalisation, b: Normalisation) -> bool:
+    return (
+        a.channel_order == b.channel_order
+        and all(abs(x - y) <= MEAN_TOLERANCE for x, y in zip(a.mean, b.mean, strict=True))
+        and all(
+            math.isclose(x, y, rel_tol=STD_TOLERANCE) for x, y in zip(a.std, b.std, strict=True)
+        )
+    )
 
 
 def check_untrained_norm(
@@ -41,31 +126,18 @@ def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
     """Look for the local checkpoint files that a run starts from."""
     found = [('load_from', cfg.get('load_from'))]
     if training and not cfg.get('load_from'):
-        found += _pretrained(cfg.model, 'model')
+        found += [
+            (f'{where}.init_cfg.checkpoint', entry.get('checkpoint'))
+            for where, part in walk(cfg.model, 'model')
+            for entry in as_list(part.get('init_cfg'))
+        ]
     return [
         Problem(
             where, f'checkpoint {path} does not exist; fix it, or give None{way_to_train(path)}'
         )
         for where, path in found
-        if isinstance(path, str) and is_local(path) and not Path(path).expanduser().is_file()
+        if path
+        and isinstance(path, str)
+        and is_local(path)
+        and not Path(path).expanduser().is_file()
     ]
-
-
-def _pretrained(node: Any, where: str) -> list[tuple[str, str]]:
-    """Every checkpoint of an ``init_cfg`` in a model."""
-    found = []
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == 'init_cfg':
-                entries = value if isinstance(value, (list, tuple)) else [value]
-                found += [
-                    (f'{where}.init_cfg.checkpoint', entry['checkpoint'])
-                    for entry in entries
-                    if isinstance(entry, Mapping) and entry.get('checkpoint')
-                ]
-            else:
-                found += _pretrained(value, f'{where}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            found += _pretrained(value, f'{where}[{index}]')
-    return found

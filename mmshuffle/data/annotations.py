@@ -161,6 +161,11 @@ def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> 
     return findings
 
 
+def used_ids(content: dict[str, Any], classes: Sequence[str] | None) -> list[Any]:
+    """Ids of the categories that MMDetection numbers, in the order of their labels."""
+    return [c['id'] for c in content['categories'] if classes is None or c['name'] in classes]
+
+
 def used_names(content: dict[str, Any], classes: Sequence[str] | None) -> list[str]:
     """Names of the categories that MMDetection numbers, in the order of their labels."""
     names = [category['name'] for category in content['categories']]

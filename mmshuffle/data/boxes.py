@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .annotations import Finding, Use, examples, used_names
+from .annotations import Finding, Use, examples, used_ids, used_names
 from .entries import is_finite
 
 # A share of boxes that are lost is worth a line from here on; COCO's own files lose 2 %.
@@ -76,8 +76,7 @@ def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = Non
         content: A COCO annotation file without fatal findings of ``check_entries``.
     """
     columns = columns or _Columns(content)
-    names = set(used_names(content, use.classes))
-    labels = {c['id'] for c in content['categories'] if c['name'] in names}
+    labels = set(used_ids(content, use.classes))
     wanted = columns.where(lambda a: a['category_id'] in labels)
     width, height = columns.boxes[:, 2:].T
     used = np.ones(len(content['images']), bool)
@@ -221,8 +220,7 @@ def _check_format(content: dict[str, Any], columns: _Columns) -> Iterator[Findin
 
 def _check_masks(content: dict[str, Any], use: Use) -> list[Finding]:
     """Find segmentations on which MMDetection or pycocotools fails."""
-    names = set(used_names(content, use.classes))
-    labels = {c['id'] for c in content['categories'] if c['name'] in names}
+    labels = set(used_ids(content, use.classes))
     sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
     faults: dict[str, list[int]] = {}
     for index, annotation in enumerate(content['annotations']):

@@ -15,12 +15,12 @@ NUMBER = {int, float}
 def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
     """Find keys that are missing or of the wrong type, ids that occur twice, and orphans."""
     findings = []
-    for list_name, key, fits, fix in RULES:
-        for kind, found in _misfits(content[list_name], key, fits).items():
-            what = f'have no {key}' if kind == 'missing' else f'have {kind} for {key}'
-            shown = examples(content, found, None if kind == 'missing' else key, list_name)
+    for list_name, key, kind, fix in RULES:
+        for fault, found in _misfits(content[list_name], key, kind).items():
+            what = f'have no {key}' if fault == 'missing' else f'have {fault} for {key}'
+            shown = examples(content, found, None if fault == 'missing' else key, list_name)
             head = f'{len(found)} of {len(content[list_name])} {list_name} {what} {shown}'
-            findings.append(Finding(f'{head}: {fix}', _is_fatal(list_name, key, kind, use)))
+            findings.append(Finding(f'{head}: {fix}', _is_fatal(list_name, key, fault, use)))
     if any(finding.fatal for finding in findings):
         return findings
     findings += _check_ids(content, use)
@@ -88,44 +88,31 @@ def _is_number(value: Any) -> bool:
     return type(value) in NUMBER and is_finite([value, 0.0])
 
 
-def _is_size(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_box(value: Any) -> bool:
-    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool or _is_number(value)
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str and bool(value)
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int
-
-
-def _is_reference(value: Any) -> bool:
-    return type(value) in (int, str) or _is_number(value)
-
-
+# What values of a kind are, and the types of those for which no more than a sum is looked at.
+FITS: dict[str, Callable[[Any], bool]] = {
+    'number': _is_number,
+    'size': lambda value: _is_number(value) and value > 0,
+    'box': lambda value: type(value) is list and len(value) == 4 and all(map(_is_number, value)),
+    'flag': lambda value: type(value) is bool or _is_number(value),
+    'text': lambda value: type(value) is str and bool(value),
+    'id': lambda value: type(value) is int,
+    'reference': lambda value: type(value) in (int, str) or _is_number(value),
+}
+USUAL = {'flag': {int, bool}, 'text': {str}, 'id': {int}, 'reference': {int}}
 _UNIQUE = 'give each a whole number of its own, not in quotes'
-RULES: tuple[tuple[str, str, Callable[[Any], bool], str], ...] = (
-    ('images', 'id', _is_id, _UNIQUE),
-    ('images', 'file_name', _is_text, "give the image's path below data_prefix"),
-    ('images', 'width', _is_size, 'give the width in pixels, a number above 0'),
-    ('images', 'height', _is_size, 'give the height in pixels, a number above 0'),
-    ('annotations', 'id', _is_id, _UNIQUE),
-    ('annotations', 'image_id', _is_reference, 'give the id of its image'),
-    ('annotations', 'category_id', _is_reference, 'give the id of its category'),
-    ('annotations', 'bbox', _is_box, 'give four numbers [x, y, width, height] in pixels'),
-    ('annotations', 'area', _is_number, 'give the area in pixels, for a box its width x height'),
-    ('annotations', 'iscrowd', _is_flag, 'write 0, or 1 for a crowd, not in quotes'),
-    ('categories', 'id', _is_id, _UNIQUE),
-    ('categories', 'name', _is_text, 'give it a name'),
+RULES = (
+    ('images', 'id', 'id', _UNIQUE),
+    ('images', 'file_name', 'text', "give the image's path below data_prefix"),
+    ('images', 'width', 'size', 'give the width in pixels, a number above 0'),
+    ('images', 'height', 'size', 'give the height in pixels, a number above 0'),
+    ('annotations', 'id', 'id', _UNIQUE),
+    ('annotations', 'image_id', 'reference', 'give the id of its image'),
+    ('annotations', 'category_id', 'reference', 'give the id of its category'),
+    ('annotations', 'bbox', 'box', 'give four numbers [x, y, width, height] in pixels'),
+    ('annotations', 'area', 'number', 'give the area in pixels, for a box its width x height'),
+    ('annotations', 'iscrowd', 'flag', 'write 0, or 1 for a crowd, not in quotes'),
+    ('categories', 'id', 'id', _UNIQUE),
+    ('categories', 'name', 'text', 'give it a name'),
 )
 TWICE = {
     'images': (
@@ -138,67 +125,59 @@ TWICE = {
 }
 
 
-def _misfits(
-    entries: list[dict[str, Any]], key: str, fits: Callable[[Any], bool]
-) -> dict[str, list[int]]:
+def _misfits(entries: list[dict[str, Any]], key: str, kind: str) -> dict[str, list[int]]:
     """Indices of the entries whose value does not fit, by kind of fault."""
     column = [entry.get(key, MISSING) for entry in entries]
-    if _all_fit(column, fits):
-        return {}
     found: dict[str, list[int]] = {}
-    for index, value in enumerate(column):
-        if not fits(value):
-            found.setdefault(_kind(value, fits), []).append(index)
+    if not _all_fit(column, kind):
+        for index, value in enumerate(column):
+            if not FITS[kind](value):
+                found.setdefault(_fault(value, kind), []).append(index)
     return found
 
 
-def _all_fit(column: list[Any], fits: Callable[[Any], bool]) -> bool:
+def _all_fit(column: list[Any], kind: str) -> bool:
     """Decide by types and a sum, at the speed of C, what is so nearly always."""
-    types = set(map(type, column))
-    if fits is _is_text:
-        return types <= {str} and all(column)
-    if fits is _is_box:
-        if not types <= {list} or not set(map(len, column)) <= {4}:
+    if kind == 'box':
+        if not set(map(type, column)) <= {list} or not set(map(len, column)) <= {4}:
             return False
         column = list(itertools.chain.from_iterable(column))
-        types = set(map(type, column))
-    if fits is _is_flag:
-        return types <= {int, bool}
-    if fits in (_is_id, _is_reference):
-        return types <= {int}
-    positive = fits is not _is_size or not types <= NUMBER or min(column, default=1) > 0
-    return types <= NUMBER and positive and is_finite([*column, 0.0])
+    if not set(map(type, column)) <= USUAL.get(kind, NUMBER):
+        return False
+    if kind in USUAL:
+        return kind != 'text' or all(column)
+    return is_finite([*column, 0.0]) and (kind != 'size' or min(column, default=1) > 0)
 
 
-def _kind(value: Any, fits: Callable[[Any], bool]) -> str:
+def _fault(value: Any, kind: str) -> str:
     if value is MISSING:
         return 'missing'
     if value is None:
         return 'null'
-    if fits is _is_box and isinstance(value, list):
+    if kind == 'box' and isinstance(value, list):
         return 'no four numbers'
-    if fits is _is_text and value == '':
+    if kind == 'text' and value == '':
         return 'an empty text'
     if isinstance(value, str):
         return 'text'
     if isinstance(value, bool):
         return 'true or false'
     if not isinstance(value, (int, float)):
-        return 'no number' if fits is _is_size else 'a list or object'
+        return 'no number' if kind == 'size' else 'a list or object'
     if not is_finite([value, 0.0]):
         return 'NaN or Infinity'
-    if isinstance(value, float) and fits is _is_id:
+    if isinstance(value, float) and kind == 'id':
         return 'a decimal number'
-    return 'a number of 0 or less' if fits is _is_size else 'a number'
+    return 'a number of 0 or less' if kind == 'size' else 'a number'
 
 
-def _is_fatal(list_name: str, key: str, kind: str, use: Use) -> bool:
+def _is_fatal(list_name: str, key: str, fault: str, use: Use) -> bool:
     """Whether MMDetection fails on it, or takes it for something else."""
-    if key == 'iscrowd' and kind in ('missing', 'null'):
+    if key == 'iscrowd' and fault in ('missing', 'null'):
         return use.evaluated  # training takes it for 0
-    if key == 'id' and kind == 'a decimal number':
+    if key == 'id' and fault == 'a decimal number':
         return False
-    if key == 'id' and kind == 'text':
+    if key == 'id' and fault == 'text':
         # pycocotools takes the text of a category for a list, and computes with those of boxes.
         return list_name != 'images' and use.evaluated
     return True

@@ -33,36 +33,35 @@ OTHER_PARTS = ('backbone', 'neck', 'rpn_head', 'reid', 'track_head')
 
 
 @dataclass(frozen=True)
+class Split:
+    """Annotation file, image folder and number of images of a part of a detection set."""
+
+    ann: Path
+    images: Path
+    count: int
+
+
+@dataclass(frozen=True)
 class DetectionData:
     """A detection set in COCO's format.
 
     Attributes:
-        train_images: Folder that the file names in ``train_ann`` are relative to.
         classes: Names of the categories that have annotations, in the order of the training file.
     """
 
-    train_ann: Path
-    val_ann: Path
-    train_images: Path
-    val_images: Path
+    train: Split
+    val: Split
     classes: tuple[str, ...]
-    train_count: int
-    val_count: int
 
 
-def find_dataset(
-    folder: str | Path,
-    train_ann: str | Path | None = None,
-    val_ann: str | Path | None = None,
-    train_images: str | Path | None = None,
-    val_images: str | Path | None = None,
-) -> DetectionData:
+def find_dataset(folder: str | Path, **given: str | Path | None) -> DetectionData:
     """Find annotations and images in a folder, by the usual layouts, and check them.
 
     Args:
-        train_ann: Annotation file, where it is none of :data:`ANNOTATIONS`; as given or relative to
-            ``folder``. So are the other three.
-        train_images: Image folder, where it is none of :data:`IMAGES`.
+        folder: Root of the set.
+        **given: Annotation files ``train_ann`` and ``val_ann`` that are none of
+            :data:`ANNOTATIONS`, and image folders ``train_images`` and ``val_images`` that are none
+            of :data:`IMAGES`; as they are, or relative to ``folder``.
 
     Raises:
         UserError: Something is missing, ambiguous or cannot be trained on; the message names the
@@ -71,22 +70,29 @@ def find_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'data folder {folder} does not exist')
-    given_ann = {'train': train_ann, 'val': val_ann}
-    given_images = {'train': train_images, 'val': val_images}
-    anns, contents, images = {}, {}, {}
+    splits, contents = {}, []
     for split in SPLITS:
-        anns[split] = _annotation_file(folder, split, given_ann[split])
-        contents[split] = read_annotations(anns[split], masks=False)
-        _check(anns[split], contents[split])
-        images[split] = _image_folder(folder, split, anns[split], contents, given_images[split])
-    if anns['train'].samefile(anns['val']):
-        raise UserError(f'{anns["train"]} is given for training and validation; give two files')
-    return DetectionData(
-        *anns.values(),
-        *images.values(),
-        _classes(contents),
-        *(len(content['images']) for content in contents.values()),
-    )
+        ann = _annotation_file(folder, split, given.get(f'{split}_ann'))
+        content = read_annotations(ann, masks=False)
+        if not content['images'] or not content['annotations']:
+            raise UserError(f'{ann} has no images or no annotations; nothing can be trained on it')
+        # What cannot be looked through; mmshuffle.checks.dataset says the rest.
+        for finding in check_entries(content, Use(evaluated=True)):
+            if finding.fatal:
+                raise UserError(f'{ann}: {finding.message}')
+        names = [image['file_name'] for image in content['images']]
+        images = _image_folder(folder, split, ann, names, given.get(f'{split}_images'))
+        splits[split] = Split(ann, images, len(names))
+        contents.append(content)
+    if splits['train'].ann.samefile(splits['val'].ann):
+        ann = splits['train'].ann
+        raise UserError(f'{ann} is given for training and validation; give two files')
+    used = set()
+    for content in contents:
+        names = {category['id']: category['name'] for category in content['categories']}
+        used |= {names[annotation['category_id']] for annotation in content['annotations']}
+    classes = tuple(c['name'] for c in contents[0]['categories'] if c['name'] in used)
+    return DetectionData(**splits, classes=classes)
 
 
 def apply_dataset(cfg: Config, dataset: DetectionData) -> None:
@@ -95,21 +101,17 @@ def apply_dataset(cfg: Config, dataset: DetectionData) -> None:
     The data of all three loaders, the evaluators' annotation files and the number of classes of
     every classifying head are set. Testing uses the validation images.
     """
-    for split, loader in (
-        ('train', cfg.train_dataloader),
-        ('val', cfg.val_dataloader),
-        ('val', cfg.test_dataloader),
-    ):
-        inner = loader.dataset
+    for name, split in (('train', dataset.train), ('val', dataset.val), ('test', dataset.val)):
+        inner = cfg[f'{name}_dataloader'].dataset
         while 'dataset' in inner:  # wrapped, as in RepeatDataset
             inner = inner.dataset
         inner.data_root = ''
-        inner.ann_file = str(getattr(dataset, f'{split}_ann').resolve())
-        inner.data_prefix = dict(img=str(getattr(dataset, f'{split}_images').resolve()))
+        inner.ann_file = str(split.ann.resolve())
+        inner.data_prefix = dict(img=str(split.images.resolve()))
         inner.metainfo = dict(classes=dataset.classes)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
-            metric.ann_file = str(dataset.val_ann.resolve())
+            metric.ann_file = str(dataset.val.ann.resolve())
             metric.classwise = True
     for _, part, key, _ in list(class_settings(cfg.model)):
         if key == 'num_classes':
@@ -166,30 +168,21 @@ def _annotation_file(folder: Path, split: str, given: str | Path | None) -> Path
     option = f'--{split}-ann'
     if given is not None:
         return _given(folder, given, option)
-    found = annotation_files(folder, split)
-    patterns = [pattern.format(SPLITS[split][0]) for pattern in ANNOTATIONS]
-    if not found:
-        raise UserError(
-            f'{folder} has no annotation file of the {split} images, such as {patterns[0]}, '
-            f'{patterns[1]} or {patterns[5]}; name it with {option}'
-        )
-    if len(found) > 1:
-        raise UserError(
-            f'{folder} has several annotation files of the {split} images '
-            f'({_listed(found)}); choose one with {option}'
-        )
-    return found[0]
+    found, what = annotation_files(folder, split), f'of the {split} images'
+    usual = [pattern.format(SPLITS[split][0]) for pattern in ANNOTATIONS]
+    return _single(
+        found,
+        f'{folder} has no annotation file {what}, such as {usual[0]}, {usual[1]} or {usual[5]}; '
+        f'name it with {option}',
+        f'{folder} has several annotation files {what} ({_listed(found)}); choose one with '
+        f'{option}',
+    )
 
 
 def _image_folder(
-    folder: Path,
-    split: str,
-    ann: Path,
-    contents: dict[str, dict[str, Any]],
-    given: str | Path | None,
+    folder: Path, split: str, ann: Path, names: list[str], given: str | Path | None
 ) -> Path:
     option = f'--{split}-images'
-    names = [image['file_name'] for image in contents[split]['images']]
     if given is not None:
         chosen = _given(folder, given, option)
         missing = find_missing(chosen, names)
@@ -199,20 +192,20 @@ def _image_folder(
         return chosen
     # Roboflow keeps the images beside their annotations.
     places = [folder / p.format(name) for name in SPLITS[split] for p in IMAGES] + [ann.parent]
+    places = _distinct(p for p in places if p.is_dir())
     # Single ones may be missing; the check of the config names them.
-    found = _distinct(
-        p for p in places if p.is_dir() and 2 * len(find_missing(p, names)) < len(names)
+    found = [p for p in places if 2 * len(find_missing(p, names)) < len(names)]
+    return _single(
+        found,
+        f'the {split} images ({names[0]}, ...) are in none of {_listed(places)}; name their folder '
+        f'with {option}',
+        f'the {split} images could be those in {_listed(found)}; choose one with {option}',
     )
-    if not found:
-        tried = _listed(_distinct(p for p in places if p.is_dir()))
-        raise UserError(
-            f'the {split} images ({names[0]}, ...) are in none of {tried}; name their folder with '
-            f'{option}'
-        )
-    if len(found) > 1:
-        raise UserError(
-            f'the {split} images could be those in {_listed(found)}; choose one with {option}'
-        )
+
+
+def _single(found: list[Path], none: str, several: str) -> Path:
+    if len(found) != 1:
+        raise UserError(several if found else none)
     return found[0]
 
 
@@ -223,36 +216,27 @@ def _given(folder: Path, given: str | Path, option: str) -> Path:
     raise UserError(f'{option}: neither {given} nor {folder / given} exists')
 
 
-def _check(path: Path, content: dict[str, Any]) -> None:
-    """Refuse what cannot be looked through; :mod:`mmshuffle.checks.dataset` says the rest."""
-    if not content['images'] or not content['annotations']:
-        raise UserError(f'{path} has no images or no annotations; nothing can be trained on it')
-    for finding in check_entries(content, Use(evaluated=True)):
-        if finding.fatal:
-            raise UserError(f'{path}: {finding.message}')
+def walk(
+    node: Any, where: str = '', skipped: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in a part of a config, the outer one first, with its place; not of some keys."""
+    if isinstance(node, Mapping):
+        yield where, node
+        for key, value in node.items():
+            if key not in skipped:
+                yield from walk(value, f'{where}.{key}', skipped)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from walk(value, f'{where}[{index}]', skipped)
 
 
-def _classes(contents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    """Return the names of the categories in use, in the order of the training file."""
-    used = set()
-    for content in contents.values():
-        names = {category['id']: category['name'] for category in content['categories']}
-        used |= {names[annotation['category_id']] for annotation in content['annotations']}
-    return tuple(c['name'] for c in contents['train']['categories'] if c['name'] in used)
-
-
-def class_settings(
-    part: Any, where: str = 'model'
-) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+def class_settings(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
     """Find the settings of a model that count the classes of its data set.
 
     Yields:
         Place of a part, its config, name of the setting, and its value, by default if not given.
     """
-    if isinstance(part, (list, tuple)):
-        for index, entry in enumerate(part):
-            yield from class_settings(entry, f'{where}[{index}]')
-    elif isinstance(part, Mapping):
+    for where, part in walk(model, 'model', OTHER_PARTS):
         name = where.rpartition('.')[2].partition('[')[0]
         for key in COUNTS:
             value = part.get(key, _default(part, key) if name.endswith('head') else None)
@@ -260,9 +244,6 @@ def class_settings(
             counts_others = (name, key) == ('semantic_head', 'num_classes')
             if value is not None and not counts_others and not part.get('class_agnostic'):
                 yield where, part, key, value
-        for name, entry in part.items():
-            if name not in OTHER_PARTS:
-                yield from class_settings(entry, f'{where}.{name}')
 
 
 def _default(part: Mapping[str, Any], key: str) -> Any:

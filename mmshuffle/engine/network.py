@@ -1,6 +1,7 @@
 """The one way from a config to a network: the config, its model with weights, a part of it."""
 
 import contextlib
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,13 +9,14 @@ from typing import Any
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmshuffle.checks import is_classifier_config
+from mmshuffle.data.finetune import walk
 from mmshuffle.errors import UserError, one_line
 from mmshuffle.weights import load_pretrained
 
@@ -81,7 +83,10 @@ def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
         UserError: The type is not registered or its arguments are wrong.
     """
     register_config_imports(cfg)
-    settings = ConfigDict(_without_pretrained(cfg.model.to_dict()))
+    settings = copy.deepcopy(cfg.model)
+    for _, node in walk(settings):  # weights that would be fetched only to be overwritten
+        if 'checkpoint' in str(node.get('init_cfg')):
+            del node['init_cfg']
     try:
         with torch.device(device):
             model = MODELS.build(settings)
@@ -241,16 +246,3 @@ def drawn_picture(shape: Sequence[int], channels: int = 3) -> Tensor:
     """Coloured spots, (1, channels, H, W) in 0 to 255: the same ones each time."""
     coarse = torch.rand(1, channels, 9, 12, generator=torch.Generator().manual_seed(0)) * 255
     return nn.functional.interpolate(coarse, size=tuple(shape), mode='bicubic').clamp(0, 255)
-
-
-def _without_pretrained(settings: Any) -> Any:
-    """Drop initial weights that would be fetched only to be overwritten."""
-    if isinstance(settings, (list, tuple)):
-        return type(settings)(map(_without_pretrained, settings))
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        key: _without_pretrained(value)
-        for key, value in settings.items()
-        if not (key == 'init_cfg' and 'checkpoint' in str(value))
-    }

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -40,13 +41,7 @@ class PreciseBNHook(Hook):
             raise ValueError(f'num_batches={num_batches!r} of PreciseBNHook: give at least 1')
         self.num_batches = num_batches
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, **_: Any) -> None:
         """Estimate, after the last step of a run that counts iterations."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._estimate_at_end(runner, runner.iter + 1 == runner.max_iters)

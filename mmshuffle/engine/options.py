@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from mmdet.registry import METRICS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmshuffle.checks import is_classifier_config, is_local
+from mmshuffle.checks.dataset_config import unwrapped
 from mmshuffle.errors import UserError
 
 from .cli import add_config_options
@@ -201,14 +202,8 @@ def apply_tta(cfg: Config) -> None:
     merging = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
     model = cfg.get('tta_model') or dict(type='DetTTAModel', tta_cfg=merging)
     cfg.model = {**model, 'module': cfg.model}
-    for dataset in _innermost(cfg.test_dataloader.dataset):
+    for _, dataset in unwrapped(cfg, 'test_dataloader'):
         dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], FLIPS]
-
-
-def _innermost(dataset: ConfigDict) -> list[ConfigDict]:
-    """Data sets below wrappers."""
-    parts = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
-    return [inner for part in parts for inner in _innermost(part)] if parts else [dataset]
 
 
 def keep_predictions(runner: Runner, path: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,13 @@ class ProgressHook(Hook):
             images, done, end = batch * get_world_size(), runner.iter, runner.max_iters
         self._bar = _bar('training', images * end, images * done)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, **_: Any) -> None:
         """Start the clock."""
         # Of later steps, the time to load the data counts as well.
         if self._started is None or (batch_idx == 0 and _counts_epochs(runner)):
             self._started = time.perf_counter()
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, data_batch: dict, outputs: dict, **_: Any) -> None:
         """Advance the bar."""
         if self._bar is None:
             return
@@ -141,13 +133,7 @@ class ProgressHook(Hook):
         """Open the second bar."""
         self._evaluation = _bar('test', len(runner.test_dataloader.dataset), leave=False)
 
-    def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
-    ) -> None:
+    def after_val_iter(self, runner: Runner, data_batch: dict, **_: Any) -> None:
         """Advance the second bar."""
         bar = self._evaluation
         if bar is not None:
@@ -235,13 +221,7 @@ class HistoryHook(Hook):
         self._losses, self._images = [], 0
         self._started = time.perf_counter()
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, data_batch: dict, outputs: dict, **_: Any) -> None:
         """Note the loss."""
         self._losses.append(outputs['loss'].item())
         self._images += len(data_batch['inputs']) * get_world_size()

@@ -53,20 +53,12 @@ class ReproducibleResumeHook(Hook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._to_save = all_gather_object(get_rng_state())
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, **_: Any) -> None:
         """In a run that counts iterations, collect them before a checkpoint."""
         if any(_saves_now(hook, runner) for hook in runner.hooks):
             self._to_save = all_gather_object(get_rng_state())
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, **_: Any) -> None:
         """Drop the states of the last epoch: they are no longer those of the moment."""
         self._to_save = []
 

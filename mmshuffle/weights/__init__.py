@@ -1,8 +1,7 @@
 """Weight files: read as tensors only, recognised, converted and loaded strictly."""
 
 from .family import Family, Normalisation
-from .initializer import PretrainedStrict
-from .loader import LoadReport, load_pretrained
+from .loader import LoadReport, PretrainedStrict, load_pretrained
 from .reader import read_checkpoint, read_tensors
 
 __all__ = [

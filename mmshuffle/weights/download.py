@@ -23,6 +23,7 @@ from mmshuffle.errors import UserError
 
 # Seconds without a byte after which the connection counts as lost.
 TIMEOUT = 30
+NETWORK = (URLError, ssl.SSLError, ConnectionError, TimeoutError, HTTPException)
 BY_HAND = 'or fetch it by hand and give its path'
 # Eight digits that are a date are no hash, though they look like one.
 DIGEST = re.compile(r'-(?!(?:19|20)\d{6}\.)([a-f0-9]{8,64})\.')
@@ -115,26 +116,17 @@ def _download(url: str, partial: Path, sha256: str | None) -> None:
             torch.hub.download_url_to_file(
                 asked, str(partial), hash_prefix=sha256, progress=sys.stderr.isatty()
             )
-    except HTTPError as error:
-        raise UserError(
-            f'cannot download {url}: the server answers {error.code} {error.reason}; correct the '
-            f'address, {BY_HAND}'
-        ) from None
-    except ValueError as error:  # of a host's name
-        raise UserError(
-            f'cannot download {url}: {_one_line(error)}; correct the address, {BY_HAND}'
-        ) from None
-    except (URLError, ssl.SSLError, ConnectionError, TimeoutError, HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        raise UserError(
-            f'cannot download {url}: {_one_line(reason)}; try again when the network is there, '
-            f'{BY_HAND}'
-        ) from None
     except RuntimeError as error:  # of another hash
-        raise UserError(
-            f'{url} is not whole, or not the file that was published: {_one_line(error)}; try '
-            f'again, {BY_HAND}'
-        ) from None
+        reason = f'is not whole, or not the file that was published: {_one_line(error)}'
+        raise UserError(f'{url} {reason}; try again, {BY_HAND}') from None
+    except (*NETWORK, ValueError) as error:  # the last one is of a host's name
+        fix = 'try again when the network is there'
+        reason = _one_line(error.reason if isinstance(error, URLError) else error)
+        if isinstance(error, HTTPError):
+            reason = f'the server answers {error.code} {error.reason}'
+        if isinstance(error, (HTTPError, ValueError)):
+            fix = 'correct the address'
+        raise UserError(f'cannot download {url}: {reason}; {fix}, {BY_HAND}') from None
 
 
 @contextlib.contextmanager

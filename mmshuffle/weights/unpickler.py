@@ -13,6 +13,7 @@ import pickle
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -82,32 +83,27 @@ class Unread(dict):
         return f'<{self.name}, not read>'
 
 
+@dataclass(eq=False)
 class Name:
     """Stands for a function or class that a file names."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(eq=False)
 class Storage:
-    """Bytes of tensors.
+    """Bytes of tensors, in the legacy format given after the tensors; ``dtype`` may be theirs."""
 
-    Args:
-        buffer: The bytes; those of the legacy format come after the tensors.
-        dtype: Type of the elements, None where the tensors tell it.
-    """
-
-    def __init__(self, buffer: bytearray, dtype: torch.dtype | None) -> None:
-        self.buffer = buffer
-        self.dtype = dtype
+    buffer: bytearray
+    dtype: torch.dtype | None
 
 
+@dataclass(eq=False)
 class ArrayType:
     """Stands for a numpy dtype, whose byte order comes after it."""
 
-    def __init__(self, code: str) -> None:
-        self.code = code
-        self.order = '='
+    code: str
+    order: str = '='
 
     def numpy(self) -> np.dtype:
         """The type, if it is one of numbers, text or objects."""
@@ -335,13 +331,6 @@ class Unpickler(pickle._Unpickler):
         self.budget.spend(length)
         self.append(bytearray(self.read(length)))
 
-    def _set_items(self) -> None:
-        self._update(self.pop_mark())
-
-    def _set_item(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._update([key, value])
-
     def _dict(self) -> None:
         items = self.pop_mark()
         self.append({})
@@ -352,18 +341,9 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError('keys of what has none')
         self.stack[-1].update(zip(_keys(items[::2]), items[1::2], strict=True))
 
-    def _frozenset(self) -> None:
-        self.append(frozenset(_keys(self.pop_mark())))
-
     def _long(self) -> None:
         # Python takes long to print them, or refuses to.
         raise pickle.UnpicklingError('an integer of more than 255 bytes')
-
-    def _append_items(self) -> None:
-        self._extend(self.pop_mark())
-
-    def _append_item(self) -> None:
-        self._extend([self.stack.pop()])
 
     def _extend(self, items: list) -> None:
         target = self.stack[-1]
@@ -383,11 +363,11 @@ class Unpickler(pickle._Unpickler):
         pickle.BYTEARRAY8[0]: _bytearray,
         pickle.LONG4[0]: _long,
         pickle.DICT[0]: _dict,
-        pickle.FROZENSET[0]: _frozenset,
-        pickle.SETITEM[0]: _set_item,
-        pickle.SETITEMS[0]: _set_items,
-        pickle.APPEND[0]: _append_item,
-        pickle.APPENDS[0]: _append_items,
-        pickle.ADDITEMS[0]: _append_items,
+        pickle.FROZENSET[0]: lambda self: self.append(frozenset(_keys(self.pop_mark()))),
+        pickle.SETITEM[0]: lambda self: self._update([self.stack.pop(-2), self.stack.pop()]),
+        pickle.SETITEMS[0]: lambda self: self._update(self.pop_mark()),
+        pickle.APPEND[0]: lambda self: self._extend([self.stack.pop()]),
+        pickle.APPENDS[0]: lambda self: self._extend(self.pop_mark()),
+        pickle.ADDITEMS[0]: lambda self: self._extend(self.pop_mark()),
     }
     dispatch = {code: _paid(load, COSTS.get(code, 32)) for code, load in loaders.items()}

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from textbook import TextbookShuffleNetV2
 
 from mmshuffle.checks import check_config, check_model
-from mmshuffle.checks.input import check_input
+from mmshuffle.checks.weights import check_input
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
 

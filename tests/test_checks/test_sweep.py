@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmshuffle.checks import LOADERS, check_model, detector
-from mmshuffle.checks.classes import check_class_counts
+from mmshuffle.checks.config import check_class_counts
 from mmshuffle.checks.dataset_config import unwrapped
 from mmshuffle.checks.loaders import check_loader
 from mmshuffle.engine.shipped import metafiles_read_once

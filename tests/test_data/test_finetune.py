@@ -64,22 +64,22 @@ def test_layouts(tmp_path, layout):
         name = val[0] if val and part == 'val' else part
         assert getattr(found, f'{part}_ann') == tmp_path / ann.format(name)
         assert getattr(found, f'{part}_images') == tmp_path / images.format(name)
-    assert (found.train_count, found.val_count) == (1, 1)
+    assert (found.train.count, found.val.count) == (1, 1)
 
 
 def test_options_override_and_may_be_relative_to_the_folder(root):
     write(root / 'other' / 'mine.json', CONTENT)
     write(root / 'pictures' / 'a.jpg', 'an image')
     found = find_dataset(root, train_ann='other/mine.json', train_images=root / 'pictures')
-    assert found.train_ann == root / 'other' / 'mine.json'
-    assert found.train_images == root / 'pictures'
-    assert found.val_images == root / 'val'
+    assert found.train.ann == root / 'other' / 'mine.json'
+    assert found.train.images == root / 'pictures'
+    assert found.val.images == root / 'val'
 
 
 def test_one_folder_by_two_names_is_not_ambiguous(root):
     (root / 'images').mkdir()
     (root / 'images' / 'train').symlink_to(root / 'train')
-    assert find_dataset(root).train_images == root / 'train'
+    assert find_dataset(root).train.images == root / 'train'
 
 
 def with_ann(name: str, content):
@@ -137,13 +137,13 @@ def test_apply_dataset_sets_loaders_evaluators_and_heads(cfg, root):
     apply_dataset(cfg, data)
     train = cfg.train_dataloader.dataset.dataset
     assert 'ann_file' not in cfg.train_dataloader.dataset
-    assert (train.ann_file, train.data_root) == (str(data.train_ann.resolve()), '')
-    assert train.data_prefix == dict(img=str(data.train_images.resolve()))
+    assert (train.ann_file, train.data_root) == (str(data.train.ann.resolve()), '')
+    assert train.data_prefix == dict(img=str(data.train.images.resolve()))
     for inner in (cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
-        assert inner.ann_file == str(data.val_ann.resolve())
+        assert inner.ann_file == str(data.val.ann.resolve())
         assert inner.metainfo == dict(classes=('cat', 'dog'))
     for metric in (cfg.val_evaluator, cfg.test_evaluator[0]):
-        assert metric.ann_file == str(data.val_ann.resolve())
+        assert metric.ann_file == str(data.val.ann.resolve())
         assert metric.classwise
     assert cfg.model.roi_head.bbox_head.num_classes == 2
     assert cfg.model.roi_head.mask_head.num_classes == 2
