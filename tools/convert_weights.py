@@ -32,29 +32,17 @@ EXAMPLE = """examples:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument(
-        'source',
-        nargs='?',
-        metavar='IN',
-        help='path, http(s) address or zoo name of a .pth, .pt, .safetensors or .npz file',
-    )
-    parser.add_argument(
-        'target', nargs='?', metavar='OUT', help='file to write, .safetensors or .pth'
-    )
+    text = 'path, http(s) address or zoo name of a .pth, .pt, .safetensors or .npz file'
+    parser.add_argument('source', nargs='?', metavar='IN', help=text)
+    text = 'file to write, .safetensors or .pth'
+    parser.add_argument('target', nargs='?', metavar='OUT', help=text)
     parser.add_argument('--list', action='store_true', help='print the zoo and stop')
     network = parser.add_mutually_exclusive_group()
     network.add_argument('--network', metavar='NAME', help='name of a registered backbone')
-    network.add_argument(
-        '--config', help="config whose backbone it is for; a classifier's includes its last layer"
-    )
-    parser.add_argument(
-        '--args',
-        nargs='+',
-        default={},
-        action=cli.ConfigOptions,
-        metavar='KEY=VALUE',
-        help='arguments of --network',
-    )
+    text = "config whose backbone it is for; a classifier's includes its last layer"
+    network.add_argument('--config', help=text)
+    options = dict(action=cli.ConfigOptions, metavar='KEY=VALUE', help='arguments of --network')
+    parser.add_argument('--args', nargs='+', default={}, **options)
     parser.add_argument('--prefix', help='take only what the file has below this name')
     args = parser.parse_args(argv)
     if not args.list and args.target is None:

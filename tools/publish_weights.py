@@ -5,8 +5,6 @@ Optimiser state, moving averages, logs and every other thing that is no tensor o
 behind.
 """
 
-import argparse
-
 from mmshuffle.engine import cli
 from mmshuffle.engine.weight_files import SUFFIXES, publish
 
@@ -16,33 +14,18 @@ EXAMPLE = """examples:
 """
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('checkpoint', metavar='IN', help='checkpoint of a run, or other weights')
-    parser.add_argument(
-        'target',
-        metavar='OUT',
-        help='folder, or path of the file without its end; -HASH and the format are added',
-    )
-    parser.add_argument(
-        '--backbone-only',
-        action='store_true',
-        help='keep the backbone alone, by its own names, to start other detectors from',
-    )
-    parser.add_argument(
-        '--format',
-        choices=[suffix[1:] for suffix in SUFFIXES],
-        default=SUFFIXES[0][1:],
-        help='format of the file (default: %(default)s)',
-    )
-    parser.add_argument('--force', action='store_true', help='overwrite a file of the same name')
-    return parser.parse_args(argv)
-
-
 def main() -> None:
     """Write the file and say what it is."""
-    args = parse_args()
+    parser = cli.make_parser(__doc__, EXAMPLE)
+    parser.add_argument('checkpoint', metavar='IN', help='checkpoint of a run, or other weights')
+    text = 'folder, or path of the file without its end; -HASH and the format are added'
+    parser.add_argument('target', metavar='OUT', help=text)
+    text = 'keep the backbone alone, by its own names, to start other detectors from'
+    parser.add_argument('--backbone-only', action='store_true', help=text)
+    formats, text = [suffix[1:] for suffix in SUFFIXES], 'format of the file (default: %(default)s)'
+    parser.add_argument('--format', choices=formats, default=formats[0], help=text)
+    parser.add_argument('--force', action='store_true', help='overwrite a file of the same name')
+    args = parser.parse_args()
     path, sha256 = publish(
         args.checkpoint, args.target, f'.{args.format}', args.backbone_only, args.force
     )

@@ -53,32 +53,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         for part, form, what in (('ann', 'FILE', 'annotations'), ('images', 'DIR', 'folder')):
             text = f'{what} of the {split} images, where not found by the usual names'
             data.add_argument(f'--{split}-{part}', metavar=form, help=text)
+    count = dict(type=positive, metavar='N')
     drawn = parser.add_argument_group('the drawn set')
-    drawn.add_argument('--draw-train', type=positive, default=400, metavar='N', help='images')
-    drawn.add_argument('--draw-val', type=positive, default=100, metavar='N', help='images')
-    drawn.add_argument(
-        '--draw-dir', default='data/drawn', metavar='DIR', help='where it is kept (%(default)s)'
-    )
+    drawn.add_argument('--draw-train', **count, default=400, help='images')
+    drawn.add_argument('--draw-val', **count, default=100, help='images')
+    drawn.add_argument('--draw-dir', default='data/drawn', help='where it is kept (%(default)s)')
     training = parser.add_argument_group('training')
-    training.add_argument(
-        '--config', help=f'another config than {DRAWN}, or with --data {FINETUNE}'
-    )
-    training.add_argument(
-        '--checkpoint',
-        metavar='FILE',
-        help="pretrained weights of the backbone instead of the config's; 'none' for none",
-    )
-    training.add_argument('--epochs', type=positive, metavar='N', help="instead of the config's")
-    training.add_argument(
-        '--batch-size', type=positive, metavar='N', help="instead of the config's"
-    )
+    training.add_argument('--config', help=f'in the place of {DRAWN}, or with --data {FINETUNE}')
+    text = "pretrained weights of the backbone instead of the config's; 'none' for none"
+    training.add_argument('--checkpoint', metavar='FILE', help=text)
+    training.add_argument('--epochs', **count, help="instead of the config's")
+    training.add_argument('--batch-size', **count, help="instead of the config's")
     training.add_argument('--seed', type=int, default=0, metavar='N', help='default %(default)s')
-    training.add_argument(
-        '--work-dir', metavar='DIR', help='default work_dirs/quickstart, or of --data its name'
-    )
-    training.add_argument(
-        '--resume', action='store_true', help='go on from the furthest checkpoint of the work dir'
-    )
+    training.add_argument('--work-dir', help='default work_dirs/quickstart, or of --data its name')
+    text = 'go on from the furthest checkpoint of the work dir'
+    training.add_argument('--resume', action='store_true', help=text)
     cli.add_config_options(parser)
     args = parser.parse_args(argv)
     if args.work_dir is None:

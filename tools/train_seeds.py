@@ -27,9 +27,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('configs', nargs='+', help='configs that have HistoryHook, by file or name')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
-    parser.add_argument(
-        '--metric', default='accuracy/top1', help='of the last validation (default %(default)s)'
-    )
+    text = 'of the last validation (default %(default)s)'
+    parser.add_argument('--metric', default='accuracy/top1', help=text)
     parser.add_argument('--work-dir', default='work_dirs/seeds', help='default %(default)s')
     return parser.parse_args(argv)
 

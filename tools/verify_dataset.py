@@ -35,26 +35,16 @@ EXAMPLE = """examples:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument(
-        'train',
-        nargs='*',
-        metavar='DATA',
-        help='an annotation file and its image folder (default: that of the file); or a folder of '
-        "class folders; or a whole set's folder, with the parts train and val",
-    )
-    parser.add_argument(
-        '--val', nargs='+', default=[], metavar='DATA', help='the same for the validation part'
-    )
+    text = 'an annotation file and its image folder (default: that of the file); or a folder of '
+    text += "class folders; or a whole set's folder, with the parts train and val"
+    parser.add_argument('train', nargs='*', metavar='DATA', help=text)
+    text = 'the same for the validation part'
+    parser.add_argument('--val', nargs='+', default=[], metavar='DATA', help=text)
     parser.add_argument('--config', help='check the data of this config instead')
     cli.add_config_options(parser)
     parser.add_argument('--masks', action='store_true', help='check the segmentations too')
-    parser.add_argument(
-        '--workers',
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar='N',
-        help='processes that open images; 0 for none (default: %(default)s)',
-    )
+    text = 'processes that open images; 0 for none (default: %(default)s)'
+    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help=text)
     parser.add_argument('--json', metavar='FILE', help='write all findings there')
     return parser.parse_args()
 
@@ -90,13 +80,9 @@ def main() -> int:
         raise_on(source.problems)
     total = sum(len(part.pictures) for part in source.parts)
     started = time.perf_counter()
-    with tqdm(
-        total=total,
-        desc='images',
-        unit=' images',
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    ) as bar:
+    interval = 0.5 if sys.stderr.isatty() else 30
+    form = dict(desc='images', unit=' images', dynamic_ncols=True, mininterval=interval)
+    with tqdm(total=total, **form) as bar:
         of_images, faults = verify(source.parts, args.workers, bar.update)
     seconds = time.perf_counter() - started
     problems: list[Problem] = source.problems + of_images
@@ -104,19 +90,18 @@ def main() -> int:
         print(f'{"error" if problem.fatal else "warning"}: {problem}', file=sys.stderr)
     for part in source.summary:
         print(describe(part))
-    print(f'{total} images opened in {seconds:.1f} s, {total / max(seconds, 1e-9):.0f} images/s')
+    speed = total / max(seconds, 1e-9)
+    print(f'{total} images opened in {seconds:.1f} s, {speed:.0f} images/s')
     errors = sum(problem.fatal for problem in problems)
     if args.json:
         report: dict[str, Any] = {
             'sound': not errors,
             'parts': source.summary,
             'problems': [dict(where=p.where, message=p.message, error=p.fatal) for p in problems],
-            'faults': [
-                dict(part=part, kind=f.kind, path=f.path, detail=f.detail) for part, f in faults
-            ],
+            'faults': [dict(part=part, **vars(fault)) for part, fault in faults],
             'images': total,
             'seconds': seconds,
-            'images_per_second': total / max(seconds, 1e-9),
+            'images_per_second': speed,
         }
         write_json(report, args.json)
         print(f'report written to {args.json}')

@@ -55,20 +55,18 @@ def published_rows() -> dict[str, Rows]:
 
 def figures(rows: Rows) -> dict[str, Any]:
     """What the papers print of a config."""
-    found: dict[str, Any] = {}
     trained = [(paper_table, row) for paper_table, row in rows if row.has_accuracy]
     if not trained:
-        return found
+        return {}
     costs = [row.multiply_adds[0] for _, row in rows if row.multiply_adds]
     first = trained[0][1]
-    if costs and first.top1_error is not None:
-        found['Published Multiply-Adds (M)'] = round(costs[0])
-    if first.top1_error is not None:
-        found['Published Top 1 Error'] = first.top1_error
+    if first.top1_error is None:
+        found = {'Published COCO AP': first.published['coco_map']}
     else:
-        found['Published COCO AP'] = first.published['coco_map']
-    found['Published In'] = '; '.join(dict.fromkeys(source.source for source, _ in trained))
-    return found
+        found = {'Published Multiply-Adds (M)': round(costs[0])} if costs else {}
+        found['Published Top 1 Error'] = first.top1_error
+    sources = dict.fromkeys(paper_table.source for paper_table, _ in trained)
+    return {**found, 'Published In': '; '.join(sources)}
 
 
 def describe(path: Path, cfg: Config, rows: Rows) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the data part of a detector config says: classes, wrappers, pipelines and evaluators."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> 
     steps = list(steps_of(dataset.get('pipeline')))
     loads = [s for s in steps if 'LoadAnnotations' in type_name(s)]
     evaluators = [e for _, e in evaluators_of(cfg, loader) if same_file(Path(e['ann_file']), path)]
-    metrics = [m for e in evaluators for m in _several(e.get('metric', 'bbox'))]
+    segm = any('segm' in (e.get('metric') or ()) for e in evaluators)
     training = loader == 'train_dataloader'
     filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
     empty = any('LoadEmptyAnnotations' in type_name(s) for s in steps)
@@ -156,7 +156,7 @@ def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> 
         classes=class_names(dataset),
         labelled=not empty and not any(e.get('format_only') for e in evaluators),
         evaluated=bool(evaluators),
-        masks=('segm' in metrics) or (training and any(s.get('with_mask') for s in loads)),
+        masks=segm or (training and any(s.get('with_mask') for s in loads)),
         poly2mask=all(s.get('poly2mask', True) for s in loads) or not training,
         min_size=filters.get('min_size', 0),
         filter_empty=bool(filters.get('filter_empty_gt', False)),
@@ -224,7 +224,3 @@ def read_names(path: str) -> list[str] | None:
 
 def same_file(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve()
-
-
-def _several(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]

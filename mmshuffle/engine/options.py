@@ -21,19 +21,12 @@ from .launch import has_amp
 from .memory_format import MEMORY_FORMATS
 from .resume import find_resumable, resume_from
 
+PACKED = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
 FLIPS = dict(
     type='TestTimeAug',
     transforms=[
         [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
-        [
-            dict(
-                type='PackDetInputs',
-                meta_keys=(
-                    *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-                    *('flip', 'flip_direction'),
-                ),
-            )
-        ],
+        [dict(type='PackDetInputs', meta_keys=PACKED)],
     ],
 )
 
@@ -42,20 +35,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing share; they are MMDetection's."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
     add_config_options(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes of a distributed run',
-    )
-    parser.add_argument(
-        '--memory-format',
-        choices=list(MEMORY_FORMATS),
-        help='memory layout of the model (default: contiguous, which is NCHW)',
-    )
-    parser.add_argument(
-        '--no-check', action='store_true', help='start without checking the config and the data'
-    )
+    launchers, text = ['none', 'pytorch', 'slurm', 'mpi'], 'what started a distributed run'
+    parser.add_argument('--launcher', choices=launchers, default='none', help=text)
+    text = 'memory layout of the model (default: contiguous, which is NCHW)'
+    parser.add_argument('--memory-format', choices=list(MEMORY_FORMATS), help=text)
+    text = 'start without checking the config and the data'
+    parser.add_argument('--no-check', action='store_true', help=text)
     # torch.distributed.launch passes --local-rank; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -154,9 +139,8 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', help='write the raw predictions to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='draw the predictions into this folder')
-    parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation: by default flipped images too'
-    )
+    text = 'test-time augmentation: by default flipped images too'
+    parser.add_argument('--tta', action='store_true', help=text)
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture is shown')
 
 
@@ -194,11 +178,8 @@ def apply_tta(cfg: Config) -> None:
     """
     if is_classifier_config(cfg):
         raise UserError('--tta merges boxes, and a classifier has none: leave it out')
-    for name in ('tta_model', 'tta_pipeline'):
-        if name not in cfg:
-            print(
-                f'the config has no {name}: as in MMDetection, flipping is added', file=sys.stderr
-            )
+    for name in {'tta_model', 'tta_pipeline'} - cfg.keys():
+        print(f'the config has no {name}: as in MMDetection, flipping is added', file=sys.stderr)
     merging = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
     model = cfg.get('tta_model') or dict(type='DetTTAModel', tta_cfg=merging)
     cfg.model = {**model, 'module': cfg.model}

@@ -35,11 +35,6 @@ class _Screen:
         sys.stderr.flush()
 
 
-def _concerns_users(record: logging.LogRecord) -> bool:
-    # mmengine warns of functions that mmdet calls and it will drop one day.
-    return 'deprecated' not in record.getMessage()
-
-
 @contextlib.contextmanager
 def quiet_screen() -> Iterator[None]:
     """Keep prints of libraries from the screen, and send Python's warnings to ``logging``.
@@ -88,16 +83,15 @@ class ProgressHook(Hook):
             elif isinstance(handler, logging.StreamHandler):
                 handler.setStream(_Screen())
                 handler.setLevel(max(handler.level, logging.WARNING))
-                handler.addFilter(_concerns_users)
+                # mmengine warns of functions that mmdet calls and it will drop one day.
+                handler.addFilter(lambda record: 'deprecated' not in record.getMessage())
 
     def before_train(self, runner: Runner) -> None:
         """Open the bar, at the place where a resumed run goes on."""
-        if _counts_epochs(runner):
-            images, done, end = (
-                len(runner.train_dataloader.dataset), runner.epoch, runner.max_epochs
-            )  # fmt: skip
-        else:
-            batch = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+        loader = runner.train_dataloader
+        images, done, end = len(loader.dataset), runner.epoch, runner.max_epochs
+        if not _counts_epochs(runner):
+            batch = getattr(loader.batch_sampler, 'batch_size', 1)
             images, done, end = batch * get_world_size(), runner.iter, runner.max_iters
         self._bar = _bar('training', images * end, images * done)
 
