@@ -27,11 +27,7 @@ class Problem:
 
 
 def raise_on(problems: Sequence[Problem]) -> None:
-    """Refuse to start a run.
-
-    Raises:
-        UserError: One of the problems is fatal; the message has a line for each.
-    """
+    """Refuse to start a run with fatal problems: a ``UserError`` with a line for each."""
     fatal = [str(problem) for problem in problems if problem.fatal]
     if fatal:
         raise UserError('\n       '.join(fatal))

@@ -91,11 +91,7 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
 
 
 def from_config(cfg: Config) -> Source:
-    """Collect the data of a config of a detector or classifier.
-
-    Raises:
-        UserError: It names no data that can be verified.
-    """
+    """Collect the data of a config of a detector or classifier."""
     loaders = [name for name in LOADERS if cfg.get(name)]
     problems, files = read_datasets(cfg, loaders, sampled=False)
     parts, summary = [], []

@@ -51,9 +51,6 @@ class ImageClassifier(BaseModel):
         Returns:
             The scores before the softmax, (N, num_classes); or ``{'loss': scalar}``; or for each
             image ``scores``, (num_classes,), and ``gt_label`` where labels are given.
-
-        Raises:
-            ValueError: ``mode`` is none of these.
         """
         features = self.backbone(inputs)
         if mode == 'tensor':

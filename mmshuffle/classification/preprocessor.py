@@ -19,9 +19,6 @@ class BatchNormalizer(ImgDataPreprocessor):
         mean: Of each channel, in the network's order, however many those are; or one for all.
         std: As ``mean``.
         **kwargs: See ``mmengine.model.ImgDataPreprocessor``; padding is not supported.
-
-    Raises:
-        ValueError: ``mean`` and ``std`` do not belong together.
     """
 
     def __init__(

@@ -71,7 +71,6 @@ class LoadRandomResizedCrop(LoadImage):
 
     Raises:
         ValueError: An argument is none of the allowed values.
-        UserError: More images than ``max_unreadable`` could not be read.
     """
 
     def __init__(

@@ -128,9 +128,6 @@ def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_
         cfg: A config that trains by epoch.
         epochs: None keeps the config's.
         batch_size: Images a step; None keeps the config's.
-
-    Raises:
-        UserError: The config trains by iteration.
     """
     if 'max_epochs' not in (cfg.get('train_cfg') or {}):
         raise UserError('the config must train by epoch: set train_cfg.max_epochs')

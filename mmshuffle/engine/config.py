@@ -53,9 +53,6 @@ def require_loops(cfg: Config, *wanted: str) -> None:
     Args:
         cfg: The config.
         wanted: Of :data:`LOOPS`, which there must be.
-
-    Raises:
-        UserError: Settings are missing; the message names them.
     """
     raise_on(list(_missing_parts(cfg, wanted)))
 
@@ -73,11 +70,7 @@ def _missing_parts(cfg: Config, wanted: Sequence[str] = ()) -> Iterator[Problem]
 
 
 def require_file(path: str, what: str) -> None:
-    """Refuse a path that is no file.
-
-    Raises:
-        UserError: It does not exist, or is a folder.
-    """
+    """Refuse a path that is no file."""
     if Path(path).is_dir():
         raise UserError(f'{what} {path} is a folder; give the path of a file')
     if not Path(path).is_file():
@@ -112,11 +105,7 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem
 
 
 def run_checks(cfg: Config, training: bool = True) -> None:
-    """Check the config before a run; the first process does so for all.
-
-    Raises:
-        UserError: The run would fail, or would train on nothing; a line for each reason.
-    """
+    """Check the config before a run; the first process does so for all."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) != 0:
         return
     problems = find_problems(cfg, LOADERS if training else ('test_dataloader',))

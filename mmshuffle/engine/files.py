@@ -24,20 +24,12 @@ def write(content: bytes, path: str | Path) -> None:
 
 
 def write_json(content: Any, path: str | Path) -> None:
-    """Write plain data as JSON, whole or not at all.
-
-    Raises:
-        UserError: The disk cannot be written.
-    """
+    """Write plain data as JSON, whole or not at all."""
     write(f'{json.dumps(content, indent=1)}\n'.encode(), path)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: There is no such file, or it is not JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:

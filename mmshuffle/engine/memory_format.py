@@ -45,9 +45,6 @@ def set_memory_format(model: nn.Module, memory_format: str) -> None:
 
     Args:
         model: Detector or classifier, changed in place.
-
-    Raises:
-        ValueError: Another ``memory_format``.
     """
     if memory_format not in MEMORY_FORMATS:
         known = ', '.join(MEMORY_FORMATS)

@@ -157,9 +157,6 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
         model: Classifier, detector, backbone or any network of one image; in evaluation mode. The
             same seed always gives the same weights.
         shape: Height and width of an image that it can take.
-
-    Raises:
-        UserError: The network cannot run on images of this shape.
     """
     random = torch.Generator().manual_seed(seed)
     channels = input_channels(model)
@@ -207,11 +204,7 @@ def _scale_once(size: float) -> Callable:
 
 @contextlib.contextmanager
 def running(name: str, shape: Sequence[int]) -> Iterator[None]:
-    """Turn whatever a network raises inside the block into one line.
-
-    Raises:
-        UserError: It did.
-    """
+    """Turn whatever a network raises inside the block into one line."""
     try:
         yield
     except Exception as error:  # the network may be anyone's

@@ -46,11 +46,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and apply what training and testing share.
-
-    Raises:
-        UserError: The work dir is a file; see also :func:`read_config`.
-    """
+    """Read the config that ``args`` names and apply what training and testing share."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
@@ -70,9 +66,6 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     """Apply ``--amp``, ``--accumulate``, ``--auto-scale-lr`` and ``--resume`` to a config.
 
     ``resume = True`` in the config is the same as ``--resume``.
-
-    Raises:
-        UserError: An option does not go with the config, or a checkpoint cannot be resumed from.
     """
     require_loops(cfg, 'training')
     if args.amp:
@@ -145,11 +138,7 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_test_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the checkpoint and the options of :func:`add_test_options` to a config.
-
-    Raises:
-        UserError: The checkpoint does not exist, or ``--out`` is no .pkl file.
-    """
+    """Apply the checkpoint and the options of :func:`add_test_options` to a config."""
     require_loops(cfg, 'test')
     if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
@@ -172,9 +161,6 @@ def apply_tta(cfg: Config) -> None:
     """Make a test of a detector augment its images, as MMDetection's ``--tta`` does.
 
     ``tta_model`` and ``tta_pipeline`` of the config say how; by default each image is also flipped.
-
-    Raises:
-        UserError: The config is of a classifier.
     """
     if is_classifier_config(cfg):
         raise UserError('--tta merges boxes, and a classifier has none: leave it out')

@@ -52,9 +52,6 @@ def resume_from(cfg: Config, path: str | Path) -> None:
 
     The order of the data follows from the seed, and the data loader is built before mmengine reads
     the checkpoint.
-
-    Raises:
-        UserError: The checkpoint cannot be resumed.
     """
     content = _peek(Path(path))
     progress(content, path)
@@ -103,11 +100,7 @@ def _checkpoints(work_dir: Path) -> Iterator[Path]:
 
 
 def _peek(path: Path) -> Any:
-    """Content of a checkpoint, with the tensors left on the disk until they are used.
-
-    Raises:
-        UserError: The file is damaged.
-    """
+    """Content of a checkpoint, with the tensors left on the disk until they are used."""
     try:
         return torch.load(path, map_location='cpu', mmap=True, weights_only=True)
     except Exception:  # of another form, or damaged: the reader tells

@@ -63,11 +63,7 @@ def check_schedule(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
 
 def differences(runner: Runner, checkpoint: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """What of the config would have no effect, and what else differs, a line each.
-
-    Raises:
-        UserError: The state of the optimizer is none for the run's.
-    """
+    """What of the config would have no effect, and what else differs, a line each."""
     new = _by_name(runner.param_schedulers)
     old = _by_name(checkpoint.get('param_schedulers'))
     every = [scheduler for schedulers in new.values() for scheduler in schedulers]

@@ -37,21 +37,13 @@ def encode(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
 
 
 def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a weight file, whole or not at all.
-
-    Raises:
-        UserError: The name ends in neither of :data:`SUFFIXES`, or the disk cannot be written.
-    """
+    """Write a weight file, whole or not at all."""
     check_suffix(path)
     write(encode(tensors, path.suffix), path)
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is read for it.
-
-    Raises:
-        UserError: The name ends in neither of :data:`SUFFIXES`, or is a folder's.
-    """
+    """Refuse a file that could not be written, before anything is read for it."""
     if path.suffix not in SUFFIXES or path.is_dir():
         raise UserError(f'{path}: give a file that ends in {" or ".join(SUFFIXES)}')
 

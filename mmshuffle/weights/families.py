@@ -80,9 +80,6 @@ def place_in_classifier(
         layers: Published name of a layer to its name in the head.
         background: Whether class 0 of the published classifier is no class of the data set; it is
             dropped unless the head has a place for it.
-
-    Returns:
-        The tensors; a name without a counterpart is kept.
     """
     backbone, head = classifier.backbone.state_dict(), classifier.head.state_dict()
     result = {}
@@ -108,9 +105,6 @@ def find_family(names: Collection[str], prefix: str | None = None) -> Family | N
 
     Args:
         prefix: Name below which the network's are; it is found where None.
-
-    Raises:
-        UserError: The file has several such networks.
     """
     below = _below(prefix)
     return _find({n.removeprefix(below) for n in names if n.startswith(below)}, below)[0]

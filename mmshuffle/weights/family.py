@@ -89,11 +89,7 @@ class Family:
     below: str = ''
 
     def convert(self, network: nn.Module, tensors: Tensors) -> Tensors:
-        """Rename tensors for a network; names without a counterpart are kept.
-
-        Raises:
-            UserError: The network has other settings than :attr:`requires`.
-        """
+        """Rename tensors for a network; names without a counterpart are kept."""
         if self.networks[0]['type'] in {cls.__name__ for cls in type(network).__mro__}:
             check_settings(network, self.requires)
         renamed = {}

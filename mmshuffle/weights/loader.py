@@ -76,9 +76,6 @@ def load_state(
 
     Returns:
         The report, also when nothing was loaded: then ``matched`` is what would have fitted.
-
-    Raises:
-        UserError: A number that would be loaded is NaN or infinite.
     """
     if isinstance(allow_missing, str):  # its letters would begin the names of everything
         allow_missing = (allow_missing,)
@@ -105,11 +102,7 @@ def load_state(
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights with which a network computes nothing.
-
-    Raises:
-        UserError: A number is NaN or infinite; the message names the first tensor.
-    """
+    """Refuse weights with which a network computes nothing."""
     for name, value in tensors.items():
         if value.is_complex():
             raise UserError(f'{source}: {name} has complex numbers; give a checkpoint of real ones')

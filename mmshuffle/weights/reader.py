@@ -62,11 +62,7 @@ def read_tensors(source: str | Path) -> dict[str, Tensor]:
 
 
 def read_weights(source: str | Path) -> Weights:
-    """Find the weights in a file that :func:`read_checkpoint` reads.
-
-    Raises:
-        UserError: See there; or the file has no tensors.
-    """
+    """Find the weights in a file that :func:`read_checkpoint` reads."""
     return _find(read_checkpoint(source), source)
 
 

@@ -34,9 +34,6 @@ def check_settings(model: nn.Module, wanted: Mapping[str, Any]) -> None:
 
     Args:
         wanted: Names and values of arguments of the network that was trained.
-
-    Raises:
-        UserError: The settings differ; the message names the argument.
     """
     backbone = getattr(model, 'backbone', model)
     for name, value in wanted.items():

@@ -101,9 +101,6 @@ def find_remote(source: str) -> Remote | None:
     """Where on the web a checkpoint is, None where ``source`` is something else.
 
     Names of mmengine's own lists, such as ``torchvision://resnet50``, are looked up there.
-
-    Raises:
-        UserError: A name that does not exist.
     """
     entry = find_entry(source)
     if entry is not None:
