@@ -62,8 +62,8 @@ def test_layouts(tmp_path, layout):
     found = find_dataset(tmp_path)
     for part in ('train', 'val'):
         name = val[0] if val and part == 'val' else part
-        assert getattr(found, f'{part}_ann') == tmp_path / ann.format(name)
-        assert getattr(found, f'{part}_images') == tmp_path / images.format(name)
+        assert getattr(found, part).ann == tmp_path / ann.format(name)
+        assert getattr(found, part).images == tmp_path / images.format(name)
     assert (found.train.count, found.val.count) == (1, 1)
 
 
