@@ -31,9 +31,9 @@ from mmshuffle.latency.request import (
     find_settings,
     find_work,
     make_request,
+    names,
     replay,
 )
-from mmshuffle.latency.suites import names
 from mmshuffle.latency.targets import make_target
 from mmshuffle.latency.wheels import read_wheels
 

@@ -53,9 +53,6 @@ class AlexNet(BaseBackbone):
         **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
             convolution, in the place of local response normalisation; as published where None.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = AlexNet()

@@ -51,9 +51,6 @@ class MobileNetV1(BaseBackbone):
             convolutions with one BatchNorm and activation ("Conv MobileNet" of Table 4: 4866 M).
         **kwargs: See :class:`BaseBackbone`.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = MobileNetV1(widen_factor=0.5)

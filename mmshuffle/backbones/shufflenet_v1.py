@@ -73,9 +73,6 @@ class ShuffleNetV1(BaseBackbone):
             1/16, usual in its time, makes it 526.6 M.
         **kwargs: See :class:`BaseBackbone`.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = ShuffleNetV1(groups=3, widen_factor=1.0)

@@ -44,9 +44,6 @@ class ShuffleNetV1Baseline(StackedUnits):
         out_indices: Stages to return; FPN on P2-P5 takes the default.
         **kwargs: See :class:`BaseBackbone`.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = ShuffleNetV1Baseline('resnext', mflops=38)

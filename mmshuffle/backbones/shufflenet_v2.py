@@ -79,9 +79,6 @@ class ShuffleNetV2(BaseBackbone):
             squeeze-and-excitation and before the last activation (appendix).
         **kwargs: See :class:`BaseBackbone`.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = ShuffleNetV2(widen_factor=1.0)

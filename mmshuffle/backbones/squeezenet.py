@@ -70,9 +70,6 @@ class SqueezeNet(BaseBackbone):
         **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
             convolution; none where None, as published.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = SqueezeNet(version='1.1')

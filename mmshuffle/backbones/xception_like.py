@@ -44,9 +44,6 @@ class XceptionLike(StackedUnits):
         out_indices: Stages to return; FPN on P2-P5 takes the default.
         **kwargs: See :class:`BaseBackbone`.
 
-    Raises:
-        ValueError: An argument is outside its allowed values.
-
     Example:
         >>> import torch
         >>> net = XceptionLike(widen_factor=0.5)

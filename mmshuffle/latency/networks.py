@@ -19,7 +19,7 @@ from mmshuffle.engine.network import (
 )
 from mmshuffle.errors import UserError
 
-from .device.inputs import make_input
+from .device.gate import make_input
 
 PARTS = ('auto', 'backbone', 'neck', 'classifier')
 # The gate can tell a wrong output from a right one only where another input changes it by more.

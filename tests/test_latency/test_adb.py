@@ -13,7 +13,7 @@ from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
-from mmshuffle.latency.suites import named
+from mmshuffle.latency.request import named
 from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
 from mmshuffle.latency.targets.adb import parse
 from tests.conftest import refused

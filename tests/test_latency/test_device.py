@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
-from mmshuffle.latency.device.inputs import TILE, make_input
+from mmshuffle.latency.device.gate import TILE, make_input
 from mmshuffle.latency.device.runtimes import Problem, load_onnxruntime
 from mmshuffle.latency.targets.python_target import (
     DEVICE,

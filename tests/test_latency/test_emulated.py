@@ -13,7 +13,7 @@ import pytest
 from mmshuffle.latency.measure import measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
-from mmshuffle.latency.suites import suite
+from mmshuffle.latency.request import suite
 from mmshuffle.latency.targets import EmulatedTarget
 from mmshuffle.latency.wheels import read_wheels
 from tests.conftest import refused

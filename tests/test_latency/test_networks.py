@@ -12,15 +12,14 @@ from torch import nn
 
 from mmshuffle.deploy import FORMATS
 from mmshuffle.latency.device import gate
-from mmshuffle.latency.device.inputs import make_input
+from mmshuffle.latency.device.gate import make_input
 from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
 from mmshuffle.latency.measure import measure
 from mmshuffle.latency.networks import Network, example, expected_outputs, from_config
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.report import guideline_tables
-from mmshuffle.latency.request import find_settings, make_job, make_request
-from mmshuffle.latency.suites import named, names, suite
+from mmshuffle.latency.request import find_settings, make_job, make_request, named, names, suite
 from mmshuffle.latency.targets import LocalTarget
 from tests.conftest import refused
 from tests.tiny import count_multiply_adds

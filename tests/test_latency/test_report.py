@@ -15,9 +15,14 @@ from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.networks import Network
 from mmshuffle.latency.plan import Case, setting
-from mmshuffle.latency.published import ncnn_ratio, paper_ratio
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
-from mmshuffle.latency.report import difference_table, profile_table, to_markdown
+from mmshuffle.latency.report import (
+    difference_table,
+    ncnn_ratio,
+    paper_ratio,
+    profile_table,
+    to_markdown,
+)
 from mmshuffle.latency.request import make_request, replay
 from mmshuffle.latency.targets import EmulatedTarget, LocalTarget
 from tests.conftest import refused

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .inputs import make_input
+from .gate import make_input
 
 PROFILED_LOOPS = 20
 

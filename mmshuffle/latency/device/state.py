@@ -13,28 +13,15 @@ from typing import Any
 
 CPU = 'sys/devices/system/cpu'
 # Names of Arm's cores by the part number that /proc/cpuinfo prints (Arm's manuals, MIDR_EL1).
-ARM_PARTS = {
-    0xD03: 'Cortex-A53',
-    0xD04: 'Cortex-A35',
-    0xD05: 'Cortex-A55',
-    0xD07: 'Cortex-A57',
-    0xD08: 'Cortex-A72',
-    0xD09: 'Cortex-A73',
-    0xD0A: 'Cortex-A75',
-    0xD0B: 'Cortex-A76',
-    0xD0C: 'Neoverse N1',
-    0xD0D: 'Cortex-A77',
-    0xD40: 'Neoverse V1',
-    0xD41: 'Cortex-A78',
-    0xD42: 'Cortex-A78AE',
-    0xD44: 'Cortex-X1',
-    0xD46: 'Cortex-A510',
-    0xD47: 'Cortex-A710',
-    0xD48: 'Cortex-X2',
-    0xD49: 'Neoverse N2',
-    0xD4D: 'Cortex-A715',
-    0xD4E: 'Cortex-X3',
-}
+ARM_PARTS = dict(
+    re.findall(
+        r'(\w+) ([^,]+)',
+        'd03 Cortex-A53, d04 Cortex-A35, d05 Cortex-A55, d07 Cortex-A57, d08 Cortex-A72, '
+        'd09 Cortex-A73, d0a Cortex-A75, d0b Cortex-A76, d0c Neoverse N1, d0d Cortex-A77, '
+        'd40 Neoverse V1, d41 Cortex-A78, d42 Cortex-A78AE, d44 Cortex-X1, d46 Cortex-A510, '
+        'd47 Cortex-A710, d48 Cortex-X2, d49 Neoverse N2, d4d Cortex-A715, d4e Cortex-X3',
+    )
+)
 
 
 def read_text(path: Path) -> str | None:
@@ -96,8 +83,8 @@ def read_cores(root: Path) -> list[dict[str, Any]]:
         number = re.search(r'^processor\s*:\s*(\d+)', block, re.MULTILINE)
         part = re.search(r'^CPU part\s*:\s*(0x[0-9a-f]+)', block, re.MULTILINE)
         if number and part:
-            code = int(part.group(1), 16)
-            parts[int(number.group(1))] = ARM_PARTS.get(code, hex(code))
+            code = part.group(1)
+            parts[int(number.group(1))] = ARM_PARTS.get(code[2:], code)
     folders = [p for p in (root / CPU).glob('cpu[0-9]*') if p.name[3:].isdigit()]
     numbers = sorted(int(p.name[3:]) for p in folders) or list(range(os.cpu_count() or 1))
     return [
