@@ -367,11 +367,13 @@ def biased_layer(
     kernel: int = 1,
     stride: int = 1,
     padding: int = 0,
+    groups: int = 1,
 ) -> Tensor:
-    bound = (6 / (x.shape[1] * kernel * kernel)) ** 0.5
-    weight = tensors.get(f'{name}.weight', (channels, x.shape[1], kernel, kernel), -bound, bound)
+    shape = (channels, x.shape[1] // groups, kernel, kernel)
+    bound = (6 / (shape[1] * kernel * kernel)) ** 0.5
+    weight = tensors.get(f'{name}.weight', shape, -bound, bound)
     bias = tensors.get(f'{name}.bias', (channels,), -0.3, 0.3)
-    return tensors.act(F.conv2d(x, weight, bias, stride, padding))
+    return tensors.act(F.conv2d(x, weight, bias, stride, padding, groups=groups))
 
 
 def torchvision_squeezenet(tensors: Tensors, x: Tensor, version: str) -> list[Tensor]:
@@ -413,24 +415,16 @@ def torchvision_alexnet(tensors: Tensors, x: Tensor) -> list[Tensor]:
 
 
 def caffe_alexnet(tensors: Tensors, x: Tensor) -> list[Tensor]:
-    """AlexNet of 2012 in Caffe's names: two towers that meet in conv3, and LRN by its formula."""
-
-    def towers(x: Tensor, name: str, channels: int, kernel: int) -> Tensor:
-        halves = x.chunk(2, 1)
-        bound = (6 / (halves[0].shape[1] * kernel * kernel)) ** 0.5
-        shape = (channels, halves[0].shape[1], kernel, kernel)
-        weights = tensors.get(f'{name}.weight', shape, -bound, bound).chunk(2)
-        biases = tensors.get(f'{name}.bias', (channels,), -0.3, 0.3).chunk(2)
-        parts = zip(halves, weights, biases, strict=True)
-        return F.relu(torch.cat([F.conv2d(*part, padding=kernel // 2) for part in parts], 1))
+    """AlexNet of 2012 in Caffe's names: two towers that meet in conv3, LRN by its formula."""
 
     def normalise(x: Tensor) -> Tensor:
         squares = [(x[:, max(c - 2, 0) : c + 3] ** 2).sum(1) for c in range(x.shape[1])]
         return x / (1 + 1e-4 / 5 * torch.stack(squares, 1)) ** 0.75
 
     first = normalise(biased_layer(tensors, x, 'conv1', 96, 11, 4))
-    second = normalise(towers(F.max_pool2d(first, 3, 2, ceil_mode=True), 'conv2', 256, 5))
+    x = F.max_pool2d(first, 3, 2, ceil_mode=True)
+    second = normalise(biased_layer(tensors, x, 'conv2', 256, 5, padding=2, groups=2))
     x = F.max_pool2d(second, 3, 2, ceil_mode=True)
-    x = biased_layer(tensors, x, 'conv3', 384, 3, padding=1)
-    x = towers(towers(x, 'conv4', 384, 3), 'conv5', 256, 3)
+    for name, channels, groups in (('conv3', 384, 1), ('conv4', 384, 2), ('conv5', 256, 2)):
+        x = biased_layer(tensors, x, name, channels, 3, padding=1, groups=groups)
     return [first, second, x, F.max_pool2d(x, 3, 2, ceil_mode=True)]

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mmshuffle.backbones import AlexNet, SqueezeNet
 from tests import references
@@ -19,39 +18,6 @@ def randomise(net: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
     return net.eval()
-
-
-@pytest.mark.parametrize('version', ['1.0', '1.1'])
-@pytest.mark.parametrize('bypass', [None, 'simple', 'complex'])
-def test_squeezenet_bypasses_follow_figure_2(version, bypass):
-    """Added around fire 3, 5, 7 and 9, and, through a convolution, around 2, 4, 6 and 8."""
-    net = SqueezeNet(version, bypass).double().eval()
-    net.init_weights()
-
-    def conv(x: torch.Tensor, layer: nn.Module, padding: int = 0) -> torch.Tensor:
-        return F.conv2d(x, layer.conv.weight, layer.conv.bias, padding=padding)
-
-    number = 1
-    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        for stage in net.stages:
-            y = x
-            for layer in stage:
-                if not hasattr(layer, 'squeeze'):
-                    y = layer(y)
-                    continue
-                number += 1
-                squeezed = F.relu(conv(y, layer.squeeze))
-                wide = conv(squeezed, layer.expand3x3, padding=1)
-                z = F.relu(torch.cat((conv(squeezed, layer.expand1x1), wide), 1))
-                if bypass is not None and number % 2:
-                    z = z + y
-                elif bypass == 'complex':
-                    z = z + conv(y, layer.bypass)
-                y = z
-            x = stage(x)
-            assert torch.allclose(x, y, rtol=1e-12, atol=1e-12)
-    assert number == 9
 
 
 def test_alexnet_of_2012_equals_two_towers_with_local_response_normalisation():

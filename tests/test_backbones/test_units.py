@@ -10,18 +10,6 @@ from mmshuffle.backbones.layers import channel_shuffle
 from tests.test_backbones.test_networks import randomise
 
 
-def conv_norm(module: nn.Module, x: torch.Tensor, act: bool, **kwargs) -> torch.Tensor:
-    y = F.conv2d(x, module.conv.weight, **kwargs)
-    scale = module.bn.weight / (module.bn.running_var + module.bn.eps).sqrt()
-    y = (y - module.bn.running_mean[:, None, None]) * scale[:, None, None]
-    y = y + module.bn.bias[:, None, None]
-    return y.clamp(min=0) if act else y
-
-
-def depthwise_norm(module: nn.Module, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
-    return conv_norm(module, x, False, padding=1, stride=stride, groups=x.shape[1])
-
-
 def squeeze_excite(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     pooled = x.mean((2, 3))
     hidden = F.linear(pooled, module.squeeze.weight[:, :, 0, 0], module.squeeze.bias).clamp(min=0)
@@ -40,10 +28,9 @@ def test_shufflenet_v2_branches(extra, se_ratio, residual):
     inputs = (torch.rand(2, 24, 9, 12).double(), torch.rand(2, 24, 5, 6).double())
     for number, branch in enumerate(net.stages[1].branches[:2]):
         x, stride = inputs[number], 2 - number
-        y = depthwise_norm(branch.extra, x) if extra else x
-        reduce, depthwise, expand = (branch.get_submodule(name) for name in '012')
-        y = depthwise_norm(depthwise, conv_norm(reduce, y, True), stride)
-        y = conv_norm(expand, y, False)
+        y = branch.extra(x) if extra else x
+        for layer in '012':
+            y = branch.get_submodule(layer)(y)
         if se_ratio:
             assert branch.se.squeeze.out_channels == 12  # a quarter of the unit's 48
             y = squeeze_excite(branch.se, y)

@@ -135,67 +135,40 @@ def other_meta(root: Path) -> dict:
     return given
 
 
-# Files, or what makes them, message, arguments; a list of images is given by its lines.
+# Images, or what makes them, what is said, and other arguments; a list of images is given by lines.
+VAL, TRAIN = dict(data_prefix='val'), dict(data_prefix='train')
+TWO = 'val/ILSVRC2012_val_00000001.JPEG val/ILSVRC2012_val_00000002.JPEG'
 MISTAKES = [
+    (TWO, "images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val", VAL),
+    ('train/n01.tar train/n02.tar', 'has .tar files; unpack each into a folder of its name', TRAIN),
+    ('train/1.jpg train/2.jpg', 'has images and no class folders', TRAIN),
+    ('train/notes.txt', 'has no class folders; fix data_root or data_prefix', TRAIN),
+    ('train/n01/a.JPEG val/n01/b.JPEG', 'train has no images but folders: .* a level too high', {}),
+    ('train/n01/a.JPEG train/n02/notes.txt', 'n02 has no images but notes.txt.*; fix the', TRAIN),
+    ('training/n01/a.JPEG validation/n01/b.JPEG', 'exist; .* has training, validation: fix', TRAIN),
+    ('ILSVRC/Data/CLS-LOC/train/n01/a.JPEG', 'set data_root to .*ILSVRC/Data/CLS-LOC/', TRAIN),
+    ('val/a.jpg', 'ann_file .*val.txt cannot be read', dict(VAL, ann_file='val.txt')),
     (
-        [f'val/{name}' for name in val_names(2)],
-        "validation images of ILSVRC without class folders.*devkit's data/ILSVRC2012_val",
-        {},
+        'val/a.jpg',
+        '1 of 2 images .*list.txt .*val/val/b.jpg',
+        dict(VAL, ann_file='a.jpg 0\nval/b.jpg 1\n'),
     ),
-    (
-        ['train/n01440764.tar', 'train/n01443537.tar'],
-        'has .tar files; unpack each into a folder of its name',
-        {},
-    ),
-    (['train/1.jpg', 'train/2.jpg'], 'has images and no class folders', {}),
-    (['train/notes.txt'], 'has no class folders; fix data_root or data_prefix', {}),
-    (
-        ['train/n01/a.JPEG', 'val/n01/b.JPEG'],
-        'class folder .*train has no images but folders: data_prefix is a level too high',
-        dict(data_prefix=''),
-    ),
-    (
-        ['train/n01/a.JPEG', 'train/n02/notes.txt'],
-        'class folder .*n02 has no images but notes.txt.*; fix the layout',
-        {},
-    ),
-    (
-        ['training/n01/a.JPEG', 'validation/n01/b.JPEG'],
-        'folder .*train does not exist; .* has training, validation: fix',
-        dict(data_prefix='train'),
-    ),
-    (
-        ['ILSVRC/Data/CLS-LOC/train/n01/a.JPEG'],
-        'train does not exist; .*set data_root to .*ILSVRC/Data/CLS-LOC/',
-        dict(data_prefix='train'),
-    ),
-    (['val/a.jpg'], 'ann_file .*val.txt cannot be read', dict(ann_file='val.txt')),
-    (
-        ['val/a.jpg'],
-        '1 of 2 images of .*list.txt do not exist, such as .*val/val/b.jpg',
-        dict(ann_file='a.jpg 0\nval/b.jpg 1\n'),
-    ),
-    (['val/a.jpg'], "list.txt, line 2: 'b.jpg': give the image", dict(ann_file='a.jpg 0\nb.jpg\n')),
-    (
-        ['train/n01/a.JPEG'],
-        'classes names.txt cannot be read; fix the path',
-        dict(classes='names.txt'),
-    ),
-    (partial(devkit, labels=(1, 2), images=3), '3 images named ILSVRC2012_val_.* 2 labels', {}),
-    (no_meta, 'meta.mat does not exist', {}),
-    (other_meta, 'is not the meta.mat', {}),
-    (partial(devkit, labels=(1, 9)), 'has the label 9, which meta.mat beside it lacks', {}),
+    ('val/a.jpg', "line 2: 'b.jpg': give the image", dict(VAL, ann_file='a.jpg 0\nb.jpg\n')),
+    ('train/n01/a.JPEG', 'classes names.txt cannot be read', dict(TRAIN, classes='names.txt')),
+    (partial(devkit, labels=(1, 2), images=3), '3 images named ILSVRC2012_val_.* 2 labels', VAL),
+    (no_meta, 'meta.mat does not exist', VAL),
+    (other_meta, 'is not the meta.mat', VAL),
+    (partial(devkit, labels=(1, 9)), 'has the label 9, which meta.mat beside it lacks', VAL),
 ]
 
 
 @pytest.mark.parametrize(('files', 'message', 'given'), MISTAKES)
 def test_each_mistake_has_its_own_message(files, message, given, tmp_path):
-    kwargs = dict(data_prefix='val')
+    kwargs = dict(given)
     if callable(files):
         kwargs |= files(tmp_path)
     else:
-        write(tmp_path, *files)
-        kwargs |= {'data_prefix': files[0].partition('/')[0], **given}
+        write(tmp_path, *files.split())
     if '\n' in kwargs.get('ann_file', ''):
         (tmp_path / 'list.txt').write_text(kwargs['ann_file'])
         kwargs['ann_file'] = 'list.txt'
