@@ -49,38 +49,27 @@ class Tensors:
         return self.state[name]
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        shape = (x.shape[1],)
+        """BatchNorm; the tensors of a convolution and of its norm have names of their own."""
         self.state.setdefault(f'{name}.num_batches_tracked', torch.tensor(1))
-        return self._normalise(
-            x,
-            mean=self.get(f'{name}.running_mean', shape, -0.5, 0.5),
-            var=self.get(f'{name}.running_var', shape, 0.5, 1.5),
-            gain=self.get(f'{name}.weight', shape, 0.5, 1.5),
-            bias=self.get(f'{name}.bias', shape, -0.3, 0.3),
-        )
+        leaves = ('running_mean', 'running_var', 'weight', 'bias')
+        return self._normalise(x, *(f'{name}.{leaf}' for leaf in leaves))
 
-    def _normalise(
-        self, x: Tensor, mean: Tensor, var: Tensor, gain: Tensor, bias: Tensor
-    ) -> Tensor:
+    def _normalise(self, x: Tensor, *names: str) -> Tensor:
+        ranges = ((-0.5, 0.5), (0.5, 1.5), (0.5, 1.5), (-0.3, 0.3))
+        drawn = (self.get(n, (x.shape[1],), *r) for n, r in zip(names, ranges, strict=True))
+        mean, var, gain, bias = (values[:, None, None] for values in drawn)
         scale = gain / (var + self.eps).sqrt()
-        return x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
+        return x * scale + (bias - mean * scale)
 
-    def layer(
-        self,
-        x: Tensor,
-        names: Names,
-        channels: int,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        act: bool = True,
-    ) -> Tensor:
-        """Convolution and BatchNorm by their two names, and the activation."""
+    def convolve(self, x: Tensor, name: str, channels: int, kernel: int, stride: int, groups: int):
         shape = (channels, x.shape[1] // groups, kernel, kernel)
         bound = (6 / (shape[1] * kernel * kernel)) ** 0.5
-        weight = self.get(f'{names[0]}.weight', shape, -bound, bound)
-        y = F.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=groups)
-        y = self.norm(y, names[1])
+        weight = self.get(f'{name}.weight', shape, -bound, bound)
+        return F.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=groups)
+
+    def layer(self, x, names: Names, channels: int, kernel=1, stride=1, groups=1, act=True):
+        """Convolution and BatchNorm by their two names, and the activation."""
+        y = self.norm(self.convolve(x, names[0], channels, kernel, stride, groups), names[1])
         return self.act(y) if act else y
 
 
@@ -104,20 +93,11 @@ def released_unit(stage: int, i: int) -> str:
     return f'features.{sum(UNITS[:stage]) + i}'
 
 
-def shufflenet_v1(
-    tensors: Tensors,
-    x: Tensor,
-    width: float,
-    groups: int,
-    stem: Names,
-    channels: Callable[[float, int], int],
-    unit: Callable[[int, int], str],
-    layers: list[Names],
-    shuffle: Callable[[Tensor, int], Tensor],
-) -> list[Tensor]:
+def shufflenet_v1(tensors, x, width, groups, stem, channels, unit, layers, shuffle):
     """ShuffleNet V1 as released: the shuffle is behind the depthwise convolution.
 
-    ``channels`` are those of the first convolution.
+    ``channels`` are those of the first convolution of a width and groups; ``unit`` names a unit of
+    a stage, of whose three layers ``layers`` has the names.
     """
     x = F.max_pool2d(tensors.layer(x, stem, channels(width, groups), 3, 2), 3, 2, 1)
     outputs = [x]
@@ -168,18 +148,11 @@ mmpretrain_v1 = partial(
 )
 
 
-def shufflenet_v2(
-    tensors: Tensors,
-    x: Tensor,
-    width: float,
-    stem: Names,
-    unit: Callable[[int, int], str],
-    left: list[Names],
-    right: list[Names],
-    last: Names | None,
-    megvii: bool = False,
-) -> list[Tensor]:
-    """ShuffleNet V2 in either layout, one unit after another."""
+def shufflenet_v2(tensors, x, width, stem, unit, left, right, last, megvii=False):
+    """ShuffleNet V2 in either layout, one unit after another.
+
+    ``left`` and ``right`` are the names of the layers of a unit's branches, ``last`` of Conv5.
+    """
     *stages, conv5 = V2_STAGES[width]
     x = F.max_pool2d(tensors.layer(x, stem, 24, 3, 2), 3, 2, 1)
     outputs = [x]
@@ -240,19 +213,12 @@ yolo_fastest_v2 = partial(megvii_v2, unit=lambda stage, i: f'stage{stage + 2}.{i
 
 
 class TensorFlowTensors(Tensors):
-    """TF-slim's names, axes and SAME padding, by multiplication of explicit patches."""
+    """TF-slim's names, axes and SAME padding, by multiplication of explicit patches.
 
-    def layer(
-        self,
-        x: Tensor,
-        names: Names,
-        channels: int,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        act: bool = True,
-    ) -> Tensor:
-        """Convolution and BatchNorm by the layer's name (the second is unused)."""
+    The two names of a layer are one.
+    """
+
+    def convolve(self, x: Tensor, name: str, channels: int, kernel: int, stride: int, groups: int):
         padding = []
         for size in (x.shape[3], x.shape[2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -261,29 +227,19 @@ class TensorFlowTensors(Tensors):
         bound = (6 / (x.shape[1] // groups * kernel * kernel)) ** 0.5
         if groups == 1:
             shape = (kernel, kernel, x.shape[1], channels)
-            weight = self.get(f'{names[0]}/weights', shape, -bound, bound)
-            y = torch.einsum('nchwij,ijco->nohw', patches, weight)
-        else:
-            shape = (kernel, kernel, channels, 1)
-            weight = self.get(f'{names[0]}/depthwise_weights', shape, -bound, bound)
-            y = torch.einsum('nchwij,ijcm->nchw', patches, weight)
-        norm, size = f'{names[0]}/BatchNorm', (channels,)
-        y = self._normalise(
-            y,
-            mean=self.get(f'{norm}/moving_mean', size, -0.5, 0.5),
-            var=self.get(f'{norm}/moving_variance', size, 0.5, 1.5),
-            gain=self.get(f'{norm}/gamma', size, 0.5, 1.5),
-            bias=self.get(f'{norm}/beta', size, -0.3, 0.3),
-        )
-        return self.act(y)
+            weight = self.get(f'{name}/weights', shape, -bound, bound)
+            return torch.einsum('nchwij,ijco->nohw', patches, weight)
+        shape = (kernel, kernel, channels, 1)
+        weight = self.get(f'{name}/depthwise_weights', shape, -bound, bound)
+        return torch.einsum('nchwij,ijcm->nchw', patches, weight)
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        leaves = ('moving_mean', 'moving_variance', 'gamma', 'beta')
+        return self._normalise(x, *(f'{name}/BatchNorm/{leaf}' for leaf in leaves))
 
 
 def mobilenet_v1(
-    tensors: Tensors,
-    x: Tensor,
-    width: float,
-    stem: Names,
-    layers: list[list[Names]],
+    tensors: Tensors, x: Tensor, width: float, stem: Names, layers: list[list[Names]]
 ) -> list[Tensor]:
     """MobileNet V1: 13 separable layers."""
     x = tensors.layer(x, stem, int(32 * width), 3, 2)
@@ -300,9 +256,9 @@ def mobilenet_v1(
 
 tf_slim_v1 = partial(
     mobilenet_v1,
-    stem=('MobilenetV1/Conv2d_0', ''),
+    stem=('MobilenetV1/Conv2d_0',) * 2,
     layers=[
-        [(f'MobilenetV1/Conv2d_{number}_{kind}', '') for kind in ('depthwise', 'pointwise')]
+        [(f'MobilenetV1/Conv2d_{number}_{kind}',) * 2 for kind in ('depthwise', 'pointwise')]
         for number in range(1, 14)
     ],
 )
@@ -359,16 +315,7 @@ def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) ->
     return outputs
 
 
-def biased_layer(
-    tensors: Tensors,
-    x: Tensor,
-    name: str,
-    channels: int,
-    kernel: int = 1,
-    stride: int = 1,
-    padding: int = 0,
-    groups: int = 1,
-) -> Tensor:
+def biased_layer(tensors, x, name, channels, kernel=1, stride=1, padding=0, groups=1) -> Tensor:
     shape = (channels, x.shape[1] // groups, kernel, kernel)
     bound = (6 / (shape[1] * kernel * kernel)) ** 0.5
     weight = tensors.get(f'{name}.weight', shape, -bound, bound)

@@ -31,45 +31,37 @@ def test_a_sound_config_has_no_problems(tiny):
 NUMBER = 'model.roi_head.bbox_head.num_classes'
 LOSS = 'model.roi_head.bbox_head.loss_cls'
 STRIDES = 'model.rpn_head.anchor_generator.strides'
-OUTPUTS = 'model.backbone.out_indices'
-# A mistake, the setting that is blamed, and what must be said; more are in test_detectors.py.
-MISMATCHES: list[tuple[dict, str, list[str]]] = [
+OUTPUTS, INIT = 'model.backbone.out_indices', 'model.backbone.init_cfg'
+NECK = 'model.neck.in_channels'
+FUSION, TEACHER = 'model.panoptic_fusion_head', 'model.teacher_bbox_head'
+# The blamed setting, its wrong value or several settings, and what is said; see test_detectors.py.
+MISMATCHES = [
+    (NECK, {'model.backbone.widen_factor': 1.0}, '[24, 48, 96, 192]', '[24, 116, 232, 464]'),
     (
-        {'model.backbone.widen_factor': 1.0},
-        'model.neck.in_channels',
-        ['[24, 48, 96, 192]', '[24, 116, 232, 464]'],
-    ),
-    (
-        {OUTPUTS: (1, 2, 3), 'model.neck.in_channels': [48, 96, 192]},
         STRIDES,
-        ['[4, 8, 16, 32, 64]', '[8, 16, 32, 64, 128]'],
+        {OUTPUTS: (1, 2, 3), NECK: [48, 96, 192]},
+        '[4, 8, 16, 32, 64]',
+        '[8, 16, 32, 64, 128]',
     ),
-    ({NUMBER: 80}, NUMBER, ['80', '2 classes']),
-    ({LOSS: dict(type='SeesawLoss', num_classes=80)}, f'{LOSS}.num_classes', ['80', '2 classes']),
+    (NUMBER, 80, '80', '2 classes'),
+    (f'{LOSS}.num_classes', {LOSS: dict(type='SeesawLoss', num_classes=80)}, '80', '2 classes'),
+    (f'{FUSION}.num_things_classes', {FUSION: dict(num_things_classes=80)}, '80', '2 classes'),
+    (f'{TEACHER}.num_classes', {TEACHER: dict(num_classes=80)}, '80', '2 classes'),
+    ('model.backbone', {OUTPUTS: (0, 7)}, 'out_indices=(0, 7)', 'from 0 to 4'),
     (
-        {'model.panoptic_fusion_head': dict(type='HeuristicFusionHead', num_things_classes=80)},
-        'model.panoptic_fusion_head.num_things_classes',
-        ['80', '2 classes'],
+        f'{INIT}.checkpoint',
+        {INIT: [dict(type='Pretrained', checkpoint='no.pth')]},
+        'does not exist',
     ),
-    (
-        {'model.teacher_bbox_head': dict(type='LADHead', num_classes=80)},
-        'model.teacher_bbox_head.num_classes',
-        ['80', '2 classes'],
-    ),
-    ({OUTPUTS: (0, 7)}, 'model.backbone', ['out_indices=(0, 7)', 'from 0 to 4']),
-    (
-        {'model.backbone.init_cfg': [dict(type='Pretrained', checkpoint='no.pth')]},
-        'model.backbone.init_cfg.checkpoint',
-        ['no.pth', 'does not exist'],
-    ),
-    ({'load_from': 'no.pth'}, 'load_from', ['no.pth']),
-    ({'model.backbone.norm_eval': True}, 'model.backbone', ['AP 0']),
+    ('load_from', 'no.pth', 'no.pth'),
+    ('model.backbone', {'model.backbone.norm_eval': True}, 'AP 0'),
 ]
 
 
-@pytest.mark.parametrize(('changes', 'setting', 'parts'), MISMATCHES)
-def test_mismatches_are_named_with_the_right_value(tiny, changes, setting, parts):
-    tiny.merge_from_dict(changes)
+@pytest.mark.parametrize('row', MISMATCHES, ids=str)
+def test_mismatches_are_named_with_the_right_value(tiny, row):
+    setting, mistake, *parts = row
+    tiny.merge_from_dict(mistake if isinstance(mistake, dict) else {setting: mistake})
     found = [m for m in messages(tiny) if m.startswith(setting)]
     assert found, messages(tiny)
     assert all(part in found[0] for part in parts), found

@@ -189,11 +189,13 @@ BASE = dict(
     loop=dict(by_epoch=True, max_epochs=4),
     wrapper={},
 )
-COSINE = [dict(type='CosineAnnealingLR', T_max=4, end=4)]
-STEPS = [dict(COSINE[0], convert_to_iter_based=True)]
-ITERATIONS = dict(by_epoch=False, max_iters=16)
-CYCLE = [dict(type='OneCycleLR', eta_max=0.5, total_steps=16, by_epoch=False)]
+COSINE = dict(schedule=[dict(type='CosineAnnealingLR', T_max=4, end=4)])
+STEPS = dict(schedule=[dict(COSINE['schedule'][0], convert_to_iter_based=True)])
+FEWER_STEPS = dict(schedule=[dict(STEPS['schedule'][0], T_max=5, end=5)])
+CYCLE = dict(schedule=[dict(type='OneCycleLR', eta_max=0.5, total_steps=16, by_epoch=False)])
+LONGER_CYCLE = dict(schedule=[dict(CYCLE['schedule'][0], total_steps=32)])
 WARMUP = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=16)]
+ITERATIONS = dict(loop=dict(by_epoch=False, max_iters=16), schedule=WARMUP)
 
 
 def build(work: Path, resumed: Path | None = None, allow: bool = False, **settings) -> Runner:
@@ -243,8 +245,8 @@ def log_of(runner: Runner) -> str:
     ('first', 'then', 'warning'),
     [
         ({}, {}, None),
-        (dict(schedule=CYCLE), {}, None),
-        (dict(schedule=STEPS), {}, None),
+        (CYCLE, {}, None),
+        (STEPS, {}, None),
         (dict(schedule=[dict(BASE['schedule'][0], end=3)]), LONGER, 'max_epochs was 4, now 6'),
         ({}, dict(batch=4), 'an epoch had 4 iterations, now 2'),
     ],
@@ -255,53 +257,42 @@ def test_what_leaves_the_schedule_as_it_was_goes_on(tmp_path, first, then, warni
     assert warning in log if warning else ', now ' not in log
 
 
-@pytest.mark.parametrize(
-    ('first', 'then', 'refusal'),
-    [
-        ({}, dict(schedule=MORE_STEPS), '(MultiStepLR) milestones was [3], now [2, 3]'),
-        (
-            {},
-            LONGER,
-            'max_epochs was 4, now 6; param_scheduler[0] (MultiStepLR) end was 4, now 6',
-        ),
-        (dict(schedule=COSINE), LONGER, LONGER_THAN_THE_SCHEDULE),
-        (dict(schedule=STEPS), LONGER, LONGER_THAN_THE_SCHEDULE),
-        (
-            dict(schedule=STEPS),
-            dict(schedule=[dict(STEPS[0], T_max=5, end=5)]),
-            '(CosineAnnealingLR) T_max was 16, now 20',
-        ),
-        (dict(schedule=STEPS), dict(batch=4), 'an epoch had 4 iterations, now 2'),
-        (
-            dict(schedule=CYCLE),
-            dict(schedule=[dict(CYCLE[0], total_steps=32)]),
-            '(OneCycleLR) total_steps was 16, now 32',
-        ),
-        (
-            dict(loop=ITERATIONS, schedule=WARMUP),
-            dict(loop=dict(by_epoch=False, max_iters=32)),
-            'max_iters was 16, now 32, and the schedule ends with the former',
-        ),
-        ({}, dict(schedule=COSINE), 'param_scheduler[0] was another one than Cosine'),
-        ({}, dict(schedule=[]), 'param_scheduler had 1 entries, now 0'),
-        (
-            {},
-            dict(optimizer=dict(BASE['optimizer'], lr=0.2, weight_decay=1e-4)),
-            'optimizer lr was 0.1, now 0.2; optimizer weight_decay was 0, now 0.0001',
-        ),
-        (
-            dict(schedule=[]),
-            dict(optimizer=dict(BASE['optimizer'], lr=0.2)),
-            'optimizer lr was 0.1, now 0.2',
-        ),
-        ({}, dict(optimizer=dict(type='AdamW', lr=0.1)), 'was another one than AdamW'),
-        (
-            {},
-            dict(wrapper=dict(paramwise_cfg=dict(bias_lr_mult=2.0))),
-            'had 2 tensors in 1 groups, now 2 in 2',
-        ),
-    ],
-)
+def optimizer(**settings) -> dict:
+    return dict(optimizer={**BASE['optimizer'], **settings})
+
+
+# What a training was started with, and resumed with, and what is said of it.
+REFUSED = [
+    ({}, dict(schedule=MORE_STEPS), '(MultiStepLR) milestones was [3], now [2, 3]'),
+    ({}, LONGER, 'max_epochs was 4, now 6; param_scheduler[0] (MultiStepLR) end was 4, now 6'),
+    (COSINE, LONGER, LONGER_THAN_THE_SCHEDULE),
+    (STEPS, LONGER, LONGER_THAN_THE_SCHEDULE),
+    (STEPS, FEWER_STEPS, '(CosineAnnealingLR) T_max was 16, now 20'),
+    (STEPS, dict(batch=4), 'an epoch had 4 iterations, now 2'),
+    (CYCLE, LONGER_CYCLE, '(OneCycleLR) total_steps was 16, now 32'),
+    (
+        ITERATIONS,
+        dict(loop=dict(by_epoch=False, max_iters=32)),
+        'max_iters was 16, now 32, and the schedule ends with the former',
+    ),
+    ({}, COSINE, 'param_scheduler[0] was another one than Cosine'),
+    ({}, dict(schedule=[]), 'param_scheduler had 1 entries, now 0'),
+    (
+        {},
+        optimizer(lr=0.2, weight_decay=1e-4),
+        'optimizer lr was 0.1, now 0.2; optimizer weight_decay was 0, now 0.0001',
+    ),
+    (dict(schedule=[]), optimizer(lr=0.2), 'optimizer lr was 0.1, now 0.2'),
+    ({}, dict(optimizer=dict(type='AdamW', lr=0.1)), 'was another one than AdamW'),
+    (
+        {},
+        dict(wrapper=dict(paramwise_cfg=dict(bias_lr_mult=2.0))),
+        'had 2 tensors in 1 groups, now 2 in 2',
+    ),
+]
+
+
+@pytest.mark.parametrize(('first', 'then', 'refusal'), REFUSED)
 def test_a_changed_schedule_is_refused_unless_it_is_meant(tmp_path, first, then, refusal):
     checkpoint = halfway(tmp_path / 'first', **first)
     with refused() as caught:

@@ -106,18 +106,11 @@ def test_file_is_as_its_schema_says(tmp_path):
             check_schema(broken)
 
 
-def test_comparison_tool_reads_the_file_but_takes_no_emulated_times(tmp_path, emulated):
+def test_comparison_tool_reads_the_file(tmp_path):
     write_json(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
     (found,) = read_latencies([tmp_path / 'board.json'])
     assert found.name == 'board'
     assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
-    record = record_of(recording_of(MEDIANS), emulated)
-    times = {key for key in record['results'][0] if key.endswith('_ms')}
-    assert times and all(key.startswith('emulated_') for key in times)
-    check_schema(record)
-    write_json(record, tmp_path / 'emulated.json')
-    with refused('emulated'):
-        read_latencies([tmp_path / 'emulated.json'])
 
 
 def test_table_has_ranks_and_the_published_ratios():
@@ -154,10 +147,18 @@ def test_forms_of_a_network_are_ranked_with_each_other():
     assert len(rows_of(difference)) == 5 and difference.count('same') == 4
 
 
-def test_emulated_times_are_labelled_and_not_ranked(emulated):
-    text = to_markdown(record_of(recording_of(MEDIANS), emulated))
+def test_emulated_times_are_labelled_and_neither_ranked_nor_compared_nor_drawn(emulated, tmp_path):
+    record = record_of(recording_of(MEDIANS, sides=(224, 448)), emulated)
+    check_schema(record)
+    text = to_markdown(record)
     assert 'EMULATED' in text and '| emulated median ms |' in text
     assert 'rank' not in text.partition('## ')[2] and '×' not in text
+    assert plot.draw(record) is None
+    write_json(record, tmp_path / 'emulated.json')
+    with refused('emulated'):
+        read_latencies([tmp_path / 'emulated.json'])
+    with refused('emulation'):
+        difference_table(record_of(recording_of(MEDIANS)), record, ('a', 'b'))
 
 
 def test_what_is_missing_is_said():
@@ -223,16 +224,8 @@ def test_difference_needs_intervals_that_do_not_overlap():
     rows = rows_of(difference_table(first, second, ('a', 'b')))
     (row,) = [cells for name, cells in rows.items() if name.startswith('alexnet')]
     assert row[-1] == 'not known: unstable'
-
-
-def test_difference_refuses_emulated_times(emulated):
-    first = record_of(recording_of(MEDIANS))
-    second = record_of(recording_of(MEDIANS), emulated)
-    with refused('emulation'):
-        difference_table(first, second, ('a', 'b'))
-    other = record_of(recording_of({'another': 1.0}))
     with refused('no network in common'):
-        difference_table(first, other, ('a', 'b'))
+        difference_table(first, record_of(recording_of({'another': 1.0})), ('a', 'b'))
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"results": []}', '{"schema": "other/9"}'])
@@ -292,11 +285,10 @@ def test_on_another_kind_of_target_its_own_options_hold():
     assert make_request(dict(replay(request, 'local'), target='local')) == make_request(options)
 
 
-def test_plot_has_a_line_a_network_over_the_sizes(emulated):
+def test_plot_has_a_line_a_network_over_the_sizes():
     record = record_of(recording_of(MEDIANS, sides=(224, 448)))
     assert plot.draw(record).startswith(b'\x89PNG')
     assert plot.draw(record_of(recording_of(MEDIANS))) is None  # one size is no line
-    assert plot.draw(record_of(recording_of(MEDIANS, sides=(224, 448)), emulated)) is None
 
 
 def test_report_is_written_beside_the_file_and_shown_even_where_the_disk_takes_none(

@@ -61,26 +61,17 @@ def test_test_py_reads_the_checkpoint_and_writes_json(trained, tmp_path):
 def test_bad_input_is_one_line_and_exit_code_2(call, trained, tmp_path):
     config, work = trained / 'tiny.py', ('--work-dir', tmp_path / 'work')
     options = (*work, '--cfg-options')
-    cases = [
-        (('train', tmp_path / 'no.py', *work), ('no.py', 'does not exist')),
-        (
-            ('train', config, *options, 'model.backbone.widen_factor=0.7'),
-            ('widen_factor=0.7', '0.5, 1.0, 1.5, 2.0'),
-        ),
-        (
-            ('train', config, *options, 'train_dataloader.dataset.data_root=nowhere'),
-            ('nowhere', 'does not exist'),
-        ),
-        (('check_config', config, '--cfg-options', 'foo'), ('foo', 'KEY=VALUE')),
-        (('test', config, trained, *work), ('is a folder',)),
-        (
-            ('train', config, *options, 'train_cfg.max_epochs=abc'),
-            ('train_cfg.max_epochs', "'abc'"),
-        ),
-        (('train', config, *work, '--resume', 'no.pth'), ('no.pth', 'does not exist')),
-        (('test', config, 'no.pth', *work), ('no.pth', 'does not exist')),
-    ]
-    for command, parts in cases:
+    network, data = 'model.backbone.widen_factor=0.7', 'train_dataloader.dataset.data_root=nowhere'
+    for command, *parts in (
+        (('train', tmp_path / 'no.py', *work), 'no.py', 'does not exist'),
+        (('train', config, *options, network), 'widen_factor=0.7', '0.5, 1.0, 1.5, 2.0'),
+        (('train', config, *options, data), 'nowhere', 'does not exist'),
+        (('check_config', config, '--cfg-options', 'foo'), 'foo', 'KEY=VALUE'),
+        (('test', config, trained, *work), 'is a folder'),
+        (('train', config, *options, 'train_cfg.max_epochs=abc'), 'train_cfg.max_epochs', "'abc'"),
+        (('train', config, *work, '--resume', 'no.pth'), 'no.pth', 'does not exist'),
+        (('test', config, 'no.pth', *work), 'no.pth', 'does not exist'),
+    ):
         assert_refused(call(*command), *parts)
     assert not (tmp_path / 'work').exists()
 

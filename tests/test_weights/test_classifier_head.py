@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmshuffle.classification import ImageClassifier, LinearHead
 from mmshuffle.weights import load_pretrained, read_tensors
 from tests.conftest import refused
-from tests.test_weights.test_families import FAMILIES, publish, relative_difference, write
+from tests.test_weights.test_families import FAMILIES, linear, publish, relative_difference, write
 
 CLASSES = 7
 
@@ -31,17 +31,12 @@ def classifier_of(backbone, num_classes: int = CLASSES) -> ImageClassifier:
 @pytest.mark.parametrize(
     ('name', 'variant', 'head', 'layers'),
     [
-        (
-            'torchvision SqueezeNet 1.1',
-            ('1.1',),
-            dict(type='ConvHead', in_channels=512),
-            {'classifier.1': 'fc'},
-        ),
+        ('torchvision SqueezeNet 1.1', ('1.1',), dict(type='ConvHead', in_channels=512), ['fc']),
         (
             'torchvision AlexNet',
             (),
             dict(type='HiddenLayersHead', in_channels=256),
-            {'classifier.1': 'hidden.0', 'classifier.4': 'hidden.1', 'classifier.6': 'fc'},
+            ['hidden.0', 'hidden.1', 'fc'],
         ),
     ],
 )
@@ -49,11 +44,7 @@ def test_convolutions_and_hidden_layers_are_placed(name, variant, head, layers, 
     network = dict(type='Given', network=FAMILIES[name].build(*variant))
     model = ImageClassifier(network, dict(head, num_classes=CLASSES))
     state, own = read_tensors(publish(name, variant, tmp_path)), model.head.state_dict()
-    pairs = {
-        f'{theirs}.{leaf}': f'{ours}.{leaf}'
-        for theirs, ours in layers.items()
-        for leaf in ('weight', 'bias')
-    }
+    pairs = dict(zip(FAMILIES[name].classifier, linear(*layers), strict=True))
     state |= {theirs: torch.rand_like(own[ours]) for theirs, ours in pairs.items()}
     path = write(state, tmp_path, numpy=False)
     report = load_pretrained(model, str(path))

@@ -367,16 +367,3 @@ def test_real_weights_of_both_layouts_give_the_same_up_to_the_order_of_channels(
         _, order = linear_sum_assignment(distances)
         assert (a[:, order] - b).abs().max() < 1e-5
         assert (a - b).abs().max() > 0.1
-
-
-def test_real_mobilenet_v2_weights_compute_what_the_reference_does():
-    path = facts('weights/mobilenet_v2_x1.0_backbone_torchvision-layout.pth')
-    net = mmdet_v2()
-    net.eval()
-    report = load_pretrained(net, path)
-    assert len(report.matched) == len(net.state_dict()) and not report.unexpected
-    x = torch.rand(1, 3, 96, 96, dtype=torch.float64)
-    tensors = relu6_tensors({key: value.double() for key, value in read_tensors(path).items()})
-    with torch.no_grad():
-        expected = references.torchvision_mobilenet_v2(tensors, x, flat=True)
-        assert relative_difference(net.double()(x), expected) < 1e-10
