@@ -14,23 +14,12 @@ from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 from mmshuffle.deploy import FORMATS
 from tests.test_backbones.test_networks import randomise
-from tests.variants import build
+from tests.variants import KINDS, build
 
 NAMES = (
-    *(
-        f'shufflenetv2-x{width}-{layout}'
-        for width in (0.5, 1.0)
-        for layout in ('megvii', 'torchvision')
-    ),
-    'shufflenetv2star-x0.5',
-    'shufflenetv2-x0.5-torchvision-se-residual',
-    'shufflenetv2-x0.5-megvii-se-residual',
-    'shufflenetv2-50',
-    'shufflenetv1-x0.25-g1',
-    'shufflenetv1-x0.5-g3',
+    *(name for name in KINDS if name.startswith('shufflenet')),
     'shufflenetv1-x1.0-g3-inverse',
     'shufflenetv1-x1.0-g3-none',
-    'shufflenetv1-x0.5-g8-se',
 )
 # One of each kind of shuffle.
 EXPORTED = (

@@ -13,9 +13,7 @@ from tests.test_backbones.test_networks import randomise
 def squeeze_excite(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     pooled = x.mean((2, 3))
     hidden = F.linear(pooled, module.squeeze.weight[:, :, 0, 0], module.squeeze.bias).clamp(min=0)
-    gates = 1 / (
-        1 + (-F.linear(hidden, module.excite.weight[:, :, 0, 0], module.excite.bias)).exp()
-    )
+    gates = F.linear(hidden, module.excite.weight[:, :, 0, 0], module.excite.bias).sigmoid()
     return x * gates[:, :, None, None]
 
 

@@ -161,12 +161,6 @@ def test_both_files_may_be_in_an_order_that_the_config_follows(cfg, data):
     assert check_datasets(cfg) == []
 
 
-def test_a_category_twice_in_both_files_is_named(cfg, data):
-    for name in ('train.json', 'val.json'):
-        edit(data / name, lambda c: c['categories'].append(dict(id=7, name='disc')))
-    assert told(cfg, "the name 'disc' twice", 'id 2', 'id 7') == [True, True]
-
-
 @pytest.mark.parametrize(
     'wrapper',
     [

@@ -27,6 +27,8 @@ STRIDES = 'bbox_head.anchor_generator.strides'
 WIDTHS = [24, 48, 96, 192]
 SSD_WIDTHS = (96, 192, 64, 32, 32, 16)
 ALL = (0, 1, 2, 3)
+PAFPN = dict(type='PAFPN', in_channels=WIDTHS[1:], out_channels=64, num_outs=4)
+CASCADE_RPN = 'cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco'
 # Config of MMDetection, outputs of the backbone, other settings of the model.
 RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'retinanet': ('retinanet/retinanet_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
@@ -34,11 +36,7 @@ RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'gfl-pafpn': (
         'gfl/gfl_r50_fpn_1x_coco',
         (1, 2, 3),
-        {
-            'neck': dict(type='PAFPN', in_channels=WIDTHS[1:], out_channels=64, num_outs=4),
-            'bbox_head.in_channels': 64,
-            'bbox_head.anchor_generator.strides': [8, 16, 32, 64],
-        },
+        {'neck': PAFPN, HEAD: 64, STRIDES: [8, 16, 32, 64]},
     ),
     'fcos': ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco', ALL, {NECK: WIDTHS}),
     'yolox': ('yolox/yolox_tiny_8xb8-300e_coco', (1, 2, 3), {NECK: WIDTHS[1:]}),
@@ -52,11 +50,7 @@ RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'centernet': ('centernet/centernet_r18_8xb16-crop512-140e_coco', (3,), {NECK: 192}),
     'mask-rcnn': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
     'cascade': ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
-    'cascade-rpn': (
-        'cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco',
-        ALL,
-        {NECK: WIDTHS},
-    ),
+    'cascade-rpn': (f'cascade_rpn/{CASCADE_RPN}', ALL, {NECK: WIDTHS}),
     'deformable-detr': (
         'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
         (1, 2, 3),

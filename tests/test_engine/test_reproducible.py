@@ -1,7 +1,6 @@
 """A resumed run draws the random numbers that the unbroken one draws."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,14 +54,7 @@ class Seen(Hook):
         found += [sample.tolist() for sample in data_batch['inputs']]
 
 
-def train(
-    work: Path,
-    dataset: Dataset,
-    workers: int,
-    persistent: bool,
-    resumed: Path | None = None,
-    epochs: bool = True,
-) -> tuple[dict[int, list], dict[str, torch.Tensor]]:
+def train(work, dataset, workers, persistent, resumed=None, epochs=True):
     """Samples of each epoch, or each iteration, and the last weights."""
     seen = Seen(epochs)
     torch.manual_seed(0)
