@@ -10,8 +10,13 @@ from tests.variants import VARIANTS, build
 
 
 def randomise(net: nn.Module) -> nn.Module:
-    """Random BatchNorm statistics and gains, so that a missing or swapped one shows."""
+    """Random BatchNorm statistics and gains, so that a missing or swapped one shows.
+
+    Convolutions, but the gates' and others with a bias, keep the scale of their input.
+    """
     for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 1.5)

@@ -39,10 +39,6 @@ class Whole(nn.Module):
         super().__init__()
         net = build(name, **kwargs)
         net.init_weights()
-        for module in net.modules():
-            # Gates that are drawn so wide would make rounding errors large.
-            if isinstance(module, nn.Conv2d) and module.bias is None:
-                nn.init.kaiming_normal_(module.weight)
         self.net = randomise(net)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

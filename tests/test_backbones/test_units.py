@@ -38,21 +38,6 @@ def test_shufflenet_v2_branches(extra, se_ratio, residual):
             assert torch.allclose(branch(x), y.clamp(min=0), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
-def test_shufflenet_v1_squeeze_and_excitation_is_on_the_branch(stride):
-    net = randomise(ShuffleNetV1(3, se_ratio=1 / 16, out_indices=(1,))).double()
-    unit = net.stages[1][2 - stride]
-    x = torch.rand(2, 24 if stride == 2 else 240, 9, 12).double()
-    assert unit.se.squeeze.out_channels == 15  # a sixteenth of the unit's 240
-    with torch.no_grad():
-        y = squeeze_excite(unit.se, unit.expand(unit.depthwise(channel_shuffle(unit.reduce(x), 3))))
-        if stride == 1:
-            expected = (x + y).clamp(min=0)
-        else:
-            expected = torch.cat((F.avg_pool2d(x, 3, 2, 1), y), 1).clamp(min=0)
-        assert torch.allclose(unit(x), expected, rtol=1e-10, atol=1e-12)
-
-
 def test_shufflenet_v1_50_adds_the_64_input_channels_to_the_first_of_360():
     net = randomise(ShuffleNetV1(arch='50', out_indices=(0,))).double()
     unit = net.stages[0][2]

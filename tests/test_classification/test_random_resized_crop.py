@@ -109,19 +109,14 @@ def test_other_formats_are_decoded_whole(tmp_path):
 def test_unreadable_images_are_counted_as_by_load_image(tmp_path):
     good = write(tmp_path / 'good.jpg', jpeg(picture(70, 101)))
     whole = good.read_bytes()
-    broken = [
-        write(tmp_path / 'empty.jpg', b''),
-        write(tmp_path / 'header.jpg', whole[:200]),
-        write(tmp_path / 'rows.jpg', whole[: len(whole) // 3]),
-        tmp_path / 'absent.jpg',
-    ]
     transform = LoadRandomResizedCrop(size=32, scale=(0.9, 1), max_unreadable=3)
-    for path in broken[:3]:
+    for number, content in enumerate((b'', whole[:200], whole[: len(whole) // 3])):
+        path = write(tmp_path / f'{number}.jpg', content)
         assert transform(dict(img_path=str(path))) is None
         assert transform(dict(img_path=str(path))) is None
     assert transform(dict(img_path=str(good)))['img'].shape == (32, 32, 3)
     with refused(r'absent\.jpg .* allowed are 3 .*LoadRandomResizedCrop'):
-        transform(dict(img_path=str(broken[3])))
+        transform(dict(img_path=str(tmp_path / 'absent.jpg')))
 
 
 def test_random_numbers_are_numpys_and_can_be_cached(tmp_path):

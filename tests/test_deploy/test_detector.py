@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from mmcv.ops import RoIAlign, nms
+from mmdet.models import CascadeRoIHead, EmbeddingRPNHead
 from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
-from mmdet.registry import DATASETS, MODELS
-from mmengine.hub import get_config
+from mmdet.registry import DATASETS
 from torch import nn
 
 from mmshuffle.deploy import FORMATS, export
@@ -201,20 +201,7 @@ def test_evaluation_refuses_images_of_another_size(tmp_path):
         evaluate(cfg, (128, 96), lambda image: pytest.fail('detected'), 'title')
 
 
-def another_coder(detector):
-    detector.rpn_head.bbox_coder = LegacyDeltaXYWHBBoxCoder()
-
-
-def another_rpn(detector):
-    rpn = dict(type='EmbeddingRPNHead', num_proposals=9, proposal_feature_channel=8)
-    detector.rpn_head = MODELS.build(rpn)
-
-
-def a_cascade(detector):
-    detector.roi_head = MODELS.build(get_config('mmdet::' + CASCADE).model.roi_head)
-
-
-CASCADE = 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
+EXTRACTOR = 'roi_head.bbox_roi_extractor'
 
 
 def put(path, value):
@@ -228,14 +215,11 @@ def put(path, value):
     [
         (put('test_cfg.rcnn.nms.type', 'soft_nms'), 'with another NMS'),
         (put('test_cfg.rpn.nms.class_agnostic', True), 'with another NMS'),
-        (
-            put('roi_head.bbox_roi_extractor.roi_layers.0.pool_mode', 'max'),
-            'with RoIAlign of the maximum',
-        ),
-        (another_coder, 'with LegacyDeltaXYWHBBoxCoder'),
+        (put(f'{EXTRACTOR}.roi_layers.0.pool_mode', 'max'), 'with RoIAlign of the maximum'),
+        (put('rpn_head.bbox_coder.__class__', LegacyDeltaXYWHBBoxCoder), 'with LegacyDelta'),
         (put('rpn_head.use_sigmoid_cls', False), 'with an RPN with softmax'),
-        (another_rpn, 'with EmbeddingRPNHead'),
-        (a_cascade, 'with CascadeRoIHead'),
+        (put('rpn_head.__class__', EmbeddingRPNHead), 'with EmbeddingRPNHead'),
+        (put('roi_head.__class__', CascadeRoIHead), 'with CascadeRoIHead'),
         (lambda detector: delattr(detector, 'roi_head'), 'FasterRCNN is not a two-stage detector'),
     ],
 )

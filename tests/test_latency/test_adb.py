@@ -14,8 +14,7 @@ from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.request import named
-from mmshuffle.latency.targets import AdbTarget, DeviceError, make_target
-from mmshuffle.latency.targets.adb import parse
+from mmshuffle.latency.targets import AdbTarget, make_target
 from tests.conftest import refused
 
 from .tiny import QUICK, ask, stop_after
@@ -105,13 +104,6 @@ def plan(plan) -> Plan:
         dataclasses.replace(case, setting=setting('ncnn', precision='fp16')) for case in plan.cases
     ]
     return plan
-
-
-def test_figures_of_the_programs_are_read():
-    assert parse(BENCHNCNN, 'benchncnn') == 1.5
-    assert parse(BENCHMARK_MODEL, 'benchmark_model') == 33.2505
-    with pytest.raises(DeviceError, match='prints no figures: layer Foo not exists'):
-        parse('layer Foo not exists\n', 'benchncnn')
 
 
 def test_phone_is_measured_and_left_clean(phone, plan):

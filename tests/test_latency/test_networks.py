@@ -15,12 +15,10 @@ from mmshuffle.latency.device import gate
 from mmshuffle.latency.device.gate import make_input
 from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
-from mmshuffle.latency.measure import measure
 from mmshuffle.latency.networks import Network, example, expected_outputs, from_config
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import find_settings, make_job, make_request, named, names, suite
-from mmshuffle.latency.targets import LocalTarget
 from tests.conftest import refused
 from tests.tiny import count_multiply_adds
 
@@ -257,34 +255,6 @@ def test_files_that_sizes_share_are_sent_once(tmp_path, monkeypatch):
     assert len(done) == len(plan.cases) == 4
     suffixes = collections.Counter(name.partition('.')[2] for name in plan.files)
     assert suffixes == dict(bin=1, f32=2, param=2)
-
-
-(NO_IMAGE,) = [n for n in all_networks() if n.name == 'g1-9-108']
-FORMS = ('native', 'free', 'free-8')
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
-@pytest.mark.parametrize(
-    ('network', 'size', 'forms'),
-    [
-        ('shufflenetv2-x0.5', (64, 64), FORMS),
-        ('shufflenetv1-x0.5-g3', (64, 64), FORMS),
-        ('mobilenetv1-x0.25', (64, 64), FORMS),
-        ('faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco', (64, 96), ('native',)),  # several outputs
-        (NO_IMAGE, (56, 56), ('native',)),  # not three channels
-    ],
-    ids=str,
-)
-def test_every_form_passes_the_gate(tmp_path, runtime, network, size, forms):
-    pytest.importorskip(runtime, reason=f'needs {runtime}')
-    network = from_config(network) if isinstance(network, str) else network
-    plan = Plan(tmp_path)
-    list(plan.add(network, [size], [setting(runtime, shuffle=form) for form in forms]))
-    recording = measure(plan, LocalTarget(), ask('gate'))
-    assert recording.problem is None and len(recording.cases) == len(forms)
-    for case in recording.cases:
-        assert case.failure is None and case.gate['error'] < 1e-4, case
 
 
 def test_outputs_of_ncnn_are_those_of_the_network_in_their_order(tmp_path):

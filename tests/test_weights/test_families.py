@@ -30,6 +30,7 @@ slim_tensors = partial(TensorFlowTensors, act=F.relu6, eps=1e-3)
 RGB = 'RGB, mean (123.675, 116.28, 103.53), std (58.395, 57.12, 57.375)'
 RAW = 'BGR, mean 0, std 1'
 CENTRED = 'RGB, mean 127.5, std 127.5'
+RETINAFACE = 'BGR, mean (104, 117, 123), std 1'
 CAFFE = f'{RGB} (if the file was converted from Caffe: BGR, mean (104, 117, 123), std 1)'
 
 
@@ -243,28 +244,17 @@ def test_own_names_below_a_leading_backbone_are_found(tmp_path):
     assert torch.equal(net.stages[0][0].conv.weight, donor.stages[0][0].conv.weight)
 
 
-@pytest.mark.parametrize(
-    ('classifier', 'prefix', 'name', 'build', 'trained'),
-    [
-        (
-            'torchvision ShuffleNetV2',
-            'model.backbone.',
-            'NanoDet ShuffleNetV2',
-            partial(ShuffleNetV2, 0.5, 'torchvision'),
-            'BGR, mean (103.53, 116.28, 123.675)',
-        ),
-        (
-            'RetinaFace MobileNetV1',
-            'module.body.',
-            'RetinaFace MobileNetV1, of a detector',
-            partial(MobileNetV1, 0.5),
-            'BGR, mean (104, 117, 123), std 1',
-        ),
-    ],
-)
-def test_a_detector_tells_its_own_input_and_activation(
-    classifier, prefix, name, build, trained, tmp_path
-):
+NANODET, FACES = partial(ShuffleNetV2, 0.5, 'torchvision'), partial(MobileNetV1, 0.5)
+DETECTORS = {
+    'NanoDet ShuffleNetV2': ('model.backbone.', NANODET, 'BGR, mean (103.53, 116.28, 123.675)'),
+    'RetinaFace MobileNetV1, of a detector': ('module.body.', FACES, RETINAFACE),
+}
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_a_detector_tells_its_own_input_and_activation(name, tmp_path):
+    prefix, build, trained = DETECTORS[name]
+    classifier = 'torchvision ShuffleNetV2' if build is NANODET else 'RetinaFace MobileNetV1'
     path = publish(classifier, (0.5,), tmp_path, prefix=prefix)
     leaky = "give act_cfg=dict(type='LeakyReLU', negative_slope=0.1)"
     for given in (None, prefix.removeprefix('module.').rstrip('.')):
