@@ -262,7 +262,6 @@ def written(write):
     ('spoil', 'parts', 'fatal', 'use'),
     [
         (every(area=0), ['all 30 boxes', '30 with an area of 0', 'id 1: 0'], True, Use()),
-        (every(area=-1.5), ['with an area of 0 or less'], True, Use()),
         (every(iscrowd=1), ['all 30 boxes', 'of a crowd (iscrowd)'], True, Use()),
         (every(ignore=1), ['marked with ignore'], True, Use()),
         (every(bbox=[200, 5, 10, 10]), ['outside the image', '[200, 5, 10, 10]'], True, Use()),
@@ -286,7 +285,6 @@ def written(write):
         (share(2, area=0), ['2 of 30 boxes (7%)', 'id 1: 0', 'id 2: 0'], False, Use()),
         (share(3, iscrowd=1), ['3 of 30 boxes (10%)'], False, Use()),
         (every(segmentation=[]), ['no segmentation', 'id 1: []'], True, MASKS),
-        (every(segmentation=None), ['no segmentation'], True, MASKS),
         (share(1, segmentation={}), ['1 of 30', 'no segmentation'], True, MASKS),
         (share(1, segmentation=[1, 2, 3, 4, 5, 6]), ['no list of lists'], True, MASKS),
         (share(1, segmentation=[['1', 2, 3, 4, 5, 6]]), ['other than numbers'], True, MASKS),
@@ -297,10 +295,8 @@ def written(write):
         (run_lengths(6000, size=[100, 60]), ['another size than the image'], True, MASKS),
         (run_lengths(10, 20), ['do not add up'], True, MASKS),
         (run_lengths(6100, -100), ['other than whole numbers'], True, MASKS),
-        (run_lengths(5000.0, 1000.0), ['other than whole numbers'], True, MASKS),
         (share(1, segmentation=dict(size=[60, 100])), ['without counts'], True, MASKS),
         (share(1, segmentation=dict(size=[60, 100], counts='abc')), ['add up'], True, MASKS),
-        (share(1, segmentation=dict(size=[60, 100], counts='no!')), ['add up'], True, MASKS),
         (share(1, segmentation=[[float('nan')] * 6]), ['other than numbers'], True, MASKS),
     ],
 )

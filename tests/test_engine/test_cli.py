@@ -9,7 +9,6 @@ import cv2
 import pytest
 
 from mmshuffle.engine import cli
-from mmshuffle.errors import UserError
 from tests.conftest import REPO
 
 
@@ -17,13 +16,6 @@ def ended(main, capsys) -> tuple[int, str]:
     with pytest.raises(SystemExit) as caught:
         cli.run(main)
     return caught.value.code, capsys.readouterr().err
-
-
-def test_a_mistake_of_the_user_is_one_line(capsys):
-    def main():
-        raise UserError('fix that')
-
-    assert ended(main, capsys) == (2, 'error: fix that\n')
 
 
 def test_an_interruption_is_told_also_where_a_library_makes_an_error_of_it(capsys):

@@ -156,7 +156,6 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
         ),
         ((classifier, 'none', '--evaluate'), '--evaluate is for a whole'),
         ((classifier, 'none', '--shuffle', 'free-0'), '--shuffle free-0', 'such as free-8'),
-        ((classifier, 'none', '--shuffle', 'gather'), '--shuffle gather: give native, free'),
         ((classifier, 'none', '--shuffle', 'free', '--device', 'x86'), 'leave --shuffle out'),
         ((classifier, 'none', '--precision', 'fp16'), 'onnx files compute in fp32'),
         ((classifier, tmp_path / 'no.pth'), 'no.pth does not exist'),
