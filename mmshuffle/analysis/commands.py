@@ -56,6 +56,8 @@ class Planner:
             yield '# latencies: on the device itself, or with --target ssh:USER@HOST or adb'
             out = f'{table.name.replace("/", "_")}_latency.json'
             yield f'python tools/latency.py --suite {table.name} --out {out}'
+        for suite in dict.fromkeys(r.row.suite for r in rows if r.row.suite):
+            yield f'python tools/latency.py --suite {suite} --out {suite}_latency.json'
 
     def _detector(self, config: str, pretrained: str | None) -> Iterator[str]:
         """Commands of a config, after those of the config that pretrains its backbone, if any."""

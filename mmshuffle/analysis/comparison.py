@@ -31,7 +31,7 @@ class Compared:
 
     Attributes:
         row: The published row.
-        path: Its config file; None where it cannot be built, or not yet.
+        path: Its config file; None where it has none.
         cost: Counted cost at the row's image size; None without a config.
         problem: Why it could not be counted.
         run: Tested checkpoint of the config, where an accuracy is published.
@@ -65,6 +65,8 @@ class Compared:
             return f'not built: {row.unbuildable}'
         if row.later:
             return f'not built yet: {row.later}'
+        if row.suite:
+            return f'built and measured by tools/latency.py --suite {row.suite}'
         if self.path is None:
             return f'{row.config} does not exist yet'
         return self.problem and f'not counted: {self.problem}'
@@ -122,7 +124,7 @@ def count_states(rows: Sequence[Compared]) -> dict[str, int]:
     """How many rows there are, can be built, are counted and are measured."""
     return dict(
         rows=len(rows),
-        built=sum(r.path is not None for r in rows),
+        built=sum(r.path is not None or r.row.suite is not None for r in rows),
         counted=sum(r.cost is not None for r in rows),
         measured=sum(r.measured for r in rows),
     )

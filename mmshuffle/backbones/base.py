@@ -189,18 +189,20 @@ class StackedUnits(BaseBackbone):
     32), the first of which has stride 2. A subclass has ``widths``, the channels of the stages.
     """
 
-    # Makes a unit of input channels, output channels, stride, ``with_cp`` and ``layer_cfg``.
+    # Makes a unit of input channels, output channels, stride, ``with_cp``, ``layer_cfg`` and, where
+    # the last stage may have stride 1, ``dilation``.
     unit_type: Callable[..., nn.Module]
 
     def _make_stage(self, index: int) -> nn.Module:
         if index == 0:
             return nn.Sequential(*stem(self.in_channels, self.widths[0], self.layer_cfg))
         channels, units = self.widths[index - 1], []
-        for stride in (2, *[1] * ((4, 8, 4)[index - 1] - 1)):
-            made = self.unit_type(
-                channels, self.widths[index], stride, with_cp=self.with_cp, layer_cfg=self.layer_cfg
-            )
-            units.append(made)
+        first, dilation = self._stride_and_dilation(index)
+        options = dict(with_cp=self.with_cp, layer_cfg=self.layer_cfg)
+        if dilation > 1:
+            options['dilation'] = dilation
+        for stride in (first, *[1] * ((4, 8, 4)[index - 1] - 1)):
+            units.append(self.unit_type(channels, self.widths[index], stride, **options))
             channels = self.widths[index]
         return nn.Sequential(*units)
 

@@ -96,11 +96,11 @@ def stem(in_channels: int, channels: int, layer_cfg: dict) -> list[nn.Module]:
 def projection_shortcut(
     in_channels: int, out_channels: int, stride: int, layer_cfg: dict
 ) -> nn.Module:
-    """Shortcut of a residual unit: the input itself, or with stride 2 its 1x1 convolution."""
-    if stride == 1:
+    """Shortcut of a residual unit: the input itself, or its 1x1 convolution where shapes differ."""
+    if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     linear_cfg = {**layer_cfg, 'act_cfg': None}
-    return ConvModule(in_channels, out_channels, 1, stride=2, **linear_cfg)
+    return ConvModule(in_channels, out_channels, 1, stride, **linear_cfg)
 
 
 class SqueezeExcite(nn.Module):

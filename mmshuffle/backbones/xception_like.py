@@ -51,6 +51,8 @@ class XceptionLike(StackedUnits):
         [(1, 8, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
+    output_strides = (32, 16)
+
     def __init__(
         self,
         widen_factor: float = 1.0,
@@ -68,19 +70,27 @@ class XceptionLike(StackedUnits):
 class XceptionUnit(Unit):
     """Three 3x3 separable convolutions in a bottleneck of a quarter, and a shortcut.
 
-    At stride 1 the shortcut is the input, at stride 2 a 1x1 convolution of it.
+    The shortcut is the input, or where its shape changes a 1x1 convolution of it. The first depthwise
+    convolution is not dilated where the channels change: it stands in for one of stride 2.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        with_cp: bool,
+        layer_cfg: dict,
+        dilation: int = 1,
     ) -> None:
         super().__init__(with_cp)
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         middle = out_channels // 4
+        first = dilation if in_channels == out_channels else 1
         self.branch = nn.Sequential(
-            separable(in_channels, middle, stride, layer_cfg),
-            separable(middle, middle, 1, layer_cfg),
-            separable(middle, out_channels, 1, linear_cfg),
+            separable(in_channels, middle, stride, first, layer_cfg),
+            separable(middle, middle, 1, dilation, layer_cfg),
+            separable(middle, out_channels, 1, dilation, linear_cfg),
         )
         self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
@@ -89,10 +99,12 @@ class XceptionUnit(Unit):
         return self.act(self.shortcut(x) + self.branch(x))
 
 
-def separable(in_channels: int, out_channels: int, stride: int, layer_cfg: dict) -> nn.Sequential:
+def separable(
+    in_channels: int, out_channels: int, stride: int, dilation: int, layer_cfg: dict
+) -> nn.Sequential:
     """3x3 depthwise and 1x1 convolution; nothing is between them (as in arXiv 1610.02357)."""
-    bare_cfg = {**layer_cfg, 'norm_cfg': None, 'act_cfg': None, 'bias': False}
+    cfg = {**layer_cfg, 'norm_cfg': None, 'act_cfg': None, 'bias': False, 'groups': in_channels}
     return nn.Sequential(
-        ConvModule(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, **bare_cfg),
+        ConvModule(in_channels, in_channels, 3, stride, dilation, dilation, **cfg),
         ConvModule(in_channels, out_channels, 1, **layer_cfg),
     )

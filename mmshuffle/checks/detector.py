@@ -114,7 +114,9 @@ def _check_dense_head(
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     if isinstance(trial.module, BaseDenseHead):
-        yield from check_levels(head, place, features, trial.module)
+        reads = getattr(trial.module, 'reads', slice(None))  # the maps that it takes, if not all
+        maps = Features(features.maps[reads], features.size)
+        yield from check_levels(head, place, maps, trial.module)
         # Of Cascade RPN, which does not run on feature maps alone.
         width, several = features.channels[0], len(set(features.channels)) > 1
         for index, stage in enumerate(as_list(head.get('stages'))):

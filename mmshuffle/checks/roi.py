@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .dataset_config import type_name
 from .parts import Features, fit, unbuildable
 from .problem import Problem, as_list
 from .weights import check_untrained_norm
@@ -45,11 +46,17 @@ def _check_extractor(
             f'{list(steps)}, but its inputs have strides {features.strides}: set it to '
             f'{features.strides[: len(steps)]}',
         )
-    if isinstance(width, int) and width != features.channels[0]:
+    given, rois = features.channels[0], _rois(extractor)
+    # Each bin of a position-sensitive layer reads channels of its own.
+    bins = (
+        rois[0, 0].numel() if type_name(extractor) == 'PSRoIExtractor' and rois is not None else 1
+    )
+    if isinstance(width, int) and width * bins != given:
+        advice = f'set it to {given // bins}'
+        if given % bins:
+            advice = f'give it a multiple of {bins}, the bins of an RoI'
         yield Problem(
-            f'{where}.out_channels',
-            f'{width}, but its inputs have {features.channels[0]} channels: set it to '
-            f'{features.channels[0]}',
+            f'{where}.out_channels', f'{width}, but its inputs have {given} channels: {advice}'
         )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
@@ -97,7 +98,7 @@ def test_shufflenet_v2_branches(extra, se_ratio, residual):
 DILATABLE = [
     name
     for name, cfg in VARIANTS.items()
-    if cfg['type'] in ('ShuffleNetV1', 'ShuffleNetV2', 'MobileNetV1')
+    if cfg['type'] in ('ShuffleNetV1', 'ShuffleNetV2', 'MobileNetV1', 'XceptionLike')
     and cfg.get('widen_factor', 1.0) <= 0.5
     and not cfg.get('se_ratio')
     and 'output_stride' not in cfg
@@ -124,6 +125,23 @@ def test_every_second_pixel_is_the_plain_networks(name):
     # The pixels between are of their own, and not copies.
     between = fine[:, :, starts[0] :: 2, 1 - starts[1] :: 2]
     assert (between - coarse).abs().max() > 1e-3 * coarse.abs().max()
+
+
+def test_mobilenet_v2_is_dilated_likewise():
+    plain = MODELS.build(dict(type='MobileNetV2', widen_factor=0.25, out_indices=(4, 6)))
+    net = MODELS.build(dict(type='DilatedMobileNetV2', widen_factor=0.25))
+    randomise(plain)
+    plain.double()
+    net.double()
+    net.eval()  # which returns nothing here
+    missing, unexpected = net.load_state_dict(plain.state_dict(), strict=False)
+    assert missing == [] and {name.split('.')[0] for name in unexpected} == {'conv2'}
+    x = torch.rand(1, 3, 70, 128, dtype=torch.float64)
+    with torch.no_grad():
+        (c4, coarse), (same, fine) = plain(x), net(x)
+    assert torch.equal(c4, same) and fine.shape[2:] == c4.shape[2:] == (5, 8)
+    assert torch.allclose(fine[:, :, ::2, ::2], coarse, rtol=1e-9, atol=1e-12)
+    assert (fine[:, :, ::2, 1::2] - coarse).abs().max() > 1e-3 * coarse.abs().max()
 
 
 def test_conv5_behind_a_dilated_stage_has_its_stride():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time training steps side by side: the backbone, and Faster R-CNN of the fine-tuning config.
+"""Time training steps side by side: the backbone, and detectors.
 
 Both sides of a comparison take turns in one process, so that a drift of the machine hits both. Run
 it with nothing else running: two busy processes on two cores slow each other many times over.
@@ -18,8 +18,13 @@ from pathlib import Path
 EXAMPLE = """examples:
   python tools/benchmarks/training.py
   python tools/benchmarks/training.py --device cuda --variants --out training.json
+  python tools/benchmarks/training.py --light-head --rounds 5
 """
 CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
+# The networks that both have a config of.
+C4 = 'configs/faster_rcnn/faster-rcnn_{}_c4-300_1x_coco.py'
+LIGHT_HEAD = 'configs/light_head_rcnn/light-head-rcnn_{}_8xb2-20e_coco.py'
+NETWORKS = ('shufflenetv1-x1.0-g3', 'shufflenetv1-x2.0-g3')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,6 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='time channels_last, mixed precision and torch.compile of the backbone too',
     )
     parser.add_argument('--skip-detector', action='store_true', help='time the backbone only')
+    parser.add_argument(
+        '--light-head',
+        action='store_true',
+        help='time nothing but Light-Head R-CNN against Faster R-CNN with C4',
+    )
     parser.add_argument('--out', help='write the figures to this JSON file')
     return parser.parse_args(argv)
 
@@ -90,8 +100,16 @@ def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     return steps
 
 
-def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Training steps of Faster R-CNN at 480x320, batch 4, with drawn images as input."""
+def detector_steps(
+    args: argparse.Namespace, runs: dict[str, tuple[str, dict, str]], batch_size: int
+) -> dict[str, Callable[[], None]]:
+    """Training steps of detectors at 480x320, with drawn images as input.
+
+    Args:
+        args: The command line.
+        runs: Config, its overrides and memory format by a name.
+        batch_size: Images a step.
+    """
     import tempfile
 
     import torch
@@ -103,20 +121,19 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     from mmshuffle.engine import set_memory_format
     from mmshuffle.engine.config import read_config, register_config_imports
 
-    # What the fine-tuning config changes in MMDetection's RoI part; the rest is the same detector.
-    defaults = {
-        'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
-        'model.train_cfg.rcnn.sampler.num': 512,
-        'model.train_cfg.rpn_proposal.nms_pre': 2000,
-        'model.train_cfg.rpn_proposal.max_per_img': 1000,
-    }
-
-    def step(data: str, changes: dict, memory_format: str = 'contiguous') -> Callable[[], None]:
-        cfg = read_config(str(Path(__file__).resolve().parents[2] / CONFIG), changes)
+    def step(data: str, config: str, changes: dict, memory_format: str) -> Callable[[], None]:
+        cfg = read_config(str(Path(__file__).resolve().parents[2] / config), changes)
         register_config_imports(cfg)
         apply_dataset(cfg, find_dataset(data))
-        cfg.model.backbone.init_cfg = None
-        cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
+        # Random weights, whose features would not stay finite with statistics of 0 and 1.
+        cfg.model.backbone.update(init_cfg=None, norm_eval=False)
+        if shared := cfg.model.roi_head.get('shared_head'):
+            shared.init_cfg = None
+            shared.backbone.norm_eval = False
+        cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=batch_size)
+        for transform in cfg.train_dataloader.dataset.pipeline:
+            if transform.type == 'Resize':
+                transform.scale = (480, 320)
         torch.manual_seed(0)
         detector = MODELS.build(cfg.model)
         detector.init_weights()
@@ -142,11 +159,30 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     with tempfile.TemporaryDirectory() as folder:
         data = f'{folder}/drawn'
         draw_dataset(data, 16, 4, size=(480, 320), progress=False)
-        return {
-            "MMDetection's RoI settings": step(data, defaults),
-            'fine-tuning config': step(data, {}),
-            'fine-tuning config, channels_last': step(data, {}, 'channels_last'),
-        }
+        return {name: step(data, *run) for name, run in runs.items()}
+
+
+def fine_tuning_runs() -> dict[str, tuple[str, dict, str]]:
+    """The fine-tuning config, and the settings of MMDetection's RoI part that it changes."""
+    defaults = {
+        'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
+        'model.train_cfg.rcnn.sampler.num': 512,
+        'model.train_cfg.rpn_proposal.nms_pre': 2000,
+        'model.train_cfg.rpn_proposal.max_per_img': 1000,
+    }
+    return {
+        "MMDetection's RoI settings": (CONFIG, defaults, 'contiguous'),
+        'fine-tuning config': (CONFIG, {}, 'contiguous'),
+        'fine-tuning config, channels_last': (CONFIG, {}, 'channels_last'),
+    }
+
+
+def light_head_runs(network: str) -> dict[str, tuple[str, dict, str]]:
+    """The two detectors of one backbone."""
+    return {
+        'Faster R-CNN, C4': (C4.format(network), {}, 'contiguous'),
+        'Light-Head R-CNN': (LIGHT_HEAD.format(network), {}, 'contiguous'),
+    }
 
 
 def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
@@ -239,17 +275,19 @@ def main() -> None:
         device=torch.cuda.get_device_name() if args.device.startswith('cuda') else 'cpu',
         threads=torch.get_num_threads(),
         load=load,
-        backbone=measure(backbone_steps(args), args),
     )
-    print(
-        table(
-            f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads',
-            result['backbone'],
-        )
-    )
-    if not args.skip_detector:
-        result['detector'] = measure(detector_steps(args), args)
-        print(table('Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4', result['detector']))
+    if args.light_head:
+        for network in NETWORKS:
+            steps = detector_steps(args, light_head_runs(network), 2)
+            result[network] = measure(steps, args)
+            print(table(f'{network}, 480x320, batch 2', result[network]))
+    else:
+        result['backbone'] = measure(backbone_steps(args), args)
+        title = f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads'
+        print(table(title, result['backbone']))
+        if not args.skip_detector:
+            result['detector'] = measure(detector_steps(args, fine_tuning_runs(), 4), args)
+            print(table('Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4', result['detector']))
     if args.out:
         write_json(result, args.out)
 

@@ -1,7 +1,9 @@
-_base_ = './faster-rcnn_c4.py'
+_base_ = ['./faster-rcnn_c4.py', '../pretrained.py']
 
 backbone = dict(type='ShuffleNetV1', groups=3, widen_factor=1.0, norm_eval=True)
-pretrained = dict(type='Pretrained', checkpoint='mmshuffle://mmpretrain/shufflenetv1-x1.0-g3')
+pretrained = dict(
+    type='Pretrained', checkpoint=_base_.imagenet_checkpoint.format('shufflenetv1-x1.0-g3')
+)
 model = dict(
     backbone=dict(
         _delete_=True, **backbone, out_indices=(2,), frozen_stages=0, init_cfg=pretrained
