@@ -3,7 +3,7 @@
 
 mim and mmengine (``mmshuffle::faster_rcnn/...``) look configs up in these files. Published figures
 come from the papers' tables of the package, everything else from the configs themselves; in the
-README.md of a folder of classifiers the table of configs is written anew.
+README.md of a folder with published figures the table of configs is written anew.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
+from mmshuffle.analysis.model_cost import count_config
 from mmshuffle.analysis.tables import Row, Table, load_tables
 from mmshuffle.checks.classifier import is_classifier_config
 from mmshuffle.engine import cli, shipped
@@ -32,12 +33,26 @@ PAPERS = {
     'XceptionLike': f'{ARXIV}1807.11164',
     'MobileNetV1': f'{ARXIV}1704.04861',
     'MobileNetV2': f'{ARXIV}1801.04381',
+    'DilatedMobileNetV2': f'{ARXIV}1801.04381',
     'SqueezeNet': f'{ARXIV}1602.07360',
     'AlexNet': 'https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks',
 }
 DATA = {'imagenet': 'ImageNet-1k', 'coco': 'COCO'}
 NOTE = '# Written by tools/write_metafiles.py. Results are entered when they have been measured.\n'
-HEAD = ['config', 'multiply-adds printed, M', 'top-1 error published, %', 'printed in']
+# Columns of the tables of classifiers and of detectors, by the keys of their figures.
+HEADS = {
+    'Published Top 1 Error': {
+        'multiply-adds printed, M': 'Published Multiply-Adds (M)',
+        'top-1 error published, %': 'Published Top 1 Error',
+        'printed in': 'Published In',
+    },
+    'Published COCO AP': {
+        'multiply-adds counted, G': 'Counted Multiply-Adds (G)',
+        'at': 'Counted At',
+        'COCO minival AP published, %': 'Published COCO AP',
+        'printed in': 'Published In',
+    },
+}
 Rows = list[tuple[Table, Row]]
 
 
@@ -54,14 +69,19 @@ def published_rows() -> dict[str, Rows]:
 
 
 def figures(rows: Rows) -> dict[str, Any]:
-    """What the papers print of a config."""
+    """What the papers print of a config, and the cost of a detector, which few print."""
     trained = [(paper_table, row) for paper_table, row in rows if row.has_accuracy]
     if not trained:
         return {}
     costs = [row.multiply_adds[0] for _, row in rows if row.multiply_adds]
     first = trained[0][1]
     if first.top1_error is None:
-        found = {'Published COCO AP': first.published['coco_map']}
+        cost = count_config(str(shipped.locate(first.config)), first.shape).total.multiply_adds
+        found = {
+            'Published COCO AP': first.published['coco_map'],
+            'Counted Multiply-Adds (G)': round(cost / 1e9, 1),
+            'Counted At': '{}x{}'.format(*first.shape),
+        }
     else:
         found = {'Published Multiply-Adds (M)': round(costs[0])} if costs else {}
         found['Published Top 1 Error'] = first.top1_error
@@ -99,38 +119,38 @@ def contents() -> Iterator[tuple[Path, str]]:
         title = re.match(r'# (.+)', readme)[1]
         configs = {path: read_config(str(path)) for path in sorted(folder.glob('*.py'))}
         single = len({cfg.model.backbone.type for cfg in configs.values()}) == 1
-        collections, models, lines = {}, [], []
+        collections, models = {}, []
         for path, cfg in configs.items():
             name = title if single else f'{title}: {cfg.model.backbone.type}'
             collections.setdefault(name, collection(folder, name, cfg))
             entry = describe(path, cfg, rows.get(path.relative_to(shipped.root()).as_posix(), []))
             models.append({'Name': entry['Name'], 'In Collection': name, **entry})
-            lines += _line(path, entry['Metadata'])
         metafile = folder / 'metafile.yml'
         metafiles.append(metafile.relative_to(shipped.root()).as_posix())
         yield metafile, _dump(dict(Collections=list(collections.values()), Models=models))
-        if lines:
-            yield folder / 'README.md', _with_table(folder, readme, lines)
+        yield folder / 'README.md', _with_table(folder, readme, models)
     yield shipped.root() / 'model-index.yml', _dump(dict(Import=metafiles))
 
 
-def _line(path: Path, known: dict[str, Any]) -> list[list[str]]:
-    """The config's line in the table of its README; none where no error is published."""
-    if 'Published Top 1 Error' not in known:
-        return []
-    cost = str(known.get('Published Multiply-Adds (M)', '-'))
-    source = re.sub(r' \(arXiv [^)]*\),', '', known['Published In'])
-    return [[path.name, cost, str(known['Published Top 1 Error']), source]]
-
-
-def _with_table(folder: Path, readme: str, lines: list[list[str]]) -> str:
-    """The README with its table of configs replaced."""
-    head, *new = (f'| {" | ".join(cells)} |\n' for cells in [HEAD, *lines])
+def _with_table(folder: Path, readme: str, models: list[dict[str, Any]]) -> str:
+    """The README with its table of the configs that have published figures."""
+    figure = next((f for f in HEADS if any(f in model['Metadata'] for model in models)), None)
+    if figure is None:
+        return readme
+    lines = [['config', *HEADS[figure]]]
+    for model in models:
+        known = model['Metadata']
+        if figure in known:
+            cells = [str(known.get(key, '-')) for key in HEADS[figure].values()]
+            source = re.sub(r' \(arXiv [^)]*\),', '', cells.pop())
+            lines.append([Path(model['Config']).name, *cells, source])
+    head, *new = (f'| {" | ".join(cells)} |\n' for cells in lines)
     before, found, after = readme.partition(head)
     if not found:
         raise UserError(f'{folder / "README.md"} has no table that begins {head.strip()}: add it')
     rest = after.partition('\n\n')[2]
-    return before + head + '|---|---|---|---|\n' + ''.join(new) + (f'\n{rest}' if rest else '')
+    rule = '|---' * len(lines[0]) + '|\n'
+    return before + head + rule + ''.join(new) + (f'\n{rest}' if rest else '')
 
 
 def _dump(content: dict[str, Any]) -> str:

@@ -70,8 +70,9 @@ class XceptionLike(StackedUnits):
 class XceptionUnit(Unit):
     """Three 3x3 separable convolutions in a bottleneck of a quarter, and a shortcut.
 
-    The shortcut is the input, or where its shape changes a 1x1 convolution of it. The first depthwise
-    convolution is not dilated where the channels change: it stands in for one of stride 2.
+    The shortcut is the input, or where its shape changes a 1x1 convolution of it. Where the
+    channels change, the first depthwise convolution is not dilated: it stands in for one of stride
+    2.
     """
 
     def __init__(
