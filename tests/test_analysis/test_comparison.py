@@ -162,13 +162,15 @@ def test_markdown_says_what_is_missing_and_why():
         Row('Ghost', 'V1', published, config='configs/imagenet/ghost.py'),
         Row('Other', 'Other', published, unbuildable='another project'),
         Row('Plan', 'Plan', published, later='next year'),
+        Row('Blocks', 'Blocks', published, suite='guidelines'),
     )
     text = comparison.to_markdown(table, list(compare(table)))
     lines = text.splitlines()
     (line,) = [line for line in lines if line.startswith('| Net |')]
     cells = [cell.strip() for cell in line.strip('|').split('|')]
     assert cells == ['Net', 'shufflenetv1-x1.0-g8', '140', '138.4', '-1.2 %', '32.4', '-']
-    assert '4 rows: 1 built, 1 counted, 0 measured.' in lines
+    assert '5 rows: 2 built, 1 counted, 0 measured.' in lines
+    assert '* Blocks: built and measured by tools/latency.py --suite guidelines.' in lines
     assert '* Ghost: configs/imagenet/ghost.py does not exist yet.' in lines
     assert '* Other: not built: another project.' in lines
     assert '* Plan: not built yet: next year.' in lines
