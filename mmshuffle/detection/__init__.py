@@ -13,7 +13,12 @@ from .stage_head import BackboneStageHead
 __all__ = ['BackboneStageHead', 'LargeSeparableConv', 'PSRoIExtractor']
 # Subclasses of MMDetection's modules, whose import would make that of this package a slow one: they
 # are imported when they are built.
-DERIVED = {'DilatedMobileNetV2': 'mobilenet_v2', 'LastMapRPNHead': 'rpn_head'}
+DERIVED = {
+    'DynamicGFLHead': 'gfl_head',
+    'DilatedMobileNetV2': 'mobilenet_v2',
+    'LastMapRPNHead': 'rpn_head',
+    'PredictingSSDHead': 'ssd_head',
+}
 
 
 def _register(name: str, module: str) -> None:

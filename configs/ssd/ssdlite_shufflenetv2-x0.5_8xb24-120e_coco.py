@@ -1,0 +1,10 @@
+_base_ = './ssdlite_shufflenetv2-x1.0_8xb24-120e_coco.py'
+
+model = dict(
+    backbone=dict(
+        widen_factor=0.5,
+        init_cfg=dict(checkpoint='mmshuffle://torchvision/shufflenetv2-x0.5'),
+    ),
+    neck=dict(in_channels=(96, 192), out_channels=(96, 192, 512, 256, 256, 128)),
+    bbox_head=dict(in_channels=(96, 192, 512, 256, 256, 128)),
+)
