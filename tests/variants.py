@@ -54,6 +54,7 @@ VARIANTS = {
     'shufflenetv2star-x0.5-dilated': V2(widen_factor=0.5, extra_depthwise=True, output_stride=16),
     'shufflenetv1-x0.5-g3-dilated': V1(groups=3, widen_factor=0.5, output_stride=16),
     'mobilenetv1-x0.25-dilated': MOBILENET(widen_factor=0.25, output_stride=16),
+    'xceptionlike-x0.5-dilated': dict(type='XceptionLike', widen_factor=0.5, output_stride=16),
     **{
         f'squeezenet-1.0{bypass and "-"}{bypass}': dict(type='SqueezeNet', bypass=bypass or None)
         for bypass in ('', 'simple', 'complex')
@@ -87,6 +88,7 @@ KINDS = (
     'baseline-resnet-13M',
     'baseline-resnext-13M',
     'xceptionlike-x0.5',
+    'xceptionlike-x0.5-dilated',
 )
 # The same of networks without a layer to train between strides 16 and 32: no head of a C4 detector
 # can be made of them.

@@ -289,12 +289,15 @@ def test_commands_use_the_launch_scripts_and_the_given_folder():
 def test_a_detector_starts_from_its_trained_backbone():
     """In the default folder the config itself names the checkpoint; elsewhere the command does."""
     lines = plan('mobilenet_v1/table13', gpus=8)
-    assert [shlex.split(line)[1] for line in lines][:4] == [MOBILENET] * 2 + [DETECTOR] * 2
+    programs = [shlex.split(line)[1] for line in lines]
+    ssd = 'configs/ssd/ssd300_mobilenetv1-x1.0_8xb24-120e_coco.py'
+    assert programs[:6] == [MOBILENET] * 2 + [ssd] * 2 + [DETECTOR] * 2
     checkpoint = Config.fromfile(REPO / DETECTOR).model.backbone.init_cfg.checkpoint
-    assert lines[1].split()[2] == checkpoint and '--cfg-options' not in lines[2]
+    assert lines[1].split()[2] == checkpoint and '--cfg-options' not in lines[2] + lines[4]
     lines = plan('mobilenet_v1/table13', gpus=8, folder='runs')
     checkpoint = f'runs/{Path(MOBILENET).stem}/epoch_240.pth'
-    options = shlex.split(lines[2].partition('--cfg-options ')[2])
+    assert f'--cfg-options model.backbone.init_cfg.checkpoint={checkpoint}' in lines[2]
+    options = shlex.split(lines[4].partition('--cfg-options ')[2])
     assert f'model.backbone.init_cfg.checkpoint={checkpoint}' in options
     assert f'model.roi_head.shared_head.init_cfg.checkpoint={checkpoint}' in options
     assert lines[1].split()[2] == checkpoint

@@ -238,7 +238,7 @@ COMMON = {
         *(
             (network, {'output_stride': 16}, 'one of 32')
             for network in EVERY_NETWORK
-            if network not in ('ShuffleNetV1', 'ShuffleNetV2', 'MobileNetV1')
+            if network not in ('ShuffleNetV1', 'ShuffleNetV2', 'MobileNetV1', 'XceptionLike')
         ),
         *(
             ('ShuffleNetV1', {'groups': value}, '1, 2, 3, 4, 8')

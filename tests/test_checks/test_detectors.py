@@ -17,6 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmshuffle.checks import check_model
+from tests.conftest import REPO
 from tests.tiny import draw_samples
 
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
@@ -51,6 +52,11 @@ RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'mask-rcnn': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
     'cascade': ('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
     'cascade-rpn': (f'cascade_rpn/{CASCADE_RPN}', ALL, {NECK: WIDTHS}),
+    'light-head': (
+        f'{REPO}/configs/light_head_rcnn/light-head-rcnn_shufflenetv2-x0.5_8xb2-20e_coco',
+        (2, 3),
+        {'backbone.output_stride': 16},
+    ),
     'deformable-detr': (
         'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
         (1, 2, 3),
@@ -104,6 +110,12 @@ WRONG: list[tuple[str, str, Any]] = [
         'rpn_head.stages[0].anchor_generator.strides',
         {'rpn_head.stages.0.anchor_generator.strides': [8, 16, 32, 64, 128]},
     ),
+    ('light-head', NECK, [96, 1024]),
+    ('light-head', 'rpn_head.in_channels', 192),
+    ('light-head', 'rpn_head.anchor_generator.strides', [16, 16]),
+    ('light-head', 'roi_head.bbox_roi_extractor.out_channels', 490),
+    ('light-head', 'roi_head.bbox_roi_extractor.featmap_strides', [32]),
+    ('light-head', 'roi_head.bbox_head.in_channels', 490),
     ('deformable-detr', NECK, [512, 1024, 2048]),
     ('deformable-detr', 'neck.num_outs', 3),
     ('deformable-detr', 'neck.out_channels', 128),

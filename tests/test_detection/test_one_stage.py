@@ -18,7 +18,7 @@ SSDS = (('ssdlite_mobilenetv2-scratch_8xb24-600e_coco', 320), ('ssd300_coco', 30
 def test_a_stock_ssd_predicts_with_the_head_that_can(name, size):
     cfg = get_config(f'mmdet::ssd/{name}.py').model
     head = MODELS.build({**cfg.bbox_head, 'type': 'PredictingSSDHead', 'test_cfg': cfg.test_cfg})
-    head.test_cfg.score_thr = 0
+    head.eval().test_cfg.score_thr = 0
     sides = [-(-size // stride) for stride in cfg.bbox_head.anchor_generator.strides]
     widths = cfg.bbox_head.in_channels
     maps = [torch.randn(1, c, side, side) for c, side in zip(widths, sides, strict=True)]
