@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from tqdm import tqdm
 
+from mmshuffle.checks.dataset_config import type_name
 from mmshuffle.engine.progress import quiet_screen
 from mmshuffle.errors import UserError
 
@@ -78,7 +79,9 @@ def evaluate(
     from mmengine.evaluator import Evaluator
 
     with quiet_screen():
-        dataset = DATASETS.build(_resized(cfg['test_dataloader']['dataset'], shape))
+        settings = cfg['test_dataloader']['dataset']
+        pipeline = resized(settings['pipeline'], shape)
+        dataset = DATASETS.build({**settings, 'pipeline': pipeline})
         evaluator = Evaluator(cfg['test_evaluator'])
     evaluator.dataset_meta = dataset.metainfo
     for index in tqdm(range(len(dataset)), title, unit='image'):
@@ -101,12 +104,11 @@ def evaluate(
         return evaluator.evaluate(len(dataset))
 
 
-def _resized(dataset: dict, shape: Sequence[int]) -> dict:
-    """A data set's config whose pipeline resizes to ``shape``, whatever the ratio of sides."""
-    pipeline = [
+def resized(pipeline: Sequence[dict], shape: Sequence[int]) -> list[dict]:
+    """A test pipeline that resizes to ``shape``, height and width, whatever the ratio of sides."""
+    return [
         {**step, 'scale': (shape[1], shape[0]), 'keep_ratio': False}
-        if step['type'] == 'Resize'
+        if type_name(step) == 'Resize'
         else step
-        for step in dataset['pipeline']
+        for step in pipeline
     ]
-    return {**dataset, 'pipeline': pipeline}

@@ -1,0 +1,142 @@
+"""A detector that takes pictures as they are: a checkpoint's, or an exported one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.registry import TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.structures import InstanceData
+
+from mmshuffle.checks.dataset_config import class_names, type_name, unwrapped
+from mmshuffle.engine.network import load_model
+from mmshuffle.errors import UserError
+from mmshuffle.weights import read_checkpoint
+
+from .detections import resized
+from .detector_graph import TwoStageGraph
+from .export import FORMATS
+
+
+class Detector:
+    """Detects on pictures of any size, prepared by the test pipeline of a config.
+
+    Args:
+        cfg: Of a detector, with ``test_dataloader``.
+        checkpoint: Weights, or a whole detector that ``tools/export.py`` wrote as ``.onnx``; that
+            one takes images of its own shape, whatever the pipeline's scale.
+        device: Where PyTorch computes; ONNX Runtime takes the CPU.
+
+    Attributes:
+        classes: Names by label.
+
+    Raises:
+        UserError: The weights do not fit, or are of other classes than the config's.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
+        _, dataset = next(unwrapped(cfg, 'test_dataloader'))
+        self.classes = class_names(dataset) or ()
+        steps = without_annotations(dataset['pipeline'])
+        exported = Path(checkpoint).suffix == '.onnx'
+        if exported:
+            FORMATS['onnx'].require()
+            self._run = FORMATS['onnx'].load([Path(checkpoint)])
+            steps = resized(steps, _graph_shape(checkpoint))
+        else:
+            check_classes(checkpoint, self.classes)
+            self._model = load_model(cfg, checkpoint).to(device)
+        loader, frames = steps[0], dict(type='mmdet.LoadImageFromNDArray')
+        if 'to_float32' in loader:
+            frames['to_float32'] = loader['to_float32']
+        with TRANSFORMS.switch_scope_and_registry('mmdet'):
+            self._from_file = Compose(steps)
+            self._from_array = Compose([frames, *steps[1:]])
+        self._detect = self._with_runtime if exported else self._with_pytorch
+
+    def __call__(self, picture: str | Path | np.ndarray) -> InstanceData:
+        """Detect on one picture.
+
+        Args:
+            picture: Path, or (H, W, C) uint8 as OpenCV reads it.
+
+        Returns:
+            ``bboxes`` (K, 4) as (x1, y1, x2, y2) in pixels of the picture, ``scores`` (K,) and
+            ``labels`` (K,), on the CPU.
+
+        Raises:
+            UserError: The picture cannot be read.
+        """
+        if isinstance(picture, np.ndarray):
+            item = self._from_array(dict(img=picture, img_id=0))
+        else:
+            try:
+                item = self._from_file(dict(img_path=str(picture), img_id=0))
+            except Exception:  # each decoder has its own
+                raise UserError(
+                    f'{picture} cannot be read: it does not decode; repair or remove it'
+                ) from None
+        return self._detect(item)
+
+    @torch.no_grad()
+    def _with_pytorch(self, item: dict) -> InstanceData:
+        (sample,) = self._model.test_step(pseudo_collate([item]))
+        return sample.pred_instances.cpu()
+
+    def _with_runtime(self, item: dict) -> InstanceData:
+        outputs = self._run(item['inputs'][None].numpy().astype(np.float32))
+        boxes, scores, labels = map(torch.from_numpy, outputs)
+        found = scores > 0
+        if found.any() and labels.max() >= len(self.classes):
+            raise UserError(
+                f'the exported detector has more classes than the {len(self.classes)} of the '
+                'config: give the config that it was exported with'
+            )
+        scale = boxes.new_tensor(item['data_samples'].scale_factor * 2)
+        return InstanceData(bboxes=boxes[found] / scale, scores=scores[found], labels=labels[found])
+
+
+def without_annotations(pipeline: Sequence[dict]) -> list[dict]:
+    """A test pipeline for pictures that have none.
+
+    Raises:
+        UserError: The first step does not load an image.
+    """
+    steps = [step for step in pipeline if 'LoadAnnotations' not in type_name(step)]
+    if not steps or not type_name(steps[0]).startswith('LoadImage'):
+        raise UserError('the test pipeline does not begin with a step that loads an image')
+    return steps
+
+
+def check_classes(checkpoint: str, classes: Sequence[str]) -> None:
+    """Refuse a checkpoint that was trained on other classes than a config's.
+
+    Raises:
+        UserError: It was, or the file cannot be read.
+    """
+    content = read_checkpoint(checkpoint)
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    meta = (meta.get('dataset_meta') if isinstance(meta, Mapping) else None) or {}
+    trained = tuple(meta.get('classes') or meta.get('CLASSES') or ())
+    if trained and trained != tuple(classes):
+        raise UserError(
+            f'{checkpoint} was trained on the classes {_few(trained)} and the config has '
+            f'{_few(classes)}: give the config that it was trained with'
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f', ... ({len(names)} in all)' if len(names) > 5 else ''
+    return f'({", ".join(names[:5])}{more})'
+
+
+def _graph_shape(path: str) -> tuple[int, int]:
+    """Height and width of the image that an exported detector takes."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    if tuple(output.name for output in graph.output) != TwoStageGraph.output_names:
+        raise UserError(f'{path} is no whole detector: export it with --part detector')
+    return tuple(dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[2:])

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Detect on pictures, a folder of them, a video or a camera; draw boxes and write COCO results.
+
+The folder of --out gets the pictures or the video with boxes, ``results.bbox.json`` (detections as
+COCO wants them) and ``images.json`` (the images and categories that their ids stand for).
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.device import get_device
+from mmengine.structures import InstanceData
+from tqdm import tqdm
+
+import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.checks import is_classifier_config, is_local
+from mmshuffle.deploy.detector import Detector
+from mmshuffle.engine import cli
+from mmshuffle.engine.config import require_file, require_loops
+from mmshuffle.engine.files import read_json, write, write_json
+from mmshuffle.engine.network import load_model_config
+from mmshuffle.errors import UserError
+
+EXAMPLE = """example:
+  python tools/detect.py bccd work_dirs/bccd/epoch_12.pth data/bccd/JPEGImages --out found
+  python tools/detect.py bccd work_dirs/bccd/detector.onnx camera:0 --show
+"""
+SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff')
+Frame = tuple[str, Path | np.ndarray]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.make_parser(__doc__, EXAMPLE)
+    parser.add_argument('config', help='config file or name of a shipped config')
+    parser.add_argument('checkpoint', help='checkpoint, or a detector exported as .onnx')
+    parser.add_argument('input', help='picture, folder of pictures, video, or camera:N')
+    parser.add_argument(
+        '--out', default='work_dirs/detections', help='folder (default %(default)s)'
+    )
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='lowest score drawn (default %(default)s)'
+    )
+    parser.add_argument(
+        '--ann-file', help='COCO file with the ids of the images and categories, for evaluation'
+    )
+    parser.add_argument('--no-draw', action='store_true', help='write the results only')
+    parser.add_argument('--show', action='store_true', help='show each picture; q ends')
+    parser.add_argument('--device', default=get_device(), help='default %(default)s')
+    cli.add_config_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Detect, draw and write."""
+    args = parse_args(argv)
+    cfg = load_model_config(args.config, args.cfg_options)
+    require_loops(cfg, 'test')
+    if is_classifier_config(cfg):
+        raise UserError(f'{args.config} is a classifier: give the config of a detector')
+    if not 0 <= args.score_thr <= 1:
+        raise UserError(f'--score-thr {args.score_thr}: give a number from 0 to 1')
+    if is_local(args.checkpoint):
+        require_file(args.checkpoint, 'checkpoint')
+    source = open_source(args.input)
+    detector = Detector(cfg, args.checkpoint, args.device)
+    results = Results(detector.classes, args.ann_file)
+    drawing = None if args.no_draw and not args.show else Drawing(detector.classes, args.score_thr)
+    unread = 0
+    with source, tqdm(source.frames(), args.input, len(source), unit='image') as bar:
+        try:
+            for name, frame in bar:
+                try:
+                    found = detector(frame)
+                except UserError as error:
+                    if len(source) == 1:
+                        raise
+                    bar.write(f'warning: {error}', sys.stderr)
+                    unread += 1
+                    continue
+                picture = frame if isinstance(frame, np.ndarray) else cv2.imread(str(frame))
+                results.add(name, picture.shape, found)
+                if drawing is None:
+                    continue
+                drawn = drawing(picture, found)
+                if not args.no_draw:
+                    source.keep(drawn, Path(args.out), name)
+                if args.show and not show(drawn):
+                    break
+        except KeyboardInterrupt:
+            bar.write('interrupted: what was detected is written', sys.stderr)
+    results.write(Path(args.out))
+    print(f'{len(results.found)} detections on {len(results.images)} images: {args.out}')
+    if unread:
+        print(f'{unread} pictures could not be read', file=sys.stderr)
+    return 2 if unread else 0
+
+
+class Pictures:
+    """Picture files: one, or all below a folder."""
+
+    def __init__(self, root: Path, paths: list[Path]) -> None:
+        self.root, self.paths = root, paths
+
+    def __enter__(self) -> 'Pictures':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def frames(self) -> Iterator[Frame]:
+        """Name below the root, and path, of each."""
+        for path in self.paths:
+            yield path.relative_to(self.root).as_posix(), path
+
+    def keep(self, picture: np.ndarray, folder: Path, name: str) -> None:
+        """Write a picture with boxes."""
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written, content = cv2.imencode(path.suffix, picture)
+        if not written:
+            raise UserError(f'{path} cannot be written: OpenCV does not encode {path.suffix}')
+        write(content.tobytes(), path)
+
+
+class Stream:
+    """Frames of a video or a camera."""
+
+    def __init__(self, given: str, opened: str | int) -> None:
+        self.capture = cv2.VideoCapture(opened)
+        if not self.capture.isOpened():
+            raise UserError(
+                f'{given} cannot be read: it is no picture, no folder, and no video or camera that '
+                'OpenCV can open'
+            )
+        self.name = f'{Path(given).stem if isinstance(opened, str) else f"camera{opened}"}.mp4'
+        self.writer = self.partial = None
+
+    def __enter__(self) -> 'Stream':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.capture.release()
+        if self.writer is not None:
+            self.writer.release()
+            os.replace(self.partial, self.partial.with_name(self.name))
+
+    def __len__(self) -> int:
+        # -1 or an absurd number where it is not known.
+        return max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+    def frames(self) -> Iterator[Frame]:
+        """Number, and pixels, of each."""
+        index = 0
+        while True:
+            there, picture = self.capture.read()
+            if not there:
+                break
+            yield f'{index:06}', picture
+            index += 1
+
+    def keep(self, picture: np.ndarray, folder: Path, name: str) -> None:
+        """Append a frame with boxes to the video."""
+        if self.writer is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.partial = folder / f'.{self.name}'
+            rate = self.capture.get(cv2.CAP_PROP_FPS) or 25
+            code = cv2.VideoWriter_fourcc(*'mp4v')
+            self.writer = cv2.VideoWriter(str(self.partial), code, rate, picture.shape[1::-1])
+            if not self.writer.isOpened():
+                raise UserError(f'{folder / self.name} cannot be written: OpenCV has no MP4 here')
+        self.writer.write(picture)
+
+
+def open_source(given: str) -> Pictures | Stream:
+    """What a command line names: picture, folder, video or camera.
+
+    Raises:
+        UserError: It is none of them.
+    """
+    kind, _, number = given.rpartition(':')
+    if kind == 'camera' and number.isdecimal():
+        return Stream(given, int(number))
+    path = Path(given)
+    if path.is_dir():
+        paths = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise UserError(f'{given} has no picture: none ends in {", ".join(SUFFIXES)}')
+        return Pictures(path, paths)
+    require_file(given, 'input')
+    if path.suffix.lower() in SUFFIXES:
+        return Pictures(path.parent, [path])
+    return Stream(given, given)
+
+
+class Results:
+    """Detections as COCO writes them.
+
+    Args:
+        classes: Names by label.
+        ann_file: COCO file that has the ids of images and categories; they count from 1 where None.
+
+    Raises:
+        UserError: The file cannot be read, or lacks a class.
+    """
+
+    def __init__(self, classes: tuple[str, ...], ann_file: str | None) -> None:
+        known = {} if ann_file is None else read_json(Path(ann_file))
+        if ann_file is None:
+            self.categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+        else:
+            self.categories = known.get('categories', [])
+        ids = {category['name']: category['id'] for category in self.categories}
+        if set(classes) - ids.keys():
+            missing = sorted(set(classes) - ids.keys())
+            raise UserError(f'--ann-file {ann_file} lacks the classes {", ".join(missing)}')
+        self.category_ids = [ids[name] for name in classes]
+        self.ann_file = ann_file
+        self.image_ids = {i['file_name']: i['id'] for i in known.get('images', [])}
+        self.images: list[dict] = []
+        self.found: list[dict] = []
+
+    def add(self, name: str, shape: tuple[int, ...], found: InstanceData) -> None:
+        """Add the detections of an image.
+
+        Raises:
+            UserError: The annotation file does not have the image.
+        """
+        number = len(self.images) + 1 if self.ann_file is None else self.image_ids.get(name)
+        if number is None:
+            raise UserError(f'--ann-file {self.ann_file} has no image {name}')
+        self.images.append(dict(id=number, file_name=name, width=shape[1], height=shape[0]))
+        for box, score, label in zip(
+            found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        ):
+            x, y, right, bottom = box
+            self.found.append(
+                dict(
+                    image_id=number,
+                    category_id=self.category_ids[label],
+                    bbox=[round(v, 3) for v in (x, y, right - x, bottom - y)],
+                    score=round(score, 6),
+                )
+            )
+
+    def write(self, folder: Path) -> None:
+        """Write both files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.found, folder / 'results.bbox.json')
+        write_json(dict(images=self.images, categories=self.categories), folder / 'images.json')
+
+
+class Drawing:
+    """Boxes on pictures."""
+
+    def __init__(self, classes: tuple[str, ...], lowest: float) -> None:
+        self.visualizer = DetLocalVisualizer()
+        self.visualizer.dataset_meta = dict(classes=classes, palette='random')
+        self.lowest = lowest
+
+    def __call__(self, picture: np.ndarray, found: InstanceData) -> np.ndarray:
+        """Draw on a copy of a picture; both are BGR."""
+        with warnings.catch_warnings():
+            # A box may end where the picture does.
+            warnings.filterwarnings('ignore', message='.*out of bounds')
+            self.visualizer.add_datasample(
+                'detections',
+                picture[..., ::-1],
+                DetDataSample(pred_instances=found),
+                draw_gt=False,
+                pred_score_thr=self.lowest,
+            )
+        return np.ascontiguousarray(self.visualizer.get_image()[..., ::-1])
+
+
+def show(picture: np.ndarray) -> bool:
+    """Show a picture until the next; returns False where q was pressed.
+
+    Raises:
+        UserError: There is no screen.
+    """
+    try:
+        cv2.imshow('mmshuffle', picture)
+        return cv2.waitKey(1) != ord('q')
+    except cv2.error:
+        raise UserError('--show needs a screen and an OpenCV with windows: leave it out') from None
+
+
+if __name__ == '__main__':
+    cli.run(main)
