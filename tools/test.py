@@ -4,6 +4,7 @@
 import argparse
 
 from mmshuffle.engine import cli
+from mmshuffle.engine.coco_eval import BACKENDS, coco_backend
 from mmshuffle.engine.config import run_checks
 from mmshuffle.engine.launch import build_runner
 from mmshuffle.engine.options import (
@@ -28,6 +29,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file or name of a shipped config')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_test_options(parser)
+    parser.add_argument(
+        '--eval-backend',
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help='what computes COCO figures; all give the same ones (default %(default)s)',
+    )
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
@@ -41,10 +48,11 @@ def main(argv: list[str] | None = None) -> None:
         run_checks(cfg, training=False)
     if args.tta:
         apply_tta(cfg)
-    runner = build_runner(cfg)
-    if args.out is not None:
-        keep_predictions(runner, args.out)
-    metrics = runner.test()
+    with coco_backend(args.eval_backend):
+        runner = build_runner(cfg)
+        if args.out is not None:
+            keep_predictions(runner, args.out)
+        metrics = runner.test()
     write_metrics(cfg, args, metrics)
 
 
