@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis import comparison, plot
+from mmshuffle.analysis import comparison, html, plot
 from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import find_runs, read_latencies
@@ -56,6 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
     parser.add_argument(
+        '--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table'
+    )
+    parser.add_argument(
         '--commands',
         action='store_true',
         help='print the commands that train, test and time what is not measured yet, for a shell',
@@ -69,8 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if (args.table is None) != args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or give --list')
-    if args.list and (args.commands or args.out):
-        raise UserError('--list names tables: for --commands and --out name one of them')
+    if args.list and (args.commands or args.out or args.html):
+        raise UserError('--list names tables: for --commands, --out and --html name one of them')
     if args.gpus is not None and (not args.commands or args.gpus < 1):
         raise UserError('--gpus: give a number of at least 1, with --commands')
     return args
@@ -122,6 +125,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.out:
         print()
         write(Path(args.out), table, rows, text)
+    if args.html:
+        files.write(html.to_html(table, rows).encode(), args.html)
+        print(f'written: {args.html}')
 
 
 if __name__ == '__main__':

@@ -133,30 +133,38 @@ def count_states(rows: Sequence[Compared]) -> dict[str, int]:
 Column = tuple[str, Callable[[Compared], str]]
 
 
-def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
-    """Format a comparison, with what a reader needs to judge it below the table."""
+def table_cells(table: Table, rows: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
+    """The head and the cells of a comparison, in the columns that have something to show."""
     columns = _columns(table, rows)
     cells = [[cell(row) for _, cell in columns] for row in rows]
-    parts = [
-        f'**{table.source}: {table.title}**',
-        markdown_table([title for title, _ in columns], cells),
-        summary(rows),
-    ]
-    notes = [table.note] if table.note else []
+    return [title for title, _ in columns], cells
+
+
+def notes(table: Table, rows: Sequence[Compared]) -> list[str]:
+    """What a reader needs to judge a comparison."""
+    found = [table.note] if table.note else []
     if any(row.cost for row in rows):
-        notes.append(MULTIPLY_ADDS)
+        found.append(MULTIPLY_ADDS)
     if any(row.unstable for row in rows):
-        notes.append('Figures with a * are not stable: their file says why.')
-    notes += _grouped((row.missing, row.row.model) for row in rows)
+        found.append('Figures with a * are not stable: their file says why.')
+    found += _grouped((row.missing, row.row.model) for row in rows)
     counted = [row for row in rows if row.cost]
     differ = 'published and counted figures differ: '
-    notes += _grouped(
+    found += _grouped(
         (r.row.difference and differ + r.row.difference, r.row.model) for r in counted
     )
-    notes += [f'{found}; no reason is known.' for found in disagreements(counted)]
-    if notes:
-        parts.append('\n'.join(f'* {note}' for note in notes))
-    return '\n\n'.join(parts)
+    return found + [f'{line}; no reason is known.' for line in disagreements(counted)]
+
+
+def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
+    """Format a comparison, with its notes below the table."""
+    parts = [
+        f'**{table.source}: {table.title}**',
+        markdown_table(*table_cells(table, rows)),
+        summary(rows),
+        '\n'.join(f'* {note}' for note in notes(table, rows)),
+    ]
+    return '\n\n'.join(filter(None, parts))
 
 
 def summary(rows: Sequence[Compared]) -> str:

@@ -80,23 +80,28 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
     Raises:
         UserError: matplotlib is not installed.
     """
-    printed = any(row.row.multiply_adds for row in rows)
-    costs = f'multiply-adds{"" if printed else " (counted)"}, M'
-    panels = {costs: cost_points(rows), 'time of one image, ms': latency_points(rows)}
-    panels = {label: points for label, points in panels.items() if points}
-    if not panels:
+    drawn = panels(rows)
+    if not drawn:
         return None
-    figure = new_figure(6.4 * len(panels) + 1.2, 5.2)
+    figure = new_figure(6.4 * len(drawn) + 1.2, 5.2)
     figure.suptitle(f'{table.source}\n{table.title}', fontsize=10)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     styles = family_styles([row.row.family for row in rows])
-    for axis, (label, points) in zip(axes, panels.items()):
+    for axis, (label, points) in zip(axes, drawn.items()):
         _draw_panel(axis, points, styles)
         axis.set_xlabel(label)
     of_coco = 'coco_map' in table.columns
     axes[0].set_ylabel('COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %')
-    _add_legend(figure, [point for points in panels.values() for point in points], styles)
+    _add_legend(figure, [point for points in drawn.values() for point in points], styles)
     return to_png(figure)
+
+
+def panels(rows: Sequence[Compared]) -> dict[str, list[Point]]:
+    """What there is to draw: marks by the label of their horizontal axis."""
+    printed = any(row.row.multiply_adds for row in rows)
+    costs = f'multiply-adds{"" if printed else " (counted)"}, M'
+    drawn = {costs: cost_points(rows), 'time of one image, ms': latency_points(rows)}
+    return {label: points for label, points in drawn.items() if points}
 
 
 def family_styles(families: Sequence[str]) -> dict[str, Style]:

@@ -3,12 +3,17 @@
 import csv
 import functools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mmshuffle.analysis.comparison import compare
+from mmshuffle.analysis.measured import find_runs
+from mmshuffle.analysis.plot import panels
 from mmshuffle.analysis.tables import load_tables
 from tests.conftest import REPO
 from tests.test_tools.conftest import assert_done, assert_refused
@@ -29,6 +34,48 @@ def work_dirs(tmp_path) -> Path:
     content = dict(config=config, checkpoint='epoch_240.pth', metrics=metrics)
     (folder / 'metrics.json').write_text(json.dumps(content))
     return folder.parent
+
+
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+# Clicks twice on the first header, which turns the names around, and once on that of the cost.
+CLICKS = """<script>
+const [head, table] = [document.querySelectorAll('th'), document.querySelector('tbody')];
+const first = () => table.rows[0].cells[0].textContent;
+const all = [first()];
+for (const place of [0, 0, 3]) { head[place].click(); all.push(first()); }
+const marks = document.querySelectorAll('#plot .points path').length;
+document.title = JSON.stringify([all, marks]);
+</script></body>"""
+
+
+def test_an_html_file_that_is_whole(tool, work_dirs, tmp_path):
+    pytest.importorskip('plotly', reason='needs plotly: pip install plotly')
+    code, output, _ = tool('shufflenet_v1/table8', '--html', 'a b/table.html')
+    assert code == 0 and 'written: a b/table.html' in output
+    text = (tmp_path / 'a b/table.html').read_text()
+    # plotly's own code names addresses of maps, which it loads for maps only.
+    page = text[: text.index('<script')] + text[text.rindex('<table>') :]
+    assert 'http' not in page and 'src=' not in page
+    assert '<td>32.8</td>' in page
+    assert 'ShuffleNet V1, measured' in text and 'metrics.json' in text
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip('needs chromium or chrome, to open the file')
+    (tmp_path / 'clicked.html').write_text(text.replace('</body>', CLICKS))
+    options = ('--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=10000')
+    done = subprocess.run(
+        [browser, *options, '--dump-dom', (tmp_path / 'clicked.html').as_uri()],
+        capture_output=True,
+        text=True,
+    )
+    names, marks = json.loads(re.search('<title>(.*?)</title>', done.stdout)[1])
+    rows = list(compare(load_tables()['shufflenet_v1/table8'], find_runs(['work_dirs'])))
+    models = [compared.row.model for compared in rows]
+    assert names[:2] == [models[0], min(models, key=str.casefold)]
+    assert names[2] == max(models, key=str.casefold)
+    costs = {r.row.model: r.row.multiply_adds[0] for r in rows if r.row.multiply_adds}
+    assert costs[names[3]] == min(costs.values())
+    assert marks == sum(map(len, panels(rows).values())) > 10
 
 
 def test_a_table_with_what_is_measured(tool, work_dirs, tmp_path):
