@@ -47,7 +47,8 @@ BUILD_TOOLS = {
     'onedl': ('setuptools>=77.0.3', 'wheel', 'ninja'),
 }
 MMCV = {'openmmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv>=2.3.6'}
-EXTRAS = {'quickstart': (), 'run': ('dev',), 'env': ('dev', 'deploy'), 'test': ('dev', 'deploy')}
+ALL = ('dev', 'deploy', 'report')
+EXTRAS = {'quickstart': (), 'run': ('dev',), 'env': ALL, 'test': ALL}
 # A process a core, each with the tests of whole files, which share what they have trained.
 PROGRAMS = {
     'quickstart': (str(ROOT / 'tools' / 'quickstart.py'),),
