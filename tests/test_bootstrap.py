@@ -37,7 +37,7 @@ ONEDL = {
     **{'mmdet': None, 'mmengine': None, 'mmcv': None, 'setuptools': '84.0.0'},
     **{'onedl-mmdetection': '3.5.1', 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6'},
 }
-OURS = 'mmshuffle[dev,deploy,openmmlab]'
+OURS = 'mmshuffle[dev,deploy,report,openmmlab]'
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ class Steps:
             if words in self.calls[-1]:
                 change(self.facts, **changes)
 
-    def prepare(self, line='openmmlab', torch=None, extras=('dev', 'deploy')):
+    def prepare(self, line='openmmlab', torch=None, extras=bootstrap.ALL):
         self.calls.clear()
         bootstrap.prepare(line, torch, extras)
         return self.calls
@@ -253,7 +253,7 @@ WORKS = dict(imports={'mmcv_ext': None})
 
 def target():
     """The last step."""
-    return f'--no-build-isolation -e {bootstrap.ROOT}[dev,deploy,openmmlab]'
+    return f'--no-build-isolation -e {bootstrap.ROOT}[dev,deploy,report,openmmlab]'
 
 
 def test_a_fresh_environment_needs_every_step_in_order(steps):
