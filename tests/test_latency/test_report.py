@@ -13,8 +13,7 @@ from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Recording, groups
-from mmshuffle.latency.networks import Network
-from mmshuffle.latency.plan import Case, setting
+from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import (
     difference_table,
