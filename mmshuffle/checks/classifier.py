@@ -51,11 +51,7 @@ def check_classifier_model(
 def check_image_folders(
     cfg: Config, loaders: Sequence[str], found: list[tuple[str, str, Any, Any]] | None = None
 ) -> Iterator[Problem]:
-    """Find the classes of each data set and compare them with each other and with the head.
-
-    Args:
-        found: Gets loader, place and config of those in order, and the data set without its images.
-    """
+    """Find the classes of each data set and compare them with each other and with the head."""
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
