@@ -77,10 +77,8 @@ def check_image_folders(
             highest >= number or (classes and len(classes) != number)
         ):
             has = len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
-            yield Problem(
-                'model.head.num_classes',
-                f'{number}, but {where} has {has} classes: set it to that',
-            )
+            message = f'{number}, but {where} has {has} classes: set it to that'
+            yield Problem('model.head.num_classes', message)
         if classes and known and classes != known[1]:
             different = sorted(set(classes) ^ set(known[1]))[:3] or ['their order']
             yield Problem(

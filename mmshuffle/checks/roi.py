@@ -104,10 +104,8 @@ def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[P
     trial = fit(head, rois, fixes)
     pooled = f'RoIs of {width} channels and {size} x {size} pixels'
     for key, value in (trial.fix or {}).items():
-        yield Problem(
-            f'{where}.{key}',
-            f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}',
-        )
+        message = f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}'
+        yield Problem(f'{where}.{key}', message)
     if trial.module is None:
         yield unbuildable(where, head, trial)
     elif trial.error and not trial.fix:

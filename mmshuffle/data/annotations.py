@@ -215,9 +215,8 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f'byte {error.start} ({raw[error.start]:#x}) is no UTF-8; save it as UTF-8 text'
-        ) from None
+        message = f'byte {error.start} ({raw[error.start]:#x}) is no UTF-8; save it as UTF-8 text'
+        raise ValueError(message) from None
 
 
 def _explain(error: json.JSONDecodeError) -> str:
