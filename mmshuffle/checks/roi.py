@@ -39,18 +39,13 @@ def _check_extractor(
     steps, width = extractor.get('featmap_strides'), extractor.get('out_channels')
     if not isinstance(steps, (list, tuple)):
         return
-    if list(steps) != features.strides[: len(steps)]:
-        yield Problem(
-            f'{where}.featmap_strides',
-            f'{list(steps)}, but its inputs have strides {features.strides}: set it to '
-            f'{features.strides[: len(steps)]}',
-        )
-    if isinstance(width, int) and width != features.channels[0]:
-        yield Problem(
-            f'{where}.out_channels',
-            f'{width}, but its inputs have {features.channels[0]} channels: set it to '
-            f'{features.channels[0]}',
-        )
+    wanted, channels = features.strides[: len(steps)], features.channels[0]
+    if list(steps) != wanted:
+        message = f'but its inputs have strides {features.strides}: set it to {wanted}'
+        yield Problem(f'{where}.featmap_strides', f'{list(steps)}, {message}')
+    if isinstance(width, int) and width != channels:
+        message = f'{width}, but its inputs have {channels} channels: set it to {channels}'
+        yield Problem(f'{where}.out_channels', message)
 
 
 def _rois(extractor: Mapping[str, Any]) -> Tensor | None:
@@ -87,20 +82,14 @@ def _check_shared_head(
 
 def _check_heads(heads: Any, where: str, rois: Tensor | None) -> Iterator[Problem]:
     several = isinstance(heads, (list, tuple))
-    for index, head in enumerate(as_list(heads)):
-        if rois is None:
-            return
-        place = f'{where}[{index}]' if several else where
-        yield from _check_head(head, place, rois)
+    for index, head in enumerate(as_list(heads) if rois is not None else ()):
+        yield from _check_head(head, f'{where}[{index}]' if several else where, rois)
 
 
 def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[Problem]:
     width, size = rois.shape[1], rois.shape[-1]
-    fixes = [
-        dict(in_channels=width),
-        dict(roi_feat_size=size),
-        dict(in_channels=width, roi_feat_size=size),
-    ]
+    fixes = [dict(in_channels=width), dict(roi_feat_size=size)]
+    fixes.append(fixes[0] | fixes[1])
     trial = fit(head, rois, fixes)
     pooled = f'RoIs of {width} channels and {size} x {size} pixels'
     for key, value in (trial.fix or {}).items():
