@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import doctor
 from doctor import ROOT
@@ -77,12 +77,10 @@ class Runner:
         jobs = {'MAX_JOBS': str(doctor.cores()), 'MMCV_WITH_OPS': '1'}
         self.env = {**jobs, **os.environ, 'PATH': path}
 
-    def pip(
-        self, title: str, *arguments: str, action: str = 'install', env: dict | None = None
-    ) -> None:
+    def pip(self, title: str, *arguments: str, action: str = 'install', **kwargs: Any) -> None:
         """Run pip in the environment."""
         quiet = ('--disable-pip-version-check', '--no-input')
-        self.step(title, self.python, '-m', 'pip', action, *quiet, *arguments, env=env)
+        self.step(title, self.python, '-m', 'pip', action, *quiet, *arguments, **kwargs)
 
     def step(self, title: str, *command: str, hint: str = '', env: dict | None = None) -> None:
         """Run a command to its end; Ctrl-C ends it and all it started."""
@@ -282,9 +280,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     split = argv.index('--') if '--' in argv else len(argv)
     parser = doctor.Parser(__doc__)
     parser.add_argument('command', choices=tuple(EXTRAS))
-    parser.add_argument(
-        '--line', choices=tuple(MMCV), default='openmmlab', help='see docs/install.md'
-    )
+    lines = dict(choices=tuple(MMCV), default='openmmlab')
+    parser.add_argument('--line', **lines, help='see docs/install.md')
     torch_help = f'PyTorch to install (default: what is there, else {TORCH})'
     parser.add_argument('--torch', metavar='torch==VERSION', help=torch_help)
     args = parser.parse_args(argv[:split])

@@ -64,9 +64,8 @@ def find_network(args: argparse.Namespace) -> dict[str, Any] | None:
         return cfg.model.to_dict()
     backbone = (cfg.get('model') or {}).get('backbone')
     if backbone is None:
-        raise UserError(
-            f'config {args.config} has no model.backbone; give a detector or classifier'
-        )
+        message = f'config {args.config} has no model.backbone; give a detector or classifier'
+        raise UserError(message)
     return backbone.to_dict()
 
 

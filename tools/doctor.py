@@ -232,11 +232,8 @@ def main(argv: list[str] | None = None) -> int:
     """Examine, print, and return the exit code."""
     parser = Parser(__doc__)
     parser.add_argument('--json', action='store_true', help='print JSON and nothing else')
-    parser.add_argument(
-        '--python',
-        metavar='PATH',
-        help='interpreter to examine (default: the active environment, else .venv, else this one)',
-    )
+    text = 'interpreter to examine (default: the active environment, else .venv, else this one)'
+    parser.add_argument('--python', metavar='PATH', help=text)
     args = parser.parse_args(argv)
     chosen = choose_python()
     python = args.python or (chosen if os.path.exists(chosen) else sys.executable)

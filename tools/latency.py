@@ -21,8 +21,7 @@ from mmshuffle.engine import cli
 from mmshuffle.errors import UserError
 from mmshuffle.latency import report
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
-from mmshuffle.latency.networks import PARTS
-from mmshuffle.latency.plan import PRECISIONS, RUNTIMES, Plan
+from mmshuffle.latency.plan import PARTS, PRECISIONS, RUNTIMES, Plan
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
     PROTOCOL,

@@ -89,13 +89,9 @@ def figures(rows: Rows) -> dict[str, Any]:
     return {**found, 'Published In': '; '.join(sources)}
 
 
-def describe(path: Path, cfg: Config, rows: Rows) -> dict[str, Any]:
-    """Entry of a config, without its collection."""
-    metadata = {'Epochs': cfg.train_cfg.max_epochs}
-    if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
-        metadata['Batch Size'] = cfg.auto_scale_lr.base_batch_size
-    config = path.relative_to(shipped.root()).as_posix()
-    return dict(Name=path.stem, Config=config, Metadata={**metadata, **figures(rows)})
+def from_root(path: Path) -> str:
+    """A path as the files have it."""
+    return path.relative_to(shipped.root()).as_posix()
 
 
 def collection(folder: Path, name: str, cfg: Config) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def collection(folder: Path, name: str, cfg: Config) -> dict[str, Any]:
         Name=name,
         Metadata={'Training Data': DATA.get(data, data), 'Architecture': parts},
         Paper=dict(URL=PAPERS[backbone]),
-        README=(folder / 'README.md').relative_to(shipped.root()).as_posix(),
+        README=from_root(folder / 'README.md'),
     )
 
 
@@ -123,10 +119,14 @@ def contents() -> Iterator[tuple[Path, str]]:
         for path, cfg in configs.items():
             name = title if single else f'{title}: {cfg.model.backbone.type}'
             collections.setdefault(name, collection(folder, name, cfg))
-            entry = describe(path, cfg, rows.get(path.relative_to(shipped.root()).as_posix(), []))
-            models.append({'Name': entry['Name'], 'In Collection': name, **entry})
+            metadata = {'Epochs': cfg.train_cfg.max_epochs}
+            if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
+                metadata['Batch Size'] = cfg.auto_scale_lr.base_batch_size
+            config, entry = from_root(path), {'Name': path.stem, 'In Collection': name}
+            metadata |= figures(rows.get(config, []))
+            models.append({**entry, 'Config': config, 'Metadata': metadata})
         metafile = folder / 'metafile.yml'
-        metafiles.append(metafile.relative_to(shipped.root()).as_posix())
+        metafiles.append(from_root(metafile))
         yield metafile, _dump(dict(Collections=list(collections.values()), Models=models))
         yield folder / 'README.md', _with_table(folder, readme, models)
     yield shipped.root() / 'model-index.yml', _dump(dict(Import=metafiles))

@@ -122,9 +122,11 @@ class ShuffleNetV2(BaseBackbone):
     def _make_stage(self, index: int) -> nn.Module:
         if index == 4:
             return ConvModule(self._channels[3], self._channels[4], 1, **self.layer_cfg)
+        sizes = (self._channels[index], self._units[index], self.layout)
+        same = (self.with_cp, self.layer_cfg, self.branch_cfg)
         if index > 0:
-            stride, dilation = self._stride_and_dilation(index)
-            return self._make_units(index, self._channels[index - 1], stride, dilation)
+            strides = self._stride_and_dilation(index)
+            return ShuffleStage(self._channels[index - 1], *sizes, *same, *strides)
         layers: list[nn.Module] = []
         channels = self.in_channels
         for width in self._stem:
@@ -133,23 +135,8 @@ class ShuffleNetV2(BaseBackbone):
             channels = width
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
         if self._units[0] > 0:
-            layers.append(self._make_units(0, channels, stride=1))
+            layers.append(ShuffleStage(channels, *sizes, *same, stride=1, dilation=1))
         return nn.Sequential(*layers)
-
-    def _make_units(
-        self, index: int, in_channels: int, stride: int, dilation: int = 1
-    ) -> nn.Module:
-        return ShuffleStage(
-            in_channels,
-            self._channels[index],
-            self._units[index],
-            self.layout,
-            self.with_cp,
-            self.layer_cfg,
-            self.branch_cfg,
-            stride,
-            dilation,
-        )
 
     def reset_parameters(self) -> None:
         """Initialise as the authors' release does, BatchNorm bias 1e-4 included."""

@@ -51,11 +51,7 @@ def check_classifier_model(
 def check_image_folders(
     cfg: Config, loaders: Sequence[str], found: list[tuple[str, str, Any, Any]] | None = None
 ) -> Iterator[Problem]:
-    """Find the classes of each data set and compare them with each other and with the head.
-
-    Args:
-        found: Gets loader, place and config of those in order, and the data set without its images.
-    """
+    """Find the classes of each data set and compare them with each other and with the head."""
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
@@ -81,10 +77,8 @@ def check_image_folders(
             highest >= number or (classes and len(classes) != number)
         ):
             has = len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
-            yield Problem(
-                'model.head.num_classes',
-                f'{number}, but {where} has {has} classes: set it to that',
-            )
+            message = f'{number}, but {where} has {has} classes: set it to that'
+            yield Problem('model.head.num_classes', message)
         if classes and known and classes != known[1]:
             different = sorted(set(classes) ^ set(known[1]))[:3] or ['their order']
             yield Problem(

@@ -152,10 +152,8 @@ def _check_transformer(
     for key in ('encoder', 'layer_cfg', 'self_attn_cfg', 'embed_dims'):
         node = node.get(key) if isinstance(node, Mapping) else None
     if isinstance(node, int) and neck and set(features.channels) != {node}:
-        yield Problem(
-            f'{where}.neck.out_channels',
-            f'{_widths(features)}, but the encoder has embed_dims={node}: set it to {node}',
-        )
+        message = f'{_widths(features)}, but the encoder has embed_dims={node}: set it to {node}'
+        yield Problem(f'{where}.neck.out_channels', message)
     head = model.get('panoptic_head')
     wanted = head.get('in_channels') if isinstance(head, Mapping) else None
     if isinstance(wanted, (list, tuple)) and list(wanted) != features.channels:

@@ -47,10 +47,8 @@ def check_levels(
     if isinstance(ranges, (list, tuple)) and len(ranges) != len(features.maps):
         bounds = [-1, *(8 * step for step in features.strides[:-1]), INFINITY]
         advice = tuple(itertools.pairwise(bounds))
-        yield Problem(
-            f'{where}.regress_ranges',
-            f'{len(ranges)} ranges for {len(features.maps)} feature maps: set it to {advice}',
-        )
+        message = f'{len(ranges)} ranges for {len(features.maps)} feature maps: set it to {advice}'
+        yield Problem(f'{where}.regress_ranges', message)
 
 
 def _lists_beside(generator: Mapping[str, Any], given: int, wanted: int) -> str:

@@ -31,10 +31,8 @@ def check_loader(cfg: Config, loader: str) -> Iterator[Problem]:
         yield Problem(loader, message)
         return
     if settings.get('persistent_workers') and not settings.get('num_workers'):
-        yield Problem(
-            f'{loader}.persistent_workers',
-            'PyTorch refuses it with num_workers=0: set it to False, or give workers',
-        )
+        message = 'PyTorch refuses it with num_workers=0: set it to False, or give workers'
+        yield Problem(f'{loader}.persistent_workers', message)
     sampler = settings.get('sampler')
     if sampler is None or isinstance(sampler, Mapping):
         name = (sampler or {}).get('type')
@@ -154,10 +152,8 @@ def check_sample(
         info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)
         data = built.pipeline({**built.parse_data_info(info), 'sample_idx': 0})
     except Exception as error:  # whatever a transform raises
-        yield Problem(
-            f'{where}.pipeline',
-            f'it fails on {image["file_name"]!r}: {type(error).__name__}: {one_line(error)}',
-        )
+        message = f'it fails on {image["file_name"]!r}: {type(error).__name__}: {one_line(error)}'
+        yield Problem(f'{where}.pipeline', message)
         return
     if data is None or not packed:  # the image is passed over
         return

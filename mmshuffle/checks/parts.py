@@ -72,12 +72,9 @@ class Trial:
     """What became of building a part and running it.
 
     Attributes:
-        module: The part; None if it cannot be built.
-        outputs: What it returned; None if it did not run.
         error: Why it cannot be built or does not take these inputs, in one line; None where nothing
             is known to be wrong.
         fix: Settings under which it runs, where it does not run with its own.
-        absent: Whether the error is that a package is not installed.
     """
 
     module: nn.Module | None = None
@@ -105,7 +102,6 @@ def fit(part: Part, inputs: Any, fixes: Iterable[Mapping[str, Any]] = ()) -> Tri
     """Run a part on inputs, and if it does not take them, look for settings under which it does.
 
     Args:
-        part: Config of the part; a list is a sequence of parts, as of necks.
         inputs: Its one argument, a tensor or a sequence of tensors on the meta device.
         fixes: Settings to try, the likeliest first.
     """

@@ -40,24 +40,19 @@ def _check_extractor(
     steps, width = extractor.get('featmap_strides'), extractor.get('out_channels')
     if not isinstance(steps, (list, tuple)):
         return
-    if list(steps) != features.strides[: len(steps)]:
-        yield Problem(
-            f'{where}.featmap_strides',
-            f'{list(steps)}, but its inputs have strides {features.strides}: set it to '
-            f'{features.strides[: len(steps)]}',
-        )
-    given, rois = features.channels[0], _rois(extractor)
+    wanted, channels = features.strides[: len(steps)], features.channels[0]
+    if list(steps) != wanted:
+        message = f'but its inputs have strides {features.strides}: set it to {wanted}'
+        yield Problem(f'{where}.featmap_strides', f'{list(steps)}, {message}')
     # Each bin of a position-sensitive layer reads channels of its own.
-    bins = (
-        rois[0, 0].numel() if type_name(extractor) == 'PSRoIExtractor' and rois is not None else 1
-    )
-    if isinstance(width, int) and width * bins != given:
-        advice = f'set it to {given // bins}'
-        if given % bins:
+    rois = _rois(extractor) if type_name(extractor) == 'PSRoIExtractor' else None
+    bins = 1 if rois is None else rois[0, 0].numel()
+    if isinstance(width, int) and width * bins != channels:
+        advice = f'set it to {channels // bins}'
+        if channels % bins:
             advice = f'give it a multiple of {bins}, the bins of an RoI'
-        yield Problem(
-            f'{where}.out_channels', f'{width}, but its inputs have {given} channels: {advice}'
-        )
+        message = f'{width}, but its inputs have {channels} channels: {advice}'
+        yield Problem(f'{where}.out_channels', message)
 
 
 def _rois(extractor: Mapping[str, Any]) -> Tensor | None:
@@ -94,27 +89,19 @@ def _check_shared_head(
 
 def _check_heads(heads: Any, where: str, rois: Tensor | None) -> Iterator[Problem]:
     several = isinstance(heads, (list, tuple))
-    for index, head in enumerate(as_list(heads)):
-        if rois is None:
-            return
-        place = f'{where}[{index}]' if several else where
-        yield from _check_head(head, place, rois)
+    for index, head in enumerate(as_list(heads) if rois is not None else ()):
+        yield from _check_head(head, f'{where}[{index}]' if several else where, rois)
 
 
 def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[Problem]:
     width, size = rois.shape[1], rois.shape[-1]
-    fixes = [
-        dict(in_channels=width),
-        dict(roi_feat_size=size),
-        dict(in_channels=width, roi_feat_size=size),
-    ]
+    fixes = [dict(in_channels=width), dict(roi_feat_size=size)]
+    fixes.append(fixes[0] | fixes[1])
     trial = fit(head, rois, fixes)
     pooled = f'RoIs of {width} channels and {size} x {size} pixels'
     for key, value in (trial.fix or {}).items():
-        yield Problem(
-            f'{where}.{key}',
-            f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}',
-        )
+        message = f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}'
+        yield Problem(f'{where}.{key}', message)
     if trial.module is None:
         yield unbuildable(where, head, trial)
     elif trial.error and not trial.fix:

@@ -63,11 +63,10 @@ class LinearHead(ClassificationHead):
 
     Args:
         in_channels: Channels of the backbone's last output.
-        num_classes: Number of classes.
         dropout: Probability of dropping a pooled feature.
         bias: Whether the layer has a bias; the authors' ShuffleNets have none.
         init_std: Standard deviation of the layer's initial weights.
-        **kwargs: See :class:`ClassificationHead`.
+        num_classes, **kwargs: See :class:`ClassificationHead`.
     """
 
     def __init__(
@@ -95,9 +94,8 @@ class ConvHead(ClassificationHead):
 
     Args:
         in_channels: Channels of the backbone's last output.
-        num_classes: Number of classes.
         dropout: Probability of dropping an element.
-        **kwargs: See :class:`ClassificationHead`.
+        num_classes, **kwargs: See :class:`ClassificationHead`.
     """
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float = 0.5, **kwargs) -> None:
@@ -119,11 +117,10 @@ class HiddenLayersHead(ClassificationHead):
 
     Args:
         in_channels: Channels of the backbone's last output.
-        num_classes: Number of classes.
         pool_size: Side of the map that the last output is average-pooled to.
         hidden_channels: Widths of the hidden layers.
         dropout: Probability of dropping an output of a hidden layer.
-        **kwargs: See :class:`ClassificationHead`.
+        num_classes, **kwargs: See :class:`ClassificationHead`.
     """
 
     def __init__(

@@ -129,7 +129,6 @@ def read_lines(path: Path, argument: str) -> list[str]:
     """Read the lines of a text file, without blank ones and blanks around them.
 
     Args:
-        path: The file.
         argument: Which argument names it, for the message.
 
     Raises:

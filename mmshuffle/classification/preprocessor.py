@@ -29,9 +29,8 @@ class BatchNormalizer(ImgDataPreprocessor):
     ) -> None:
         super().__init__(**kwargs)
         if len(mean or ()) != len(std or ()):
-            raise ValueError(
-                f'mean={mean!r} and std={std!r} of BatchNormalizer: give as many of each'
-            )
+            message = f'mean={mean!r} and std={std!r} of BatchNormalizer: give as many of each'
+            raise ValueError(message)
         if mean:
             self._enable_normalize = True
             self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)

@@ -66,7 +66,9 @@ def read_annotations(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        content = (_parse_lightly(path) if not masks else None) or _parse(path)
+        content = (None if masks else _parse_lightly(path)) or json.loads(
+            _decode(path.read_bytes())
+        )
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read: {error.strerror}') from None
     except json.JSONDecodeError as error:
@@ -213,9 +215,8 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f'byte {error.start} ({raw[error.start]:#x}) is no UTF-8; save it as UTF-8 text'
-        ) from None
+        message = f'byte {error.start} ({raw[error.start]:#x}) is no UTF-8; save it as UTF-8 text'
+        raise ValueError(message) from None
 
 
 def _explain(error: json.JSONDecodeError) -> str:
@@ -226,10 +227,6 @@ def _explain(error: json.JSONDecodeError) -> str:
             f'it ends in the middle, at line {error.lineno} column {error.colno}: was it cut off?'
         )
     return str(error)
-
-
-def _parse(path: Path) -> Any:
-    return json.loads(_decode(path.read_bytes()))
 
 
 def _parse_lightly(path: Path) -> Any:

@@ -105,11 +105,7 @@ def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = Non
 
 
 def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]:
-    """Find boxes in another format, masks that fail, and how much is left to train on.
-
-    Args:
-        content: A COCO annotation file without fatal findings of ``check_entries``.
-    """
+    """Find boxes in another format, masks that fail, and how much is left to train on."""
     columns = _Columns(content)
     kept = count_kept(content, use, columns)
     labelled = use.labelled and content['annotations']

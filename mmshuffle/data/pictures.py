@@ -85,9 +85,6 @@ def find_missing(folder: str | Path, names: Iterable[str]) -> list[str]:
     """Find names of which a folder has no file, by a listing of each folder instead of a stat each.
 
     Only what symbolic links lead to is looked up.
-
-    Args:
-        names: Paths with slashes.
     """
     listings: dict[str, set[str]] = {}
     missing = []

@@ -57,32 +57,20 @@ def draw_dataset(
             f'cannot draw {train} + {val} images of {size[0]}x{size[1]} with seed {seed}: at least '
             '1 image a split, 64 pixels a side, and no negative seed'
         )
-    facts = {
-        'kind': 'mmshuffle drawn set',
-        'version': VERSION,
-        'seed': seed,
-        'train': train,
-        'val': val,
-        'width': size[0],
-        'height': size[1],
-    }
+    facts = dict(kind='mmshuffle drawn set', version=VERSION, seed=seed, train=train, val=val)
+    facts |= dict(width=size[0], height=size[1])
     if _holds(root, facts):
         return
-    if root.exists() and not _may_replace(root):
+    unused = root.is_dir() and (not any(root.iterdir()) or 'kind' in _facts(root))
+    if root.exists() and not unused:
         raise UserError(f'{root} holds something other than a drawn set; name another folder')
 
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', suffix='.partial', dir=root.parent))
     try:
-        with tqdm(
-            total=train + val,
-            desc='drawing',
-            unit=' images',
-            disable=not progress,
-            leave=False,
-            # Into a file, a line now and then.
-            mininterval=0.1 if sys.stderr.isatty() else 30,
-        ) as bar:
+        interval = 0.1 if sys.stderr.isatty() else 30  # into a file, a line now and then
+        form = dict(desc='drawing', unit=' images', leave=False, mininterval=interval)
+        with tqdm(total=train + val, disable=not progress, **form) as bar:
             for split in SPLITS:
                 _draw_split(partial, split, facts, bar)
         (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + '\n')
@@ -106,15 +94,9 @@ def describe_objects(scene: Scene) -> list[dict[str, Any]]:
     objects = []
     for label, mask in zip(scene.labels, scene.masks()):
         x, y = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
-        box = [x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]]
-        objects.append(
-            {
-                'category_id': label + 1,
-                'bbox': [int(value) for value in box],
-                'area': int(np.count_nonzero(mask)),
-                'iscrowd': 0,
-            }
-        )
+        box = [int(n) for n in (x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0])]
+        area = int(np.count_nonzero(mask))
+        objects.append({'category_id': label + 1, 'bbox': box, 'area': area, 'iscrowd': 0})
     return objects
 
 
@@ -149,12 +131,6 @@ def _holds(root: Path, facts: dict[str, Any]) -> bool:
         and sum(1 for _ in (root / split).glob('*.jpg')) == facts[split]
         for split in SPLITS
     )
-
-
-def _may_replace(root: Path) -> bool:
-    if not root.is_dir():
-        return False
-    return not any(root.iterdir()) or 'kind' in _facts(root)
 
 
 def _facts(root: Path) -> dict[str, Any]:

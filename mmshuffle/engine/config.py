@@ -27,9 +27,6 @@ LOOPS = {
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config and apply overrides.
 
-    Args:
-        path: Path of its file, or name of a config that comes with the project.
-
     Raises:
         UserError: There is no such file or name, or it cannot be read as a config.
     """
@@ -51,7 +48,6 @@ def require_loops(cfg: Config, *wanted: str) -> None:
     """Refuse a config without a loop, or with a part of one, which mmengine does not take.
 
     Args:
-        cfg: The config.
         wanted: Of :data:`LOOPS`, which there must be.
     """
     raise_on(list(_missing_parts(cfg, wanted)))

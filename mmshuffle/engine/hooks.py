@@ -13,8 +13,8 @@ from torch import nn
 
 from mmshuffle.errors import UserError, one_line
 from mmshuffle.weights.families import hints, recognise
+from mmshuffle.weights.family import NOTE, check_settings, noted_settings, settings_of
 from mmshuffle.weights.loader import check_finite
-from mmshuffle.weights.settings import NOTE, check_settings, noted_settings, settings_of
 from mmshuffle.weights.unpickler import Unread
 
 from .checkpoint import from_plain, to_plain

@@ -208,9 +208,8 @@ def running(name: str, shape: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the network may be anyone's
-        raise UserError(
-            f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {one_line(error)}'
-        ) from None
+        message = f'{name} cannot run on inputs of {shape[-2]}x{shape[-1]}: {one_line(error)}'
+        raise UserError(message) from None
 
 
 def predict(detector: nn.Module, image: Tensor) -> InstanceData:

@@ -111,9 +111,8 @@ def _accumulation(cfg: Config, given: str) -> int:
         raise UserError(f"--accumulate {given}: give a number of batches, or 'auto'")
     total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if total is None:
-        raise UserError(
-            '--accumulate auto needs auto_scale_lr = dict(base_batch_size=...) in the config'
-        )
+        message = '--accumulate auto needs auto_scale_lr = dict(base_batch_size=...) in the config'
+        raise UserError(message)
     processes = 1
     if cfg.launcher != 'none':
         names = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')

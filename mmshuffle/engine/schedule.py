@@ -68,8 +68,13 @@ def differences(runner: Runner, checkpoint: Mapping[str, Any]) -> tuple[list[str
     old = _by_name(checkpoint.get('param_schedulers'))
     every = [scheduler for schedulers in new.values() for scheduler in schedulers]
     limits = checkpoint['message_hub'].get('runtime_info', {})
-    ignored = list(_optimizers(runner, checkpoint['optimizer']))
-    changed = []
+    wrapper, saved = runner.optim_wrapper, checkpoint['optimizer']
+    ignored, changed = [], []
+    if isinstance(wrapper, OptimWrapperDict):
+        for name, part in wrapper.items():
+            ignored += _optimizer(saved.get(name, {}), part.optimizer, f'optimizer {name}')
+    else:
+        ignored += _optimizer(saved, wrapper.optimizer, 'optimizer')
     length = _epoch_length(runner, limits)
     if length is not None:
         done = checkpoint['meta']['iter']
@@ -138,15 +143,6 @@ def _scheduler(before: Mapping[str, Any], scheduler: _ParamScheduler, where: str
             yield f'{where} ({name}) {key} was {_text(before[key])}, now {_text(after[key])}'
 
 
-def _optimizers(runner: Runner, saved: Mapping[str, Any]) -> Iterator[str]:
-    wrapper = runner.optim_wrapper
-    if not isinstance(wrapper, OptimWrapperDict):
-        yield from _optimizer(saved, wrapper.optimizer, 'optimizer')
-        return
-    for name, part in wrapper.items():
-        yield from _optimizer(saved.get(name, {}), part.optimizer, f'optimizer {name}')
-
-
 def _optimizer(saved: Mapping[str, Any], optimizer: Optimizer, where: str) -> Iterator[str]:
     groups = saved.get('param_groups', [])
     sizes = [[len(group['params']) for group in part] for part in (groups, optimizer.param_groups)]
@@ -178,8 +174,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Mapping):  # milestones, with how often each occurs
-        return str(list(value))
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    # Milestones are a mapping, with how often each occurs.
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
         return str(list(value))
     return f'{value:g}' if isinstance(value, float) else str(value)

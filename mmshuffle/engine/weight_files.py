@@ -21,11 +21,7 @@ SUFFIXES = ('.safetensors', '.pth')
 
 
 def encode(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
-    """Make the content of a weight file; equal tensors give equal bytes.
-
-    Args:
-        suffix: ``'.safetensors'`` or ``'.pth'``.
-    """
+    """Make the content of a weight file; equal tensors give equal bytes."""
     # Copies, because safetensors refuses tensors that share memory, such as tied weights.
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     if suffix == '.safetensors':

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmshuffle.engine.network import randomise
 
-from .networks import Network
+from .plan import Network
 
 SIDE = 56
 BLOCKS = 10

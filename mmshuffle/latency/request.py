@@ -13,8 +13,7 @@ from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks
-from .networks import PARTS, Network, from_config
-from .plan import PRECISIONS, RUNTIMES, Case, Setting, setting
+from .plan import PARTS, PRECISIONS, RUNTIMES, Case, Network, Setting, from_config, setting
 from .targets import OPTIONS
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')

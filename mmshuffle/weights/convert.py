@@ -1,6 +1,6 @@
 """From a published file to this package's names, for a network that is given or found."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,52 +31,33 @@ def convert_file(
     Raises:
         UserError: The file cannot be read, its network cannot be told, or they do not fit.
     """
-    weights = read_weights(source)
+    weights, source = read_weights(source), str(source)
     if network is not None:
         candidates = [dict(network)]
+    elif (entry := find_entry(source)) is not None:
+        candidates = [entry.network]
+    elif (family := find_family(weights.tensors, prefix)) is not None:
+        candidates = family.networks
     else:
-        candidates = _candidates(str(source), weights.tensors, prefix)
-    nearest: tuple[nn.Module, LoadReport] | None = None
-    for candidate in candidates:
-        for config in _with_conv5(candidate):
-            module = _build(config)
-            report = load_weights(module, weights, str(source), prefix)
+        raise UserError(f'{source} is of no known family: name the network that it is for')
+    tried: list[tuple[nn.Module, LoadReport]] = []
+    for config in candidates:
+        both = [config]
+        if config.get('type') == 'ShuffleNetV2' and 'out_indices' not in config:
+            both.insert(0, {**config, 'out_indices': (0, 1, 2, 3, 4)})
+        for config in both:
+            try:
+                module = MODELS.build({'_scope_': 'mmdet', **config})
+            except Exception as error:  # the network may be anyone's
+                message = f'network {config.get("type")} cannot be built: {one_line(error)}'
+                raise UserError(message) from None
+            report = load_weights(module, weights, source, prefix)
             if report.fits:
                 return module, config, report
-            if nearest is None or len(report.matched) > len(nearest[1].matched):
-                nearest = module, report
-    module, report = nearest
-    if len(candidates) == 1:
-        raise UserError(
-            f'the weights do not fit {describe(module)}: {report}; name the network that they are '
-            'for'
-        )
+            tried.append((module, report))
+    module, report = max(tried, key=lambda entry: len(entry[1].matched))
+    several = f'none of {len(candidates)} networks of their family; the nearest is '
     raise UserError(
-        f'the weights fit none of {len(candidates)} networks of their family; the nearest is '
+        f'the weights {"do not fit " if len(candidates) == 1 else f"fit {several}"}'
         f'{describe(module)}: {report}; name the network that they are for'
     )
-
-
-def _candidates(source: str, names: Collection[str], prefix: str | None) -> Sequence[Network]:
-    entry = find_entry(source)
-    if entry is not None:
-        return [entry.network]
-    family = find_family(names, prefix)
-    if family is None:
-        raise UserError(f'{source} is of no known family: name the network that it is for')
-    return family.networks
-
-
-def _with_conv5(config: Network) -> Iterator[Network]:
-    if config.get('type') == 'ShuffleNetV2' and 'out_indices' not in config:
-        yield {**config, 'out_indices': (0, 1, 2, 3, 4)}
-    yield config
-
-
-def _build(config: Network) -> nn.Module:
-    try:
-        return MODELS.build({'_scope_': 'mmdet', **config})
-    except Exception as error:  # the network may be anyone's
-        raise UserError(
-            f'network {config.get("type")} cannot be built: {one_line(error)}'
-        ) from None

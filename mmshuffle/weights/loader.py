@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError
 
 from .families import hints, recognise
-from .family import Normalisation
+from .family import Normalisation, check_settings, noted_settings
 from .reader import read_weights
-from .settings import check_settings, noted_settings
 from .state import Weights
 
 # BatchNorm counts its batches, which matters only without momentum, and converters lack the count.
@@ -128,9 +127,6 @@ def load_weights(
 ) -> LoadReport:
     """Recognise the family of weights, convert them, and load them as :func:`load_state` does.
 
-    Args:
-        weights: By published names, or by those of ``module``.
-
     Raises:
         UserError: There is nothing below the prefix, or the network was built in a way that the
             weights cannot fit, or a number is NaN or infinite.
@@ -198,15 +194,6 @@ class PretrainedStrict:
             :func:`mmshuffle.weights.load_pretrained`.
         prefix: Only tensors below this name.
         allow_missing: Name prefixes that may be missing or of another shape.
-
-    Example:
-        >>> backbone = dict(
-        ...     type='MobileNetV2',
-        ...     out_indices=(1, 2, 4, 6),
-        ...     init_cfg=dict(
-        ...         type='PretrainedStrict', checkpoint='checkpoints/mobilenet_v2-b0353104.pth'
-        ...     ),
-        ... )
     """
 
     def __init__(

@@ -89,9 +89,8 @@ def open_source(source: str | Path) -> BinaryIO:
         raise UserError(f'weight file {path} is a folder; give the path of a file')
     if not os.path.isfile(path):
         way = way_to_train(path)
-        raise UserError(
-            f'weight file {path} does not exist; give the path of an existing file{way}'
-        )
+        message = f'weight file {path} does not exist; give the path of an existing file{way}'
+        raise UserError(message)
     try:
         return open(path, 'rb')
     except OSError as error:
@@ -187,9 +186,8 @@ def _from_backend(source: str) -> bytes:
         return mmengine.fileio.get(source)
     except Exception as error:  # of whichever client
         reason = ' '.join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f'{source} cannot be fetched ({reason}); fetch the file and give its path'
-        ) from None
+        message = f'{source} cannot be fetched ({reason}); fetch the file and give its path'
+        raise UserError(message) from None
 
 
 def _from_pavi(name: str) -> bytes:

@@ -306,10 +306,8 @@ def around(type: str, **settings):
     return lambda old: dict(type=type, dataset=old, **settings)
 
 
-DATASET, WITHOUT_ID = (
-    'train_dataloader.dataset',
-    dict(type='PackDetInputs', meta_keys=('img_path',)),
-)
+DATASET = 'train_dataloader.dataset'
+WITHOUT_ID, MIX = dict(type='PackDetInputs', meta_keys=('img_path',)), [dict(type='Mix')]
 UNBUILDABLE = [
     ('train_dataloader', lambda old: [old], 'give one dict', 'ConcatDataset'),
     ('val_dataloader', lambda old: 'data/coco', 'it is a str: give one dict'),
@@ -318,11 +316,7 @@ UNBUILDABLE = [
     (DATASET, lambda old: dict(type='ConcatDataset', datasets=[]), 'datasets: it is empty'),
     (DATASET, around('RepeatDatset', times=2), "type: 'RepeatDatset' is no known data set"),
     (DATASET, around('RepeatDataset'), "missing a required argument: 'times'"),
-    (
-        DATASET,
-        around('MultiImageMixDataset', pipeline=[dict(type='Mix')]),
-        '[0]: Mix cannot be built',
-    ),
+    (DATASET, around('MultiImageMixDataset', pipeline=MIX), 'pipeline[0]: Mix cannot be built'),
     ('train_dataloader.sampler', lambda old: None, 'None is no known sampler'),
     ('val_dataloader.sampler', lambda old: dict(type='Sampler'), "'Sampler' is no known"),
     ('train_dataloader.persistent_workers', lambda old: True, 'num_workers=0'),

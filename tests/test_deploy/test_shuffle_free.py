@@ -7,7 +7,6 @@ from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.deploy import shuffle_free
-from mmshuffle.deploy.formats import Unsupported
 from tests.test_deploy.plain import assert_same, channel_operations, randomise, worst
 from tests.test_deploy.random_networks import aligns, examples, networks
 from tests.variants import KINDS, build
@@ -111,14 +110,6 @@ def test_single_stages_and_units_can_be_rewritten():
         plain = randomise(plain).double().eval()
         with torch.no_grad():
             assert worst(plain(images), shuffle_free(plain)(images)) < 1e-12
-
-
-def test_what_cannot_be_rewritten_is_told():
-    with pytest.raises(Unsupported, match='MobileNetV1 has no channel shuffle'):
-        shuffle_free(build('mobilenetv1-x0.25'))
-    norm_cfg = dict(type='GN', num_groups=2)
-    with pytest.raises(Unsupported, match='GroupNorm cannot be folded'):
-        shuffle_free(ShuffleNetV2(0.5, norm_cfg=norm_cfg, out_indices=(1,)))
 
 
 def test_arguments_are_checked():

@@ -206,6 +206,12 @@ def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expe
     assert expected in recording.problem and list(phone.folder.iterdir()) == []
 
 
+def test_a_program_that_prints_no_figures_is_told(phone, plan):
+    phone.benchncnn.write_text('#!/bin/sh\necho layer Foo not exists\n')
+    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), ask(protocol=QUICK))
+    assert 'benchncnn prints no figures: layer Foo not exists' in recording.problem
+
+
 @pytest.mark.parametrize(
     'serial, binary', [('a;b', 'benchncnn'), (None, None), (None, 'absent'), (None, 'bin/adb')]
 )

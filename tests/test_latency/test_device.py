@@ -79,7 +79,7 @@ def test_both_the_number_and_the_length_are_reached():
 
 def test_warm_up_lasts_as_long_as_it_should():
     clock = FakeClock()
-    loop.warm_up(clock.network('a', 0.25), loops=2, seconds=3.0, clock=clock)
+    loop.run_for(clock.network('a', 0.25), loops=2, seconds=3.0, clock=clock)
     assert clock.runs == ['a'] * 12
 
 

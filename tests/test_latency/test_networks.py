@@ -15,8 +15,7 @@ from mmshuffle.latency.device import gate
 from mmshuffle.latency.device.gate import make_input
 from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
-from mmshuffle.latency.networks import Network, example, expected_outputs, from_config
-from mmshuffle.latency.plan import Plan, setting
+from mmshuffle.latency.plan import Network, Plan, example, expected_outputs, from_config, setting
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import find_settings, make_job, make_request, named, names, suite
 from tests.conftest import refused

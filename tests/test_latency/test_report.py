@@ -13,8 +13,7 @@ from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency import layers, plot
 from mmshuffle.latency.measure import Recording, groups
-from mmshuffle.latency.networks import Network
-from mmshuffle.latency.plan import Case, setting
+from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import (
     difference_table,
@@ -134,7 +133,8 @@ def test_forms_of_a_network_are_ranked_with_each_other():
     recording = recording_of(MEDIANS)
     free = measured(3, 'shufflenetv1-x1.0-g3', 10.0, shuffle='free-8')
     recording.cases.append(free)
-    assert [len(group) for group in groups(recording.cases)] == [4]
+    apart = [measured(4, 'alexnet', 9.0, side=448), measured(5, 'alexnet', 9.0, threads=2)]
+    assert [len(group) for group in groups([*recording.cases, *apart])] == [4, 1, 1]
     record = record_of(recording)
     check_schema(record)
     text = to_markdown(record)
@@ -310,31 +310,21 @@ def test_file_that_cannot_be_written_is_refused_beforehand(tmp_path, name):
         check_path(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    'channels, weight, kind',
-    [
-        (4, (8, 4, 1, 1), layers.POINTWISE),
-        (8, (8, 2, 1, 1), layers.POINTWISE),
-        (8, (8, 1, 3, 3), layers.DEPTHWISE),
-        (8, (8, 2, 3, 3), layers.OTHER_CONV),
-        (1, (8, 1, 3, 3), layers.OTHER_CONV),
-    ],
-)
-def test_convolutions_are_told_apart(channels, weight, kind):
-    assert layers.convolution_type((1, channels, 9, 9), weight) == kind
-
-
 def test_profile_is_summed_up_by_type():
-    image = [1, 8, 9, 9]
+    image, grey = [1, 8, 9, 9], [1, 1, 9, 9]
     profile = [
         dict(type='Conv', inputs=[image, [8, 8, 1, 1], [8]], ms=1.0),
+        dict(type='Conv', inputs=[image, [8, 2, 1, 1], [8]], ms=8.0),
+        dict(type='Conv', inputs=[image, [8, 2, 3, 3], [8]], ms=16.0),
+        dict(type='Conv', inputs=[grey, [8, 1, 3, 3], [8]], ms=32.0),
         dict(type='FusedConv', inputs=[image, [8, 1, 3, 3], [8]], ms=2.0),
         dict(type='Transpose', inputs=[image], ms=0.5),
         dict(type='Concat', inputs=[image, image], ms=0.25),
         dict(type='ReorderOutput', inputs=[image], ms=0.125),
     ]
     found = layers.sum_up(profile)
-    kinds = (layers.POINTWISE, layers.DEPTHWISE, layers.ROUTING, layers.LAYOUT)
-    assert found == dict(zip(kinds, (1.0, 2.0, 0.75, 0.125), strict=True))
+    convs = (layers.POINTWISE, layers.DEPTHWISE, layers.OTHER_CONV)
+    kinds = (*convs, layers.ROUTING, layers.LAYOUT)
+    assert found == dict(zip(kinds, (9.0, 2.0, 48.0, 0.75, 0.125), strict=True))
     rows = rows_of(profile_table({'net': found}))
-    assert '2.000 (52%)' in rows['net'] and rows['net'][-1] == '3.875'
+    assert '9.000 (15%)' in rows['net'] and rows['net'][-1] == '59.875'

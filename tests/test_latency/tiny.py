@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmshuffle.latency.networks import Network, expected_outputs
-from mmshuffle.latency.plan import Case, Plan, setting
+from mmshuffle.latency.plan import Case, Network, Plan, expected_outputs, setting
 from mmshuffle.latency.record import SCHEMA
 from mmshuffle.latency.request import Request, make_request
 

@@ -10,7 +10,7 @@ import torch
 from mmshuffle.classification import BatchNormalizer
 from mmshuffle.deploy.normalise import Normalise
 from mmshuffle.engine.network import extract_part, load_model, load_model_config
-from mmshuffle.latency.networks import example, from_config
+from mmshuffle.latency.plan import example, from_config
 from tests.test_tools.conftest import assert_done, assert_refused
 
 every_number = pytest.mark.parametrize('channels', [1, 2, 4])

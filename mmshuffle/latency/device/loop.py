@@ -12,31 +12,12 @@ Call = 'Callable[[], Any]'
 Clock = 'Callable[[], float]'
 
 
-def warm_up(call: Call, loops: int, seconds: float, clock: Clock = time.perf_counter) -> None:
-    """Run at least ``loops`` times and for at least ``seconds``."""
-    end = clock() + seconds
-    done = 0
-    while done < loops or clock() < end:
-        call()
-        done += 1
-
-
-def time_block(call: Call, loops: int, seconds: float, clock: Clock = time.perf_counter) -> array:
-    """Time single runs, back to back.
-
-    One run before them is not timed: it brings the network back into the caches that another
-    network's block has filled.
-
-    Args:
-        call: What is timed.
-        loops: At least so many runs.
-        seconds: And for at least so long.
-        clock: Clock in seconds.
+def run_for(call: Call, loops: int, seconds: float, clock: Clock = time.perf_counter) -> array:
+    """Run at least ``loops`` times, back to back, and for at least ``seconds``.
 
     Returns:
         Milliseconds of each run.
     """
-    call()
     times = array('d')
     end = clock() + seconds
     while True:
@@ -97,11 +78,12 @@ def measure(
         clock: Clock in seconds.
     """
     for call in calls:
-        warm_up(call, protocol['warmup_loops'], protocol['warmup_seconds'], clock)
+        run_for(call, protocol['warmup_loops'], protocol['warmup_seconds'], clock)
 
     def block(number: int, loops: int) -> tuple[Any, int, float]:
         start, worked = clock(), time.process_time()
-        times = time_block(calls[number], loops, protocol['block_seconds'], clock)
+        calls[number]()  # not timed: back into the caches that another network's block has filled
+        times = run_for(calls[number], loops, protocol['block_seconds'], clock)
         share = (time.process_time() - worked) / (clock() - start)
         return (times, share), len(times), sum(times) / 1e3
 
