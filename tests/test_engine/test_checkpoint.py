@@ -88,7 +88,7 @@ FORMLESS = [
 ]
 
 
-@pytest.mark.parametrize('content', FORMLESS, ids=str)
+@pytest.mark.parametrize('content', FORMLESS)
 def test_what_has_not_the_form_of_a_checkpoint_is_one_line(content):
     runner = SimpleNamespace(
         model=nn.Linear(1, 1), _resume=False, _load_from='some.pth', _train_loop=None
