@@ -15,6 +15,7 @@ from torch import multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmshuffle.deploy import shuffle_free
 from mmshuffle.engine.memory_format import set_memory_format
 from tests.test_backbones.test_networks import randomise
 from tests.test_engine.test_reproducible import Drawn, train
@@ -23,6 +24,7 @@ from tests.variants import KINDS, KINDS_WITHOUT_C5, build
 DEVICE = os.environ.get('MMSHUFFLE_TEST_DEVICE', 'cuda')
 ON_CUDA = DEVICE.startswith('cuda')
 HALF = torch.float16 if ON_CUDA else torch.bfloat16
+SHUFFLENETS = tuple(name for name in KINDS if name.startswith('shufflenet'))
 # One of each family, for what costs seconds a network.
 FEW = ('shufflenetv1-x0.5-g3', 'shufflenetv2-x0.5-megvii', 'mobilenetv1-x0.25', 'squeezenet-1.1')
 
@@ -93,6 +95,16 @@ def test_a_step_in_half_precision_trains_all_but_what_is_frozen(name, layout, wi
     changed = {int(key.split('.')[1]) for key in before if not torch.equal(before[key], after[key])}
     assert changed == set(range(1, len(net.stages)))
     assert all(value.isfinite().all() for value in after.values())
+
+
+@pytest.mark.parametrize('name', SHUFFLENETS)
+def test_the_form_without_shuffles_stays_on_the_device(name):
+    net = built(name).to(DEVICE)
+    free = shuffle_free(net)
+    x = torch.rand(2, 3, 64, 64, device=DEVICE)
+    assert {t.device for t in (*free.parameters(), *free.buffers())} == {x.device}
+    with torch.no_grad():
+        assert_close(free(x), net(x), 1e-3)
 
 
 def test_a_resumed_run_draws_the_numbers_of_the_device(tmp_path):
