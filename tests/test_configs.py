@@ -53,8 +53,8 @@ def read(path: Path) -> Config:
 def take_step(model: str, optimizer: str) -> tuple[float, list[str], float, int]:
     """Loss, tensors without a gradient and share of changed tensors of a training step.
 
-    Then, of a detector, the least number of detections of an image. Model and optimizer are given
-    as JSON; configs that differ in data share theirs.
+    Before it, of a detector, the least number of detections of an image. Model and optimizer are
+    given as JSON; configs that differ in data share theirs.
     """
     detector = MODELS.build(ConfigDict(json.loads(model)))
     detector.init_weights()
@@ -67,10 +67,8 @@ def take_step(model: str, optimizer: str) -> tuple[float, list[str], float, int]
     if isinstance(detector, BaseDetector):
         classes = getattr(detector, 'roi_head', detector).bbox_head.num_classes
         images = [torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8) for _ in range(2)]
-        data = dict(inputs=images, data_samples=draw_samples((96, 128), classes - 1))
-        if not getattr(detector, 'with_mask', False):
-            for sample in data['data_samples']:
-                sample.gt_instances.pop('masks', None)
+        masks = getattr(detector, 'with_mask', False)
+        data = dict(inputs=images, data_samples=draw_samples((96, 128), classes - 1, masks))
     else:
         side = 128 if type(detector.backbone).__name__ == 'AlexNet' else 64
         data = dict(
@@ -86,9 +84,10 @@ def take_step(model: str, optimizer: str) -> tuple[float, list[str], float, int]
         (name, p, old) for (name, p), old in zip(named, before, strict=True) if p.requires_grad
     ]
     idle = [name for name, p, _ in trained if p.grad is None]
+    # Before the step, after which a detector of random weights may find nothing at all.
+    found = predict(detector, data) if isinstance(detector, BaseDetector) else 0
     wrapper.step()
     changed = sum(not torch.equal(p, old) for _, p, old in trained)
-    found = predict(detector, data) if isinstance(detector, BaseDetector) else 0
     return loss.item(), idle, changed / len(trained), found
 
 

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from mmshuffle.engine.config import require_loops
+from mmshuffle.engine.config import read_config, require_loops
 from mmshuffle.engine.launch import build_runner, has_amp
 from tests.conftest import refused
 from tests.test_tools.conftest import assert_done, assert_refused, load_tool
@@ -116,7 +116,7 @@ def test_the_quickstart_takes_several_metrics(tmp_path):
     config = write_config(tmp_path, data, LIST.replace('data_root', repr(f'{data}/')))
     given = ('--train-ann', 'train.json', '--val-ann', 'val.json', '--config', str(config))
     args = tool.parse_args(['--data', str(data), *given, '--work-dir', str(tmp_path / 'work')])
-    cfg = tool.load_config(args)
+    cfg = read_config(args.config)
     tool.fit_config(cfg, args, tool.prepare_data(args))
     assert cfg.val_evaluator[0].outfile_prefix == str(tmp_path / 'work' / 'predictions')
     assert tool.predictions_of(cfg) == tmp_path / 'work' / 'predictions.bbox.json'
