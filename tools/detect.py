@@ -22,10 +22,12 @@ from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks import is_classifier_config, is_local
+from mmshuffle.data.annotations import Use, read_annotations
+from mmshuffle.data.entries import check_entries
 from mmshuffle.deploy.detector import Detector
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import require_file, require_loops
-from mmshuffle.engine.files import read_json, write, write_json
+from mmshuffle.engine.files import write, write_json
 from mmshuffle.engine.network import load_model_config
 from mmshuffle.errors import UserError
 
@@ -68,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f'{args.config} is a classifier: give the config of a detector')
     if not 0 <= args.score_thr <= 1:
         raise UserError(f'--score-thr {args.score_thr}: give a number from 0 to 1')
+    if Path(args.out).is_file():
+        raise UserError(f'--out {args.out} is a file: give a folder')
     if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
     source = open_source(args.input)
@@ -216,18 +220,21 @@ class Results:
     """
 
     def __init__(self, classes: tuple[str, ...], ann_file: str | None) -> None:
-        known = {} if ann_file is None else read_json(Path(ann_file))
-        if ann_file is None:
-            self.categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
-        else:
-            self.categories = known.get('categories', [])
+        known = dict(images=[], annotations=[])
+        known['categories'] = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+        if ann_file is not None:
+            known = read_annotations(ann_file, test_mode=True, masks=False)
+            for finding in check_entries({**known, 'annotations': []}, Use(classes)):
+                if finding.fatal:
+                    raise UserError(f'--ann-file {ann_file}: {finding.message}')
+        self.categories = known['categories']
         ids = {category['name']: category['id'] for category in self.categories}
         if set(classes) - ids.keys():
             missing = sorted(set(classes) - ids.keys())
             raise UserError(f'--ann-file {ann_file} lacks the classes {", ".join(missing)}')
         self.category_ids = [ids[name] for name in classes]
         self.ann_file = ann_file
-        self.image_ids = {i['file_name']: i['id'] for i in known.get('images', [])}
+        self.image_ids = {i['file_name']: i['id'] for i in known['images']}
         self.images: list[dict] = []
         self.found: list[dict] = []
 

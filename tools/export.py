@@ -21,7 +21,7 @@ from tqdm import tqdm
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks import check_datasets, raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, export
-from mmshuffle.deploy.detections import evaluate
+from mmshuffle.deploy.detections import evaluate, in_runtime
 from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
 from mmshuffle.deploy.formats import Format, Unsupported
 from mmshuffle.deploy.forms import ALIGNS, DEVICES, NATIVE, ShuffleForm
@@ -258,10 +258,7 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
 
 def compare_figures(cfg: Config, model: nn.Module, path: Path, shape: tuple[int, int]) -> dict:
     """Evaluate the exported detector and PyTorch's on the same images."""
-    run = FORMATS['onnx'].load([path])
-
-    def with_runtime(image: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(out) for out in run(image[None].numpy().astype(np.float32))]
+    with_runtime = in_runtime(FORMATS['onnx'].load([path]))
 
     def with_pytorch(image: Tensor) -> list[Tensor]:
         found = predict(model, image)

@@ -7,7 +7,7 @@ from typing import Any
 from mmshuffle.errors import UserError
 
 from .comparison import Compared, notes, table_cells
-from .plot import FILLS, Point, family_styles, panels
+from .plot import FILLS, Point, accuracy_label, family_styles, panels
 from .tables import Table
 
 # matplotlib's colours and marks of analysis/plot.py, by plotly's names.
@@ -106,8 +106,7 @@ def _plot(table: Table, rows: Sequence[Compared]) -> str:
             named.add((family, fill))
             figure.add_scatter(**trace, row=1, col=column)
         figure.update_xaxes(title_text=label, type='log', dtick='D2', row=1, col=column)
-    of_coco = 'coco_map' in table.columns
-    figure.update_yaxes(title_text='COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %', col=1)
+    figure.update_yaxes(title_text=accuracy_label(table), col=1)
     figure.update_layout(template='plotly_white', height=480, margin=dict(t=30))
     return figure.to_html(full_html=False, include_plotlyjs=True, div_id='plot')
 

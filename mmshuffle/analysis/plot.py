@@ -90,10 +90,14 @@ def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
     for axis, (label, points) in zip(axes, drawn.items()):
         _draw_panel(axis, points, styles)
         axis.set_xlabel(label)
-    of_coco = 'coco_map' in table.columns
-    axes[0].set_ylabel('COCO AP, %' if of_coco else 'ImageNet top-1 accuracy, %')
+    axes[0].set_ylabel(accuracy_label(table))
     _add_legend(figure, [point for points in drawn.values() for point in points], styles)
     return to_png(figure)
+
+
+def accuracy_label(table: Table) -> str:
+    """Label of the vertical axis."""
+    return 'COCO AP, %' if 'coco_map' in table.columns else 'ImageNet top-1 accuracy, %'
 
 
 def panels(rows: Sequence[Compared]) -> dict[str, list[Point]]:

@@ -12,6 +12,9 @@ from mmshuffle.checks.dataset_config import type_name
 from mmshuffle.engine.progress import quiet_screen
 from mmshuffle.errors import UserError
 
+from .formats import Inference
+
+Detect = Callable[[Tensor], Sequence[Tensor]]
 # Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
 SWAPPED = 0.02
 
@@ -57,9 +60,7 @@ def _all_but_few(nearest: np.ndarray) -> float:
     return float(np.sort(nearest)[-1 - int(SWAPPED * len(nearest))])
 
 
-def evaluate(
-    cfg: dict, shape: Sequence[int], detect: Callable[[Tensor], Sequence[Tensor]], title: str
-) -> dict[str, float]:
+def evaluate(cfg: dict, shape: Sequence[int], detect: Detect, title: str) -> dict[str, float]:
     """Evaluate on the test set of a config, with images resized to one shape.
 
     Args:
@@ -86,22 +87,46 @@ def evaluate(
     evaluator.dataset_meta = dataset.metainfo
     for index in tqdm(range(len(dataset)), title, unit='image'):
         item = dataset[index]
-        size = tuple(item['inputs'].shape[1:])
-        if size != tuple(shape):
-            raise UserError(
-                f'the test pipeline makes images of {size[0]}x{size[1]} in spite of --shape '
-                f'{shape[0]} {shape[1]}: give it a step Resize, and none behind that pads or crops'
-            )
         sample = item['data_samples']
-        boxes, scores, labels = detect(item['inputs'])
-        real = scores > 0
-        scale = boxes.new_tensor(sample.scale_factor * 2)
-        sample.pred_instances = InstanceData(
-            bboxes=boxes[real] / scale, scores=scores[real], labels=labels[real]
-        )
+        sample.pred_instances = detect_prepared(item, shape, detect)
         evaluator.process(data_samples=[sample])
     with quiet_screen():
         return evaluator.evaluate(len(dataset))
+
+
+def detect_prepared(item: dict, shape: Sequence[int], detect: Detect) -> InstanceData:
+    """Detect on what a test pipeline made of a picture.
+
+    Args:
+        item: With ``inputs`` and ``data_samples``.
+        shape: Height and width that the detector takes.
+        detect: See :func:`evaluate`.
+
+    Returns:
+        ``bboxes`` in pixels of the picture, ``scores`` and ``labels``.
+
+    Raises:
+        UserError: The image does not have that shape.
+    """
+    size = tuple(item['inputs'].shape[1:])
+    if size != tuple(shape):
+        raise UserError(
+            f'the test pipeline makes images of {size[0]}x{size[1]} in spite of --shape '
+            f'{shape[0]} {shape[1]}: give it a step Resize, and none behind that pads or crops'
+        )
+    boxes, scores, labels = detect(item['inputs'])
+    real = scores > 0
+    scale = boxes.new_tensor(item['data_samples'].scale_factor * 2)
+    return InstanceData(bboxes=boxes[real] / scale, scores=scores[real], labels=labels[real])
+
+
+def in_runtime(run: Inference) -> Detect:
+    """A whole detector that a runtime has loaded, for :func:`evaluate`."""
+
+    def detect(image: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(out) for out in run(image[None].numpy().astype(np.float32))]
+
+    return detect
 
 
 def resized(pipeline: Sequence[dict], shape: Sequence[int]) -> list[dict]:

@@ -15,7 +15,7 @@ from mmshuffle.engine.network import load_model
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
-from .detections import resized
+from .detections import detect_prepared, in_runtime, resized
 from .detector_graph import TwoStageGraph
 from .export import FORMATS
 
@@ -40,21 +40,22 @@ class Detector:
         _, dataset = next(unwrapped(cfg, 'test_dataloader'))
         self.classes = class_names(dataset) or ()
         steps = without_annotations(dataset['pipeline'])
-        exported = Path(checkpoint).suffix == '.onnx'
-        if exported:
+        if Path(checkpoint).suffix == '.onnx':
             FORMATS['onnx'].require()
-            self._run = FORMATS['onnx'].load([Path(checkpoint)])
-            steps = resized(steps, _graph_shape(checkpoint))
+            run = in_runtime(FORMATS['onnx'].load([Path(checkpoint)]))
+            shape = _graph_shape(checkpoint)
+            steps = resized(steps, shape)
+            self._detect = lambda item: detect_prepared(item, shape, run)
         else:
             check_classes(checkpoint, self.classes)
             self._model = load_model(cfg, checkpoint).to(device)
-        loader, frames = steps[0], dict(type='mmdet.LoadImageFromNDArray')
-        if 'to_float32' in loader:
-            frames['to_float32'] = loader['to_float32']
+            self._detect = self._with_pytorch
+        load, *rest = steps
+        wrap = dict(type='mmdet.LoadImageFromNDArray')
+        if 'to_float32' in load:
+            wrap['to_float32'] = load['to_float32']
         with TRANSFORMS.switch_scope_and_registry('mmdet'):
-            self._from_file = Compose(steps)
-            self._from_array = Compose([frames, *steps[1:]])
-        self._detect = self._with_runtime if exported else self._with_pytorch
+            self._load, self._wrap, self._prepare = map(Compose, ([load], [wrap], rest))
 
     def __call__(self, picture: str | Path | np.ndarray) -> InstanceData:
         """Detect on one picture.
@@ -70,32 +71,26 @@ class Detector:
             UserError: The picture cannot be read.
         """
         if isinstance(picture, np.ndarray):
-            item = self._from_array(dict(img=picture, img_id=0))
+            item = self._wrap(dict(img=picture, img_id=0))
         else:
             try:
-                item = self._from_file(dict(img_path=str(picture), img_id=0))
+                item = self._load(dict(img_path=str(picture), img_id=0))
             except Exception:  # each decoder has its own
                 raise UserError(
                     f'{picture} cannot be read: it does not decode; repair or remove it'
                 ) from None
-        return self._detect(item)
+        found = self._detect(self._prepare(item))
+        if len(found) and found.labels.max() >= len(self.classes):
+            raise UserError(
+                f'the detector has more classes than the {len(self.classes)} of the config: give '
+                'the config that it was trained with'
+            )
+        return found
 
     @torch.no_grad()
     def _with_pytorch(self, item: dict) -> InstanceData:
         (sample,) = self._model.test_step(pseudo_collate([item]))
         return sample.pred_instances.cpu()
-
-    def _with_runtime(self, item: dict) -> InstanceData:
-        outputs = self._run(item['inputs'][None].numpy().astype(np.float32))
-        boxes, scores, labels = map(torch.from_numpy, outputs)
-        found = scores > 0
-        if found.any() and labels.max() >= len(self.classes):
-            raise UserError(
-                f'the exported detector has more classes than the {len(self.classes)} of the '
-                'config: give the config that it was exported with'
-            )
-        scale = boxes.new_tensor(item['data_samples'].scale_factor * 2)
-        return InstanceData(bboxes=boxes[found] / scale, scores=scores[found], labels=labels[found])
 
 
 def without_annotations(pipeline: Sequence[dict]) -> list[dict]:

@@ -12,9 +12,21 @@ import torch
 from mmshuffle.deploy.detector import Detector
 from mmshuffle.engine.network import load_model, load_model_config
 from tests.test_tools.conftest import assert_refused, load_tool
-from tests.tiny import CLASSES, write_coco, write_config
+from tests.tiny import CLASSES, write_coco, write_config, write_over
 
 HEIGHT, WIDTH = 64, 96
+PADDED = """
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=(96, 64)),
+            dict(type='Pad', size=(128, 128)),
+            dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape', 'scale_factor')),
+        ]
+    )
+)
+"""
 
 
 @pytest.fixture(scope='module')
@@ -79,6 +91,9 @@ def test_an_exported_detector_finds_the_same_in_a_video(tiny, call, tmp_path):
         assert (one['image_id'], one['category_id']) == (other['image_id'], other['category_id'])
         assert one['score'] == pytest.approx(other['score'], abs=1e-4)
         assert one['bbox'] == pytest.approx(other['bbox'], abs=0.02)
+    padded = write_over(config, PADDED)
+    code, _, err = call('detect', padded, graph, video, '--out', tmp_path / 'padded')
+    assert code == 2 and 'makes images of 128x128 in spite of' in err and 'Traceback' not in err
     drawn = cv2.VideoCapture(str(tmp_path / '.onnx' / 'a b.mp4'))
     assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (3, 5)
     assert not list((tmp_path / '.onnx').glob('.*'))
@@ -110,6 +125,8 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
     few, unknown = tmp_path / 'few.json', tmp_path / 'unknown.json'
     few.write_text(json.dumps({**content, 'categories': content['categories'][:1]}))
     unknown.write_text(json.dumps({**content, 'images': []}))
+    nameless = tmp_path / 'nameless.json'
+    nameless.write_text(json.dumps({**content, 'images': [dict(id=1, width=144, height=96)]}))
     for line, *parts in (
         ((config, other, picture), 'trained on the classes (cat)', '(box, disc)'),
         ((config, checkpoint, tmp_path / 'empty'), 'has no picture'),
@@ -120,6 +137,8 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
         ((config, tmp_path / 'gone.pth', picture), 'gone.pth does not exist'),
         (('shufflenetv2-x0.5', checkpoint, picture), 'classifier'),
         ((config, checkpoint, picture, '--score-thr', 2), '--score-thr'),
+        ((config, checkpoint, picture, '--ann-file', nameless), 'nameless.json', 'no file_name'),
+        ((config, checkpoint, picture, '--ann-file', picture), 'no valid JSON'),
         ((config, checkpoint, picture, '--ann-file', few), 'lacks the classes disc'),
         ((config, checkpoint, picture, '--ann-file', unknown), 'has no image 0.jpg'),
     ):
@@ -127,6 +146,8 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
         lines = [text for text in err.splitlines() if text.startswith('error: ')]
         assert_refused((code, '', '\n'.join(lines)), *parts)
     assert not (tmp_path / 'out').exists()
+    code, _, err = call('detect', config, checkpoint, picture, '--out', few)
+    assert code == 2 and err == f'error: --out {few} is a file: give a folder\n'
 
 
 def test_a_stream_that_is_interrupted_is_kept(tiny, tmp_path, monkeypatch):
