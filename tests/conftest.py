@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-if 'PYTEST_XDIST_WORKER' in os.environ:
-    # Before PyTorch is imported: processes that share cores slow each other many times over.
-    os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Before PyTorch is imported: threads of processes that share cores wait for each other, tenfold.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
 import torch

@@ -113,8 +113,11 @@ def test_config_is_sound_takes_a_step_and_predicts(path):
     cfg.model.backbone.init_cfg = None
     if not classifier:
         cfg.model.backbone.norm_eval = False
-        if 'rcnn' in cfg.model.train_cfg:
-            cfg.model.train_cfg.rcnn.sampler.num = 32  # for speed
+        if 'rcnn' in cfg.model.train_cfg:  # few RoIs, for speed
+            cfg.model.train_cfg.rcnn.sampler.num = 32
+            cfg.model.train_cfg.rpn_proposal.max_per_img = 64
+            cfg.model.test_cfg.rpn.max_per_img = 64
+            cfg.model.test_cfg.rcnn.max_per_img = 16
         cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = 0
         if shared := cfg.model.get('roi_head', {}).get('shared_head'):
             shared.init_cfg = None

@@ -33,7 +33,11 @@ CASCADE_RPN = 'cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco'
 # Config of MMDetection, outputs of the backbone, other settings of the model.
 RIGHT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     'retinanet': ('retinanet/retinanet_r50_fpn_1x_coco', ALL, {NECK: WIDTHS}),
-    'atss-dyhead': ('dyhead/atss_r50_fpn_dyhead_1x_coco', ALL, {'neck.0.in_channels': WIDTHS}),
+    'atss-dyhead': (
+        'dyhead/atss_r50_fpn_dyhead_1x_coco',
+        ALL,
+        {'neck.0.in_channels': WIDTHS, 'neck.1.num_blocks': 1},
+    ),
     'gfl-pafpn': (
         'gfl/gfl_r50_fpn_1x_coco',
         (1, 2, 3),

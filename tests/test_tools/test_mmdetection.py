@@ -62,7 +62,9 @@ def test_its_inferencers_take_every_detector(tmp_path, path):
         cfg = Config.fromfile(path)
     for transform in cfg.test_dataloader.dataset.pipeline:
         if transform.type == 'Resize':
-            transform.scale = (96, 64)  # for speed
+            transform.scale = (96, 64)  # for speed, as few RoIs
+    if 'rpn' in cfg.model.test_cfg:
+        cfg.model.test_cfg.rpn.max_per_img = 64
     model = init_detector(copy.deepcopy(cfg), device='cpu')
     weights = tmp_path / 'weights.pth'
     meta = dict(dataset_meta=dict(classes=model.dataset_meta['classes']))
