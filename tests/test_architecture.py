@@ -10,7 +10,7 @@ from tests.conftest import REPO
 
 # A package may import those of the later lines, and none of its own line.
 LAYERS = (
-    {'latency', 'compression'},
+    {'latency', 'compression', 'reproduce'},
     {'deploy', 'analysis'},
     {'engine'},
     {'checks'},

@@ -20,12 +20,12 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.tables import load_tables
 from mmshuffle.checks import check_classifier_model, check_model
 from mmshuffle.checks.weights import check_checkpoints
 from mmshuffle.engine import shipped
 from mmshuffle.engine.config import read_config
+from mmshuffle.reproduce.plan import DEFAULT_FOLDER, last_checkpoint
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO, load_file, refused
 from tests.tiny import draw_samples
@@ -279,7 +279,7 @@ def test_a_detector_starts_from_weights_that_can_be_had(path, tmp_path, monkeypa
             MODELS.build(backbone).init_weights()
         source = shipped.find(folder)
         trained = read(source)
-        assert checkpoint == Planner()._checkpoint(str(source), trained)
+        assert checkpoint == f'{DEFAULT_FOLDER}/{folder}/{last_checkpoint(trained)}'
         network = {k: v for k, v in trained.model.backbone.items() if k != 'out_indices'}
     built = dict(backbone, type=backbone.type.removeprefix('Dilated'))
     assert {key: built.get(key) for key in network} == network
@@ -291,9 +291,12 @@ def test_the_tables_pretrain_what_the_detectors_start_from():
     rows = [row for table in load_tables().values() for row in table.rows if row.pretrained]
     assert len(rows) > 5
     for row in rows:
-        checkpoint = read(REPO / row.config).model.backbone.init_cfg.checkpoint
-        trained = read(REPO / row.pretrained)
-        assert checkpoint == Planner()._checkpoint(row.pretrained, trained), row.config
+        model, trained = read(REPO / row.config).model, read(REPO / row.pretrained)
+        folder = f'{DEFAULT_FOLDER}/{Path(row.pretrained).stem}'
+        expected = f'{folder}/{last_checkpoint(trained)}'
+        assert model.backbone.init_cfg.checkpoint == expected, row.config
+        mine, its = model.data_preprocessor, trained.model.data_preprocessor
+        assert all(mine.get(k) == its.get(k) for k in ('mean', 'std', 'bgr_to_rgb')), row.config
 
 
 def test_the_metafiles_and_tables_are_those_of_the_configs():

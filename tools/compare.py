@@ -6,6 +6,7 @@ metrics.json, which tools/test.py writes into the work dir of a run.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,10 +14,9 @@ from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis import comparison, html, plot
-from mmshuffle.analysis.commands import DEFAULT_FOLDER, Planner
 from mmshuffle.analysis.comparison import Compared, compare, count_states
-from mmshuffle.analysis.measured import find_runs, read_latencies
-from mmshuffle.analysis.tables import Table, load_table, load_tables
+from mmshuffle.analysis.measured import find_notes, find_runs, read_latencies
+from mmshuffle.analysis.tables import Table, load_table, load_tables, select_rows
 from mmshuffle.engine import cli, files
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
@@ -24,7 +24,6 @@ from mmshuffle.reporting import markdown_table
 EXAMPLE = """examples:
   python tools/compare.py --list
   python tools/compare.py shufflenet_v1/table5 --out comparison
-  python tools/compare.py shufflenet_v1/table7 --commands --gpus 8
   python tools/compare.py shufflenet_v1/table8 --latency pixel.json
 """
 
@@ -41,10 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--work-dirs',
         nargs='+',
-        default=[DEFAULT_FOLDER],
+        default=['work_dirs'],
         metavar='DIR',
-        help='work dirs of runs, or folders of them (default work_dirs); the first is where the '
-        'runs of --commands go',
+        help='work dirs of runs, or folders of them (default work_dirs)',
     )
     parser.add_argument(
         '--latency',
@@ -54,28 +52,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='files of tools/latency.py, or with the same '
         '{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}',
     )
+    text = 'only these: numbers from 1, or parts of their models'
+    parser.add_argument('--rows', nargs='+', metavar='ROW', help=text)
     parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
     parser.add_argument(
         '--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table'
     )
-    parser.add_argument(
-        '--commands',
-        action='store_true',
-        help='print the commands that train, test and time what is not measured yet, for a shell',
-    )
-    parser.add_argument(
-        '--gpus',
-        type=int,
-        metavar='N',
-        help='with --commands: use the launch scripts with so many GPUs',
-    )
     args = parser.parse_args(argv)
     if (args.table is None) != args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or give --list')
-    if args.list and (args.commands or args.out or args.html):
-        raise UserError('--list names tables: for --commands, --out and --html name one of them')
-    if args.gpus is not None and (not args.commands or args.gpus < 1):
-        raise UserError('--gpus: give a number of at least 1, with --commands')
+    if args.list and (args.rows or args.out or args.html):
+        raise UserError('--list names tables: for --rows, --out and --html name one of them')
     return args
 
 
@@ -111,15 +98,13 @@ def main(argv: list[str] | None = None) -> None:
     """Compare and print."""
     args = parse_args(argv)
     table = None if args.list else load_table(args.table)
-    runs = find_runs(args.work_dirs)
-    found = runs, read_latencies(args.latency)
+    found = find_runs(args.work_dirs), read_latencies(args.latency)
     if table is None:
         print(list_tables(*found))
         return
-    rows = list(compare(table, *found))
-    if args.commands:
-        print('\n'.join(Planner(runs, args.gpus, args.work_dirs[0]).plan(table, rows)))
-        return
+    rows = list(compare(table, *found, select_rows(table, args.rows) if args.rows else None))
+    notes = [*find_notes(args.work_dirs), *filter(None, [table.note])]
+    table = dataclasses.replace(table, note=' '.join(notes))
     text = comparison.to_markdown(table, rows)
     print(text)
     if args.out:

@@ -92,7 +92,10 @@ def agrees(published: tuple[float, float] | None, counted: float | None) -> bool
 
 
 def compare(
-    table: Table, runs: Mapping[str, Run] | None = None, latencies: Sequence[Latencies] = ()
+    table: Table,
+    runs: Mapping[str, Run] | None = None,
+    latencies: Sequence[Latencies] = (),
+    rows: Sequence[Row] | None = None,
 ) -> Iterator[Compared]:
     """Compare a table, row by row, so that a caller can show progress.
 
@@ -100,8 +103,9 @@ def compare(
         table: The published table.
         runs: Tested checkpoints by the name of their config.
         latencies: Latency files.
+        rows: Only these rows of it.
     """
-    for row in table.rows:
+    for row in table.rows if rows is None else rows:
         path = shipped.locate(row.config) if row.config else None
         if path is None:
             yield Compared(row)
@@ -143,6 +147,8 @@ def table_cells(table: Table, rows: Sequence[Compared]) -> tuple[list[str], list
 def notes(table: Table, rows: Sequence[Compared]) -> list[str]:
     """What a reader needs to judge a comparison."""
     found = [table.note] if table.note else []
+    if any(row.run and len(row.run.seeds) > 1 for row in rows):
+        found.append('Measured figures of several seeds: their mean (lowest to highest).')
     if any(row.cost for row in rows):
         found.append(MULTIPLY_ADDS)
     if any(row.unstable for row in rows):
@@ -192,6 +198,9 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
             'measured top1_error': run and run.top1_error,
             'measured top5_error': run and run.top5_error,
             'measured coco_map': run and run.coco_map,
+            'seeds': run and max(len(run.seeds), 1),
+            'top1_error by seed': run and '; '.join(map(str, run.by_seed('top1_error'))),
+            'coco_map by seed': run and '; '.join(map(str, run.by_seed('coco_map'))),
             'metrics file': run and run.path,
             **{f'measured latency_ms ({name})': r.latency_ms.get(name) for name in files},
             'unstable latencies': '; '.join(sorted(r.unstable)),
@@ -225,9 +234,9 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
         (sizes, f'parameters {size}, M', lambda r: _figure(r.row.parameters, '.4g')),
         (sizes, 'parameters counted, M', lambda r: _number(r.parameters, 2)),
         (top1, 'top-1 error published, %', lambda r: _printed(r.row.top1_error)),
-        (top1, 'top-1 error measured, %', lambda r: _number(r.run and r.run.top1_error, 1)),
+        (top1, 'top-1 error measured, %', lambda r: _measured(r.run, 'top1_error')),
         (coco, 'COCO AP published, %', lambda r: _printed(r.row.published.get('coco_map'))),
-        (coco, 'COCO AP measured, %', lambda r: _number(r.run and r.run.coco_map, 1)),
+        (coco, 'COCO AP measured, %', lambda r: _measured(r.run, 'coco_map')),
         (times, 'latency published, ms', lambda r: _printed(r.row.published.get('latency_ms'))),
         *((True, f'{name}, ms', functools.partial(_latency, name)) for name in files),
         *((True, COLUMNS[name], functools.partial(_as_printed, name)) for name in others),
@@ -260,6 +269,12 @@ def _difference(row: Compared) -> float | None:
 
 def _number(value: float | None, digits: int) -> str:
     return '-' if value is None else f'{value:.{digits}f}'
+
+
+def _measured(run: Run | None, figure: str) -> str:
+    """A measured figure in percent, with its range where there are several seeds."""
+    text, seeds = _number(run and getattr(run, figure), 1), run.by_seed(figure) if run else []
+    return f'{text} ({min(seeds):.1f} to {max(seeds):.1f})' if len(seeds) > 1 else text
 
 
 def _printed(value: float | None) -> str:

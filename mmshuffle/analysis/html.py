@@ -55,7 +55,7 @@ for (const head of document.querySelectorAll('th')) head.onclick = () => {{
   const body = document.querySelector('tbody');
   const value = row => row.cells[head.cellIndex].textContent;
   const order = (a, b) => {{
-    const [x, y] = [a, b].map(s => /^[+-]?[\d.]+( %|\*)?$/.test(s) ? parseFloat(s) : NaN);
+    const [x, y] = [a, b].map(s => /^[+-]?[\d.]+( %|\*| \(.*\))?$/.test(s) ? parseFloat(s) : NaN);
     if (isNaN(x) && isNaN(y)) return rising ? a.localeCompare(b) : b.localeCompare(a);
     if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
     return rising ? x - y : y - x;

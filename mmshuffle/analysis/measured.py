@@ -1,8 +1,10 @@
 """What runs of this project measured: the figures of tests, and latencies."""
 
+import re
+import statistics
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from mmshuffle.errors import UserError
 
 # tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
 METRICS = ('metrics.json', '*/metrics.json', '*/*/metrics.json')
+SEED = re.compile(r'seed_\d+')  # work dir of one of several trainings of a config
+# In a work dir of tools/reproduce.py, what it made there at another scale than the paper's.
+MARK = 'reproduction.json'
 # What tools/latency.py notes with every figure, of which one file may have several.
 SETTINGS = ('part', 'runtime', 'threads', 'precision', 'shuffle')
 
@@ -23,12 +28,19 @@ class Run:
         path: Its ``metrics.json``.
         checkpoint: The checkpoint file.
         metrics: Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in
-            percent, ``coco/bbox_mAP`` as a fraction.
+            percent, ``coco/bbox_mAP`` as a fraction; of several seeds, their means.
+        seeds: The metrics of each seed, where the runs are in folders ``seed_N``.
     """
 
     path: Path
     checkpoint: str
     metrics: dict[str, float]
+    seeds: tuple[dict[str, float], ...] = ()
+
+    def by_seed(self, figure: str) -> list[float]:
+        """A figure of each seed, such as ``'coco_map'``."""
+        values = [getattr(replace(self, metrics=m, seeds=()), figure) for m in self.seeds]
+        return [value for value in values if value is not None]
 
     @property
     def top1_error(self) -> float | None:
@@ -73,23 +85,51 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
         folders: Work dirs of runs, or folders of them; one that does not exist has none.
 
     Returns:
-        Runs by the name of their config; the newest where a config was tested several times.
+        Runs by the name of their config; the newest where a config was tested several times, and
+        the mean of those in folders ``seed_N`` side by side.
 
     Raises:
         UserError: A ``metrics.json`` is not one that ``tools/test.py`` writes.
     """
-    found: dict[str, Run] = {}
+    found: dict[str, dict[Path, list[Run]]] = {}
     for folder in folders:
-        for path in (path for pattern in METRICS for path in Path(folder).glob(pattern)):
+        for path in (path for pattern in METRICS for path in sorted(Path(folder).glob(pattern))):
             content = _read(path, ('config', 'checkpoint', 'metrics'))
             figures = content['metrics']
             if not isinstance(figures, dict) or not isinstance(content['config'], str):
                 raise UserError(f'{path} is another kind of file than tools/test.py writes')
             run = Run(path, content['checkpoint'], figures)
-            name = Path(content['config']).stem
-            if name not in found or found[name].path.stat().st_mtime < path.stat().st_mtime:
-                found[name] = run
-    return found
+            place = path.parents[1] if SEED.fullmatch(path.parent.name) else path.parent
+            found.setdefault(Path(content['config']).stem, {}).setdefault(place, []).append(run)
+
+    def newest(runs: Sequence[Run]) -> float:
+        return max(run.path.stat().st_mtime for run in runs)
+
+    return {name: _average(max(places.values(), key=newest)) for name, places in found.items()}
+
+
+def _average(runs: Sequence[Run]) -> Run:
+    """One run of the runs of one folder."""
+    first = runs[0]
+    if not SEED.fullmatch(first.path.parent.name):
+        return first
+    seeds = tuple(run.metrics for run in runs)
+    metrics = {
+        name: statistics.fmean(seed[name] for seed in seeds)
+        for name in first.metrics
+        if all(isinstance(seed.get(name), (int, float)) for seed in seeds)
+    }
+    return Run(first.path.parents[1], first.checkpoint, metrics, seeds)
+
+
+def find_notes(folders: Iterable[str | Path]) -> list[str]:
+    """What a reader must know of the figures in work dirs that are not of the paper's scale.
+
+    Raises:
+        UserError: A work dir's note is not one that ``tools/reproduce.py`` writes.
+    """
+    paths = [Path(folder, MARK) for folder in folders]
+    return [str(_read(path, ('note',))['note']) for path in paths if path.is_file()]
 
 
 def read_latencies(paths: Iterable[str | Path]) -> list[Latencies]:

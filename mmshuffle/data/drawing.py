@@ -57,13 +57,13 @@ class Scene:
         return [visible >= 0.5 for visible in self.visible]
 
 
-def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draw a picture."""
+def draw_scene(rng: np.random.Generator, width: int, height: int, zoom: float = 1.0) -> Scene:
+    """Draw a picture; ``zoom`` makes its objects larger."""
     # Backgrounds are soft: half the resolution is enough for them, at a quarter of the time.
     canvas = _background(rng, width // 2, height // 2)
     canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)
     scene = Scene(canvas)
-    scale = min(width / 320, height / 240)
+    scale = zoom * min(width / 320, height / 240)
     for _ in range(rng.integers(OBJECTS[0], OBJECTS[1] + 1)):
         label = int(rng.integers(len(CLASSES)))
         size = scale * np.exp(rng.uniform(*np.log(SIZES)))
@@ -83,6 +83,8 @@ def _place(
     n = len(alpha)
     left, top = _corner(rng, scene, n)
     x, y = slice(max(left, 0), min(left + n, width)), slice(max(top, 0), min(top + n, height))
+    if x.start >= x.stop or y.start >= y.stop:  # beside the picture
+        return False
     cut = slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left)
     inside = alpha[cut]
     pixels = np.count_nonzero(inside >= 0.5)

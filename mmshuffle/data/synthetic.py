@@ -1,11 +1,11 @@
-"""A detection set in COCO's format that the project draws itself, so that nothing is downloaded."""
+"""Data that the project draws itself: a detection set in COCO's format, and single objects."""
 
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def draw_dataset(
     seed: int = 0,
     size: tuple[int, int] = (320, 240),
     progress: bool = True,
+    zoom: float = 1.0,
 ) -> None:
     """Draw ``root/{train,val}/*.jpg`` and ``root/annotations/{train,val}.json``.
 
@@ -47,18 +48,51 @@ def draw_dataset(
         val: Number of validation images; none is among the training images.
         seed: Of the random numbers. Image i of a split depends on this, i and ``size`` only.
         size: Width and height in pixels.
+        zoom: How many times larger the objects are.
 
     Raises:
         UserError: An argument is out of range, or ``root`` holds something else.
     """
-    root = Path(root)
     if min(train, val) < 1 or min(size) < 64 or seed < 0:
         raise UserError(
             f'cannot draw {train} + {val} images of {size[0]}x{size[1]} with seed {seed}: at least '
             '1 image a split, 64 pixels a side, and no negative seed'
         )
     facts = dict(kind='mmshuffle drawn set', version=VERSION, seed=seed, train=train, val=val)
-    facts |= dict(width=size[0], height=size[1])
+    facts |= dict(width=size[0], height=size[1], zoom=zoom)
+    _make(Path(root), facts, _draw_split, progress)
+
+
+def draw_objects(
+    root: str | Path, train: int, val: int, side: int, seed: int = 1, progress: bool = True
+) -> None:
+    """Draw ``root/{train,val}/CLASS/*.jpg``: single objects, for a classifier.
+
+    They are cut out of pictures like those of :func:`draw_dataset`, but by default other ones: a
+    square around the box with an eighth of its longer side about it. Every class has as many. The
+    set appears whole or not at all, and is kept where it is there.
+
+    Args:
+        root: Folder of the set; its parents are made.
+        train: Number of training images, of all classes together.
+        side: Of an image, in pixels.
+
+    Raises:
+        UserError: An argument is out of range, or ``root`` holds something else.
+    """
+    if min(train, val) < len(CLASSES) or side < 16 or seed < 0:
+        raise UserError(
+            f'cannot draw {train} + {val} objects of {side} pixels with seed {seed}: at least '
+            f'{len(CLASSES)} a split, 16 pixels, and no negative seed'
+        )
+    facts = dict(kind='mmshuffle drawn objects', version=VERSION, seed=seed, train=train, val=val)
+    _make(Path(root), dict(facts, side=side), _draw_object_split, progress)
+
+
+def _make(
+    root: Path, facts: dict[str, Any], draw_split: Callable[..., None], progress: bool
+) -> None:
+    """Draw a set into a neighbouring folder, and move it to its place."""
     if _holds(root, facts):
         return
     unused = root.is_dir() and (not any(root.iterdir()) or 'kind' in _facts(root))
@@ -70,9 +104,9 @@ def draw_dataset(
     try:
         interval = 0.1 if sys.stderr.isatty() else 30  # into a file, a line now and then
         form = dict(desc='drawing', unit=' images', leave=False, mininterval=interval)
-        with tqdm(total=train + val, disable=not progress, **form) as bar:
+        with tqdm(total=facts['train'] + facts['val'], disable=not progress, **form) as bar:
             for split in SPLITS:
-                _draw_split(partial, split, facts, bar)
+                draw_split(partial, split, facts, bar)
         (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + '\n')
         # mkdtemp's folders are for their owner only.
         partial.chmod(0o755)
@@ -81,12 +115,14 @@ def draw_dataset(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def scenes(split: str, count: int, seed: int, size: tuple[int, int]) -> Iterator[Scene]:
+def scenes(
+    split: str, count: int, seed: int, size: tuple[int, int], zoom: float = 1.0
+) -> Iterator[Scene]:
     """Draw the pictures of a split, each from a stream of random numbers of its own."""
     for i in range(count):
         # As SeedSequence(seed).spawn(2)[split].spawn(count)[i], without making the others.
         stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), i))
-        yield draw_scene(np.random.default_rng(stream), *size)
+        yield draw_scene(np.random.default_rng(stream), *size, zoom)
 
 
 def describe_objects(scene: Scene) -> list[dict[str, Any]]:
@@ -105,12 +141,10 @@ def _draw_split(folder: Path, split: str, facts: dict[str, Any], bar: tqdm) -> N
     (folder / split).mkdir()
     (folder / 'annotations').mkdir(exist_ok=True)
     images, annotations = [], []
-    for i, scene in enumerate(scenes(split, facts[split], facts['seed'], (width, height)), 1):
+    pictures = scenes(split, facts[split], facts['seed'], (width, height), facts['zoom'])
+    for i, scene in enumerate(pictures, 1):
         name = f'{i:06d}.jpg'
-        ok, jpeg = cv2.imencode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if not ok:
-            raise RuntimeError('OpenCV cannot write JPEG images')
-        (folder / split / name).write_bytes(jpeg.tobytes())
+        _write_jpeg(scene.image, folder / split / name)
         images.append({'id': i, 'file_name': name, 'width': width, 'height': height})
         for entry in describe_objects(scene):
             annotations.append({'id': len(annotations) + 1, 'image_id': i, **entry})
@@ -124,11 +158,40 @@ def _draw_split(folder: Path, split: str, facts: dict[str, Any], bar: tqdm) -> N
     (folder / 'annotations' / f'{split}.json').write_text(json.dumps(content))
 
 
+def _draw_object_split(folder: Path, split: str, facts: dict[str, Any], bar: tqdm) -> None:
+    for name in CLASSES:
+        (folder / split / name).mkdir(parents=True)
+    count, side = facts[split], facts['side']
+    missing = [(count + i) // len(CLASSES) for i in range(len(CLASSES))]
+    pictures = scenes(split, sys.maxsize, facts['seed'], (320, 240))
+    while any(missing):
+        scene = next(pictures)
+        for entry in describe_objects(scene):
+            label = entry['category_id'] - 1
+            if not missing[label]:
+                continue
+            x, y, width, height = entry['bbox']
+            scale = side / (1.25 * max(width, height))
+            left, top = (side - scale * (2 * x + width)) / 2, (side - scale * (2 * y + height)) / 2
+            matrix = np.float32([[scale, 0, left], [0, scale, top]])
+            image = cv2.warpAffine(scene.image, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
+            _write_jpeg(image, folder / split / CLASSES[label] / f'{missing[label]:06d}.jpg')
+            missing[label] -= 1
+            bar.update()
+
+
+def _write_jpeg(image: np.ndarray, path: Path) -> None:
+    ok, jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not ok:
+        raise RuntimeError('OpenCV cannot write JPEG images')
+    path.write_bytes(jpeg.tobytes())
+
+
 def _holds(root: Path, facts: dict[str, Any]) -> bool:
     """Tell whether a folder holds a set of this description with all its files."""
     return _facts(root) == facts and all(
-        (root / 'annotations' / f'{split}.json').is_file()
-        and sum(1 for _ in (root / split).glob('*.jpg')) == facts[split]
+        ('side' in facts or (root / 'annotations' / f'{split}.json').is_file())
+        and sum(1 for _ in (root / split).rglob('*.jpg')) == facts[split]
         for split in SPLITS
     )
 
@@ -142,11 +205,12 @@ def _facts(root: Path) -> dict[str, Any]:
 
 
 def _replace(partial: Path, root: Path, facts: dict[str, Any]) -> None:
-    """Move a finished set to its place."""
+    """Move a finished set to its place, unless another process has put the same there."""
+    if _holds(root, facts):
+        return
     shutil.rmtree(root, ignore_errors=True)
     try:
         os.rename(partial, root)
     except OSError:
-        # Another process may have put the same set there in the meantime.
         if not _holds(root, facts):
             raise

@@ -1,29 +1,22 @@
 """Published, counted and measured figures meet in the right row."""
 
 import csv
-import functools
 import io
 import json
 import os
-import re
-import runpy
-import shlex
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
 from mmshuffle.analysis import comparison, plot
-from mmshuffle.analysis.commands import Planner
 from mmshuffle.analysis.comparison import Compared, agrees, compare, count_states
 from mmshuffle.analysis.measured import Run, find_runs, read_latencies
 from mmshuffle.analysis.tables import Row, Table, load_table
 from mmshuffle.engine import shipped
-from tests.conftest import REPO, refused
+from tests.conftest import refused
 
 SHUFFLENET = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g8_8xb128-300k_imagenet.py'
 DETECTOR = 'configs/faster_rcnn/faster-rcnn_mobilenetv1-x1.0_c4-300_1x_coco.py'
-MOBILENET = 'configs/imagenet/mobilenet_v1/mobilenetv1-x1.0_8xb128-300k_imagenet.py'
 
 
 def write_metrics(folder: Path, config: str, metrics: dict, checkpoint: str = 'a.pth') -> Path:
@@ -61,6 +54,28 @@ def test_the_newest_of_several_tests_of_a_config_counts(tmp_path):
     write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 60.0})
     os.utime(old, (1, 1))
     assert find_runs([tmp_path])[Path(SHUFFLENET).stem].top1_error == 40.0
+
+
+def test_seeds_side_by_side_are_one_run_with_mean_and_range(tmp_path):
+    for seed, ap in ((0, 0.12), (1, 0.18), (10, 0.15)):
+        metrics = {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap}
+        write_metrics(tmp_path / 'det' / f'seed_{seed}', DETECTOR, metrics)
+    for folder in (tmp_path, tmp_path / 'det'):
+        run = find_runs([folder])[Path(DETECTOR).stem]
+        assert run.coco_map == pytest.approx(15) and run.path == tmp_path / 'det'
+        assert run.by_seed('coco_map') == pytest.approx([12, 18, 15])
+        assert run.by_seed('top1_error') == []
+    table = make_table(Row('D', 'D', dict(coco_map=14.9), config=DETECTOR, shape=(300, 300)))
+    rows = list(compare(table, {Path(DETECTOR).stem: run}))
+    text = comparison.to_markdown(table, rows)
+    assert '| 14.9 | 15.0 (12.0 to 18.0) |' in text and 'of several seeds: their mean' in text
+    (record,) = csv.DictReader(io.StringIO(comparison.to_csv(table, rows)))
+    assert record['seeds'] == '3' and record['coco_map by seed'] == '12.0; 18.0; 15.0'
+    # A later run of the config elsewhere is another one, not a further seed.
+    write_metrics(tmp_path / 'again', DETECTOR, {'coco/bbox_mAP': 0.3})
+    for path in (tmp_path / 'det').rglob('*.json'):
+        os.utime(path, (1, 1))
+    assert find_runs([tmp_path])[Path(DETECTOR).stem].coco_map == 30
 
 
 def test_latencies_belong_to_a_config_and_an_image_size(tmp_path):
@@ -228,119 +243,3 @@ def test_a_plot_is_drawn_where_there_is_an_accuracy():
 def test_families_have_different_looks():
     styles = plot.family_styles([row.family for row in load_table('shufflenet_v2/table8').rows])
     assert len(set(styles.values())) == len(styles) > 8
-
-
-def plan(name: str, runs: dict | None = None, **kwargs) -> list[str]:
-    table = load_table(name)
-    lines = Planner(runs or {}, **kwargs).plan(table, list(compare(table, runs)))
-    return [line for line in lines if line[0] != '#']
-
-
-def test_commands_train_and_test_every_config_once():
-    *lines, _ = plan('shufflenet_v1/table8')
-    configs = [shlex.split(line)[2] for line in lines]
-    networks = list(dict.fromkeys(configs))
-    assert configs == [config for config in networks for _ in range(2)] and len(networks) >= 4
-    for train, test in zip(lines[::2], lines[1::2], strict=True):
-        config = shlex.split(train)[2]
-        epochs = Config.fromfile(REPO / config).train_cfg.max_epochs
-        # 128 images a batch do not make 1024 on one device.
-        assert train == f'python tools/train.py {config} --accumulate auto'
-        checkpoint = f'work_dirs/{Path(config).stem}/epoch_{epochs}.pth'
-        assert test == f'python tools/test.py {config} {checkpoint}'
-
-
-def test_latencies_are_measured_once_a_table_and_last(tmp_path):
-    out = 'shufflenet_v1_table8_latency.json'
-    command = f'python tools/latency.py --suite shufflenet_v1/table8 --out {out}'
-    table = load_table('shufflenet_v1/table8')
-    assert plan(table.name)[-1] == command
-    # Its figures, once they are there, are not measured again.
-    results = [dict(config=row.config, shape=row.shape, median_ms=1) for row in table.rows]
-    path = write_latencies(tmp_path / out, *results)
-    rows = list(compare(table, {}, read_latencies([path])))
-    assert not any('latency' in line for line in Planner().plan(table, rows))
-    # No time is published there.
-    assert not any('latency' in line for line in plan('shufflenet_v1/table5'))
-
-
-@pytest.mark.parametrize('table', ['shufflenet_v1/table7', 'shufflenet_v1/table8'])
-@pytest.mark.parametrize('folder', ['runs', "my runs; $(it's)"])
-def test_the_tools_understand_the_commands(table, folder):
-    for line in plan(table, folder=folder):
-        _, tool, *words = shlex.split(line)
-        options = runpy.run_path(str(REPO / tool))['parse_args'](words)
-        if tool == 'tools/latency.py':
-            assert (options.suite, options.models) == (table, [])
-        else:
-            assert options.work_dir == f'{folder}/{Path(options.config).stem}'
-
-
-def test_commands_use_the_launch_scripts_and_the_given_folder():
-    train, test = plan('shufflenet_v1/table2', gpus=8, folder='runs')[:2]
-    config = 'configs/imagenet/shufflenet_v1/shufflenetv1-x1.0-g1_8xb128-300k_imagenet.py'
-    place = f'--work-dir runs/{Path(config).stem}'
-    assert train == f'tools/dist_train.sh {config} 8 {place}'
-    assert test == f'tools/dist_test.sh {config} runs/{Path(config).stem}/epoch_240.pth 8 {place}'
-    # Three cards of 128 images never make 1024.
-    assert plan('shufflenet_v1/table2', gpus=3)[0].endswith(f'{config} 3 --auto-scale-lr')
-
-
-def test_a_detector_starts_from_its_trained_backbone():
-    """In the default folder the config itself names the checkpoint; elsewhere the command does."""
-    lines = plan('mobilenet_v1/table13', gpus=8)
-    programs = [shlex.split(line)[1] for line in lines]
-    ssd = 'configs/ssd/ssd300_mobilenetv1-x1.0_8xb24-120e_coco.py'
-    assert programs[:6] == [MOBILENET] * 2 + [ssd] * 2 + [DETECTOR] * 2
-    checkpoint = Config.fromfile(REPO / DETECTOR).model.backbone.init_cfg.checkpoint
-    assert lines[1].split()[2] == checkpoint and '--cfg-options' not in lines[2] + lines[4]
-    lines = plan('mobilenet_v1/table13', gpus=8, folder='runs')
-    checkpoint = f'runs/{Path(MOBILENET).stem}/epoch_240.pth'
-    assert f'--cfg-options model.backbone.init_cfg.checkpoint={checkpoint}' in lines[2]
-    options = shlex.split(lines[4].partition('--cfg-options ')[2])
-    assert f'model.backbone.init_cfg.checkpoint={checkpoint}' in options
-    assert f'model.roi_head.shared_head.init_cfg.checkpoint={checkpoint}' in options
-    assert lines[1].split()[2] == checkpoint
-    cfg = Config.fromfile(REPO / DETECTOR)
-    for option in options:  # of settings that the config has
-        functools.reduce(dict.__getitem__, option.partition('=')[0].split('.'), cfg.to_dict())
-
-
-def test_what_is_measured_is_not_run_again():
-    mobilenet = Run(Path('m'), 'trained/best.pth', {'accuracy/top1': 70.0})
-    lines = plan('mobilenet_v1/table13', {Path(MOBILENET).stem: mobilenet}, gpus=8)
-    assert not any('/imagenet/' in line.split()[1] for line in lines)
-    assert 'model.backbone.init_cfg.checkpoint=trained/best.pth' in lines[0]
-    detector = Run(Path('m'), 'd.pth', {'coco/bbox_mAP': 0.2})
-    assert all(
-        DETECTOR not in line
-        for line in plan('mobilenet_v1/table13', {Path(DETECTOR).stem: detector}, gpus=8)
-    )
-
-
-def test_a_backbone_trained_on_another_input_brings_it_along(monkeypatch, tmp_path):
-    (tmp_path / 'configs').mkdir()
-    shared = 'train_dataloader = dict(batch_size=2)\ntrain_cfg = dict(max_epochs=3)\n'
-    for name, std, swap in (('net', 255.0, False), ('det', 58.4, True)):
-        given = f'mean=[0.0], std=[{std}], bgr_to_rgb={swap}'
-        text = f'{shared}model = dict(data_preprocessor=dict({given}))\n'
-        (tmp_path / 'configs' / f'{name}.py').write_text(text)
-    monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
-    row = Row('D', 'D', dict(coco_map=9), config='configs/det.py', pretrained='configs/net.py')
-    compared = Compared(row, path=tmp_path / 'configs' / 'det.py')
-    train, test = list(Planner().plan(make_table(row), [compared]))[-2:]
-    for line in (train, test):
-        options = shlex.split(line.partition('--cfg-options ')[2])
-        assert 'model.data_preprocessor.std=[255.0]' in options
-        assert 'model.data_preprocessor.bgr_to_rgb=False' in options
-        assert not any('mean' in option for option in options)
-    assert 'init_cfg' in train and 'init_cfg' not in test
-
-
-def test_rows_without_a_command_say_why():
-    table = load_table('shufflenet_v2/table8')
-    lines = list(Planner().plan(table, list(compare(table))))
-    assert any(re.match(r'# NASNet-A .*: not built: a network of another', line) for line in lines)
-    table = load_table('shufflenet_v2/table5')
-    lines = list(Planner().plan(table, list(compare(table))))
-    assert all('no accuracy is published' in line for line in lines[1:])

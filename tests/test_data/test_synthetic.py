@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mmshuffle.data import synthetic
+from mmshuffle.data import drawing, synthetic
 from mmshuffle.data.annotations import Use, read_annotations
 from mmshuffle.data.drawing import CLASSES, MIN_PIXELS, MIN_VISIBLE
 from mmshuffle.data.entries import check_entries
-from mmshuffle.data.synthetic import describe_objects, draw_dataset, scenes
+from mmshuffle.data.synthetic import describe_objects, draw_dataset, draw_objects, scenes
 from tests.conftest import refused
 
 SIZE = (320, 240)
@@ -154,8 +154,54 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / 'thesis.txt').read_text() == 'all of it'
 
 
-@pytest.mark.parametrize('settings', [{'train': 0}, {'size': (10, 240)}, {'seed': -1}])
-def test_arguments_out_of_range(tmp_path, settings):
+@pytest.mark.parametrize(
+    ('draw_set', 'settings'),
+    [
+        *((draw_dataset, wrong) for wrong in (dict(train=0), dict(size=(10, 240)), dict(seed=-1))),
+        *((draw_objects, wrong) for wrong in (dict(train=4), dict(side=8), dict(seed=-1))),
+    ],
+)
+def test_arguments_out_of_range(tmp_path, draw_set, settings):
+    given = dict(train=5, val=5) if draw_set is draw_dataset else dict(train=5, val=5, side=48)
     with refused('cannot draw'):
-        draw(tmp_path / 'set', **settings)
+        draw_set(tmp_path / 'set', **{**given, **settings})
     assert not list(tmp_path.iterdir())
+
+
+def test_objects_are_drawn_whole_in_equal_numbers_and_fill_their_images(tmp_path):
+    def draw(name: str, **settings) -> dict[str, bytes]:
+        draw_objects(tmp_path / name, **{'train': 12, 'val': 5, 'side': 48, **settings})
+        return contents(tmp_path / name)
+
+    drawn = draw('a')
+    counts = [len(list((tmp_path / 'a' / 'train' / name).glob('*.jpg'))) for name in CLASSES]
+    assert sorted(counts) == [2, 2, 2, 3, 3] and sum(name[:3] == 'val' for name in drawn) == 5
+    images = [data for name, data in drawn.items() if name.endswith('.jpg')]
+    assert len(set(images)) == 17
+    for data in images:
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (48, 48, 3)
+    assert draw('b') == drawn and draw('c', seed=2) != drawn
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / 'a').rglob('*.jpg')}
+    draw('a')  # it is there
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert len(draw('a', train=5)) == 5 + 5 + 1  # another set takes its place
+
+
+@pytest.mark.parametrize('corner', [(-90, 5), (5, -90), (400, 5), (5, 400), (320, 240)])
+def test_an_object_beside_the_picture_is_not_placed(monkeypatch, corner):
+    scene = next(scenes('train', 1, 0, SIZE))
+    before = scene.image.copy()
+    monkeypatch.setattr(drawing, '_corner', lambda *_: corner)
+    colours, alpha = np.zeros((80, 80, 3), np.float32), np.ones((80, 80), np.float32)
+    assert not drawing._place(np.random.default_rng(0), scene, 0, colours, alpha)
+    assert np.array_equal(scene.image, before)
+
+
+def test_zoom_makes_objects_larger():
+    areas = [
+        np.mean(
+            [e['area'] for s in scenes('train', 12, 0, SIZE, zoom) for e in describe_objects(s)]
+        )
+        for zoom in (1.0, 1.6)
+    ]
+    assert areas[1] > 1.5 * areas[0]

@@ -15,7 +15,6 @@ from mmshuffle.analysis.comparison import compare
 from mmshuffle.analysis.measured import find_runs
 from mmshuffle.analysis.plot import panels
 from mmshuffle.analysis.tables import load_tables
-from tests.conftest import REPO
 from tests.test_tools.conftest import assert_done, assert_refused
 
 
@@ -114,17 +113,13 @@ def test_the_list_names_every_table(tool, work_dirs):
     assert output.splitlines()[-1] == summary
 
 
-def test_the_commands_are_for_a_shell(tool, work_dirs):
-    output, _ = assert_done(tool('shufflenet_v1/table3', '--commands', '--gpus', '8'))
-    checked = subprocess.run(['bash', '-n'], input=output, text=True, capture_output=True)
-    assert checked.returncode == 0, checked.stderr
-    lines = [line.split() for line in output.splitlines() if not line.startswith('#')]
-    assert len(lines) == 2 * (12 - 1)  # one of twelve is measured
-    for words in lines:
-        assert (REPO / words[0]).is_file() and (REPO / words[1]).is_file()
-    names = [Path(words[1]).stem for words in lines]
-    assert 'shufflenetv1-x1.0-g3_8xb128-300k_imagenet' not in names
-    assert 'shufflenetv1-x1.0-g3-noshuffle_8xb128-300k_imagenet' in names
+def test_chosen_rows_of_another_scale_say_so(tool, work_dirs, tmp_path):
+    content = dict(note='Measured on drawn pictures.')
+    (tmp_path / 'work_dirs' / 'reproduction.json').write_text(json.dumps(content))
+    output, _ = assert_done(tool('shufflenet_v1/table8', '--rows', '1x (g=3)', '10'))
+    models = [line.split('|')[1].strip() for line in output.splitlines() if line[:3] == '| S']
+    assert models == ['ShuffleNet 1x (g=3)'] * 3
+    assert '| AlexNet |' in output and '\n* Measured on drawn pictures.' in output
 
 
 def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
@@ -142,8 +137,8 @@ def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
         ('', 'name one table'),
         ('table5 --list', 'name one table'),
         ('shufflenet_v1/table9', 'no table shufflenet_v1/table9'),
-        ('shufflenet_v1/table5 --gpus 8', 'with --commands'),
-        ('shufflenet_v1/table5 --commands --gpus 0', 'at least 1'),
+        ('shufflenet_v1/table5 --rows 99', '--rows 99'),
+        ('shufflenet_v1/table5 --rows ResNet', 'has no such row: 1 '),
         ('--list --out x', 'name one of them'),
         ('shufflenet_v1/table5 --latency none.json', 'none.json cannot be read'),
     ],

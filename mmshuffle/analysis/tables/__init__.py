@@ -7,6 +7,7 @@ row for each.
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,3 +156,21 @@ def load_table(name: str) -> Table:
         hint = f'; near: {", ".join(near)}' if near else ''
         raise UserError(f'no table {name}: --list names them{hint}')
     return tables[name]
+
+
+def select_rows(table: Table, names: Sequence[str]) -> list[Row]:
+    """Rows by number from 1, or by a part of their model, in the order of the table.
+
+    Raises:
+        UserError: One of the names is of no row.
+    """
+    chosen = set()
+    for name in names:
+        numbers = {i for i, row in enumerate(table.rows, 1) if name.lower() in row.model.lower()}
+        if name.isdecimal() and 1 <= int(name) <= len(table.rows):
+            numbers = {int(name)}
+        if not numbers:
+            models = '; '.join(f'{i} {row.model}' for i, row in enumerate(table.rows, 1))
+            raise UserError(f'--rows {name}: {table.name} has no such row: {models}')
+        chosen |= numbers
+    return [table.rows[i - 1] for i in sorted(chosen)]

@@ -1,0 +1,1 @@
+"""What a table of a paper needs to be measured, at which scale, and who does which part."""

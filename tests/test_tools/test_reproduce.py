@@ -1,0 +1,229 @@
+"""tools/reproduce.py as a user runs it."""
+
+import functools
+import itertools
+import json
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.conftest import REPO
+from tests.test_tools.conftest import assert_done, assert_user_error
+from tests.tiny import write_coco
+
+TABLE = 'shufflenet_v1/table7'
+MOBILENET = 'faster-rcnn_mobilenetv1-x1.0_c4-{}_1x_coco'
+
+
+@pytest.fixture
+def tool(call, monkeypatch, tmp_path):
+    """Run the tool in an empty folder; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(call, 'reproduce')
+
+
+def plan_of(output: str) -> dict[str, list[str]]:
+    """Cells of the plan by step."""
+    rows = [line.strip('| ').split(' | ') for line in output.splitlines() if line[:2] == '| ']
+    return {row[0].removesuffix(' training'): row[1:] for row in rows[1:]}
+
+
+def commands_of(output: str) -> list[list[str]]:
+    pairs = itertools.pairwise(output.splitlines())
+    return [shlex.split(line) for before, line in pairs if before[:2] == '# ']
+
+
+def test_the_plan_of_a_table_says_what_is_missing(tool, tmp_path):
+    output, _ = assert_done(tool(TABLE, '--dry-run', '--throughput', '1000'))
+    assert not any(tmp_path.iterdir())
+    plan = plan_of(output)
+    # Two rows are copied from another paper.
+    assert len(plan) == 6 + 3 and output.count('left out: 1.0 MobileNet-224 (as reported') == 2
+    backbone = plan['shufflenetv1-x2.0-g3_8xb128-300k_imagenet']
+    assert backbone[1:3] == ['to do', '240 x 1281167']
+    operations, hours = map(float, backbone[3:5])
+    assert operations == pytest.approx(3 * 524e6 * 240 * 1281167 / 1e15, rel=0.01)
+    assert hours == pytest.approx(operations * 1e15 / 1e12 / 3600, rel=0.01)
+    assert len(commands_of(output)) == 3 + 6 * 2 + 1
+    # What is there is skipped, and a pretraining that only it needs.
+    for size in (300, 600):
+        folder = tmp_path / 'work_dirs' / MOBILENET.format(size)
+        folder.mkdir(parents=True)
+        content = dict(config=f'{folder.name}.py', checkpoint='epoch_12.pth', metrics={})
+        (folder / 'metrics.json').write_text(json.dumps(content))
+    output = tool(TABLE, '--dry-run')[1]
+    plan = plan_of(output)
+    assert {name for name, cells in plan.items() if cells[1] == 'done'} == {
+        *(MOBILENET.format(size) for size in (300, 600)),
+        'mobilenetv1-x1.0_8xb128-300k_imagenet',
+    }
+    assert len(commands_of(output)) == 2 + 4 * 2 + 1
+
+
+@pytest.mark.parametrize('table', [TABLE, 'shufflenet_v1/table8', 'mobilenet_v1/table13'])
+@pytest.mark.parametrize('folder', ['work_dirs', "my runs; $(it's)"])
+def test_the_tools_understand_the_commands(tool, table, folder):
+    output, _ = assert_done(tool(table, '--dry-run', '--work-dir', folder, '--data', 'my coco'))
+    commands = commands_of(output)
+    trained = [words[2] for words in commands if words[1].endswith('train.py')]
+    assert len(trained) == len(set(trained)) > 3
+    for _, path, *words in commands:
+        options = runpy.run_path(path)['parse_args'](words)
+        if path.endswith('latency.py'):
+            assert str(options.out).startswith(f'{folder}/latency/') and options.models
+            continue
+        stem = Path(options.config).stem
+        place = f'{folder}/{stem}'
+        assert options.work_dir == (None if folder == 'work_dirs' else place)
+        cfg = Config.fromfile(options.config)
+        given = options.cfg_options or {}
+        for key in given:  # of settings that the config has
+            functools.reduce(dict.__getitem__, key.split('.'), cfg.to_dict())
+        if path.endswith('test.py'):
+            assert options.checkpoint == f'{place}/epoch_{cfg.train_cfg.max_epochs}.pth'
+        else:
+            assert options.resume == 'auto'
+            # 128 images a batch do not make 1024 on one device.
+            assert options.accumulate == 'auto'
+        if 'init_cfg' in cfg.model.get('backbone', {}):
+            cfg.merge_from_dict(given)
+            root = cfg.test_dataloader.dataset.data_root
+            assert cfg.test_evaluator.ann_file == f'{root}annotations/instances_val2017.json'
+            assert root == 'my coco/'
+            if path.endswith('train.py'):
+                # Its pretraining comes before it.
+                before = Path(cfg.model.backbone.init_cfg.checkpoint).parent
+                assert str(before.parent) == folder
+                names = [Path(config).stem for config in trained]
+                assert names.index(before.name) < names.index(stem)
+                shared = cfg.model.get('roi_head', {}).get('shared_head')
+                assert shared is None or Path(shared.init_cfg.checkpoint).parent == before
+
+
+def test_seeds_have_folders_of_their_own_and_share_the_pretraining(tool):
+    output, _ = assert_done(
+        tool(TABLE, '--rows', '1x (g=3), 300', '--seeds', '3', '5', '--dry-run', '--no-latency')
+    )
+    folder = 'work_dirs/faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco/seed_'
+    trainings = [words for words in commands_of(output) if words[1].endswith('train.py')]
+    found = [words[words.index('--work-dir') + 1] for words in trainings if '--work-dir' in words]
+    assert found == [f'{folder}3', f'{folder}5'] and len(trainings) == 3
+    assert [words[-1] for words in trainings[1:]] == ['randomness.seed=3', 'randomness.seed=5']
+
+
+def test_the_miniature_takes_one_level_of_cost_from_several_families(tool):
+    output, _ = assert_done(tool(TABLE, '--scale', 'miniature', '--dry-run'))
+    plan = plan_of(output)
+    assert len(plan) == 2 + 2 * 2 and 'not a measurement of the published' in output
+    assert {cells[0] for name, cells in plan.items() if 'seed' in name} == {
+        'ShuffleNet 2x (g=3), 300',
+        '1.0 MobileNet-224 (our impl.), 300',
+    }
+    # Half an hour has time for tests and reports, too.
+    hours = float(re.search(r'To train: ([\d.]+) hours', output)[1])
+    assert 0.1 < hours < 0.4
+
+
+@pytest.mark.parametrize(
+    ('launch', 'start'),
+    [
+        (('pytorch', '--gpus', '4'), ['bash', 'tools/dist_train.sh']),
+        (('slurm', '--gpus', '16', '--partition', 'gpu'), ['env', 'GPUS=16', 'bash']),
+    ],
+)
+def test_it_launches_as_the_scripts_do(tool, launch, start):
+    output, _ = assert_done(tool(TABLE, '--rows', '2', '--dry-run', '--launcher', *launch))
+    lines = [words for words in commands_of(output) if 'train.sh' in ' '.join(words)]
+    assert len(lines) == 2
+    assert all(word.endswith(part) for word, part in zip(lines[0], start))
+
+
+def test_a_subset_keeps_the_image_size_and_takes_the_users_classes(tool, tmp_path):
+    for split in ('train', 'val'):
+        source = write_coco(tmp_path / split)
+        (tmp_path / 'set' / 'annotations').mkdir(parents=True, exist_ok=True)
+        (source / 'annotations.json').rename(tmp_path / 'set' / 'annotations' / f'{split}.json')
+        (source / 'images').rename(tmp_path / 'set' / split)
+    output, _ = assert_done(tool(TABLE, '--rows', '2', '--subset', 'set', '--dry-run'))
+    assert [cells[2] for cells in plan_of(output).values()] == ['8 x 1600', '12 x 4', '12 x 4']
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (('shufflenet_v1/table9',), 'no table shufflenet_v1/table9'),
+        ((TABLE, '--rows', 'ResNet'), '--rows ResNet'),
+        ((TABLE, '--rows', '9'), '--rows 9'),
+        ((TABLE, '--rows', 'as reported', '--dry-run'), 'none of these rows can be run'),
+        ((TABLE, '--gpus', '2'), '--gpus needs --launcher'),
+        ((TABLE, '--gpus', '0'), '--gpus 0'),
+        ((TABLE, '--throughput', '-1'), '--throughput -1'),
+        ((TABLE, '--launcher', 'slurm'), '--partition'),
+        ((TABLE, '--epochs', '3'), '--epochs needs --subset'),
+        ((TABLE, '--subset', 'x', '--epochs', '0'), '--epochs 0'),
+        ((TABLE, '--scale', 'miniature', '--data', 'x'), "--data is for the paper's scale"),
+        ((TABLE, '--scale', 'miniature', '--imagenet', 'x'), 'leave out --imagenet'),
+        ((TABLE, '--scale', 'miniature', '--seeds', '-1'), '--seeds: give no'),
+        ((TABLE, '--subset', 'none', '--dry-run'), 'data folder none does not exist'),
+        (('shufflenet_v1/table5', '--scale', 'miniature', '--dry-run'), 'are for detectors'),
+        ((TABLE, '--work-dir', 'file', '--dry-run'), 'is a file'),
+        ((TABLE, '--work-dir', 'mini', '--dry-run'), 'holds another reproduction'),
+        ((TABLE, '--scale', 'miniature', '--work-dir', 'mini', '--dry-run'), 'another reproduct'),
+    ],
+)
+def test_bad_input_is_one_line(tool, tmp_path, args, words):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'mini').mkdir()
+    mark = dict(table=TABLE, name='miniature', note='n', epochs=99)
+    (tmp_path / 'mini' / 'reproduction.json').write_text(json.dumps(mark))
+    assert_user_error(tool(*args), words)
+    assert {path.name for path in tmp_path.iterdir()} == {'file', 'mini'}
+
+
+SMOKE = (
+    *(TABLE, '--scale', 'smoke', '--rows', '1x (g=3), 300', '--seeds', '0'),
+    *('--no-latency', '--work-dir'),
+)
+DETECTOR = Path('faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco')
+
+
+def start(folder: Path) -> subprocess.Popen:
+    words = [sys.executable, REPO / 'tools' / 'reproduce.py', *SMOKE, folder.name]
+    env = {**os.environ, 'PYTHONPATH': str(REPO)}
+    with open(folder.with_suffix('.log'), 'ab') as log:
+        return subprocess.Popen(words, cwd=folder.parent, stdout=log, stderr=log, env=env)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='trainings end with their parent on Linux only')
+def test_a_run_that_was_killed_ends_in_the_same_table(tool, tmp_path):
+    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+    job = DETECTOR / 'seed_0'
+    child = start(broken)
+    while not (broken / job / 'epoch_1.pth').exists():
+        assert child.poll() is None, broken.with_suffix('.log').read_text()
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (broken / job / 'epoch_3.pth').exists() and not (broken / 'report').exists()
+    for folder in (broken, whole):
+        assert start(folder).wait() == 0, folder.with_suffix('.log').read_text()
+    reports = [
+        (folder / 'report' / 'shufflenet_v1_table7.md').read_text() for folder in (broken, whole)
+    ]
+    assert reports[0] == reports[1] and 'not a measurement of the published' in reports[0]
+    weights = [
+        torch.load(folder / job / 'epoch_3.pth', weights_only=True)['state_dict']
+        for folder in (broken, whole)
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+    assert commands_of(assert_done(tool(*SMOKE, 'whole', '--dry-run'))[0]) == []
