@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from .plan import Step, missing
 
@@ -82,12 +83,16 @@ def claimed(path: Path) -> Iterator[int | None]:
 
 
 def _succeeds(step: Step, claim: int) -> bool:
-    """Run a command to its end, and see that it leaves its product."""
+    """Run a command to its end, and see that it leaves its product.
+
+    What it prints goes to a file beside that; progress and errors stay on the screen.
+    """
     shown = shlex.join(step.words)
     shown = shown if len(shown) < 160 else f'{shown[:160]}...'
     print(f'{time.strftime("%H:%M:%S")} {shown}', file=sys.stderr, flush=True)
     step.product.parent.mkdir(parents=True, exist_ok=True)
-    code = call(step.words, claim)
+    with open(step.product.parent / 'output.log', 'ab') as log:
+        code = call(step.words, log, claim)
     if step.done:
         return True
     what = f'failed with exit code {code}, see above' if code else f'left no right {step.product}'
@@ -95,11 +100,12 @@ def _succeeds(step: Step, claim: int) -> bool:
     return False
 
 
-def call(words: Sequence[str], *kept: int) -> int:
+def call(words: Sequence[str], output: IO | None = None, *kept: int) -> int:
     """Run a command with this interpreter, and a free port for torchrun; returns its exit code.
 
     Args:
         words: The command.
+        output: File that takes what it prints; the screen does where None.
         kept: Open files that it inherits.
 
     Raises:
@@ -112,6 +118,7 @@ def call(words: Sequence[str], *kept: int) -> int:
     linux = sys.platform == 'linux'
     code = subprocess.run(
         [sys.executable, *words[1:]] if words[0] == 'python' else words,
+        stdout=output,
         env={'PORT': port, **os.environ, 'PATH': path},
         pass_fds=kept if fcntl is not None else (),
         preexec_fn=_end_with_parent if linux else None,

@@ -136,7 +136,7 @@ class Scale:
         """Make a row's config small; changes ``cfg``."""
         (self._fit_classifier if is_classifier_config(cfg) else self._fit_detector)(cfg)
         for key in LOADERS:
-            cfg[key].update(num_workers=0, persistent_workers=False)
+            cfg[key].update(num_workers=0, persistent_workers=False, pin_memory=False)
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg[key] = None  # tested once, at the end
         for hook in cfg.custom_hooks:

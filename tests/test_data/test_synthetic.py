@@ -187,12 +187,12 @@ def test_objects_are_drawn_whole_in_equal_numbers_and_fill_their_images(tmp_path
     assert len(draw('a', train=5)) == 5 + 5 + 1  # another set takes its place
 
 
-@pytest.mark.parametrize('corner', [(-90, 5), (5, -90), (400, 5), (5, 400), (320, 240)])
+@pytest.mark.parametrize('corner', [(330, 5), (5, 250), (-110, 5), (5, -110), (320, 240)])
 def test_an_object_beside_the_picture_is_not_placed(monkeypatch, corner):
     scene = next(scenes('train', 1, 0, SIZE))
     before = scene.image.copy()
     monkeypatch.setattr(drawing, '_corner', lambda *_: corner)
-    colours, alpha = np.zeros((80, 80, 3), np.float32), np.ones((80, 80), np.float32)
+    colours, alpha = np.zeros((100, 100, 3), np.float32), np.ones((100, 100), np.float32)
     assert not drawing._place(np.random.default_rng(0), scene, 0, colours, alpha)
     assert np.array_equal(scene.image, before)
 
