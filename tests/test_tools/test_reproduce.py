@@ -70,15 +70,21 @@ def test_the_plan_of_a_table_says_what_is_missing(tool, tmp_path):
     assert len(commands_of(output)) == 2 + 4 * 2 + 1
 
 
-@pytest.mark.parametrize('table', [TABLE, 'shufflenet_v1/table8', 'mobilenet_v1/table13'])
-@pytest.mark.parametrize('folder', ['work_dirs', "my runs; $(it's)"])
+@pytest.mark.parametrize(
+    ('table', 'folder'),
+    [
+        (TABLE, "my runs; $(it's)"),
+        ('shufflenet_v1/table8', "my runs; $(it's)"),
+        ('mobilenet_v1/table13', 'work_dirs'),
+    ],
+)
 def test_the_tools_understand_the_commands(tool, table, folder):
     output, _ = assert_done(tool(table, '--dry-run', '--work-dir', folder, '--data', 'my coco'))
-    commands = commands_of(output)
+    commands, load = commands_of(output), functools.cache(runpy.run_path)
     trained = [words[2] for words in commands if words[1].endswith('train.py')]
-    assert len(trained) == len(set(trained)) > 3
+    assert len(trained) == len(set(trained)) > 2
     for _, path, *words in commands:
-        options = runpy.run_path(path)['parse_args'](words)
+        options = load(path)['parse_args'](words)
         if path.endswith('latency.py'):
             assert str(options.out).startswith(f'{folder}/latency/') and options.models
             continue
