@@ -84,14 +84,14 @@ def test_a_failure_stops_only_what_depends_on_it(tmp_path, capfd, code, words):
 def test_a_claim_ends_with_the_last_process_that_has_it(tmp_path):
     """One that was killed has it no longer; a training that outlives it still has."""
     path = tmp_path / '.claims' / 'step'
-    hold = 'input()'
-    claim_and_hold = (
-        f'import subprocess, sys; from mmshuffle.reproduce.run import claimed\n'
-        f'with claimed(__import__("pathlib").Path({str(path)!r})) as claim:\n'
-        f'    child = subprocess.Popen([sys.executable, "-c", {hold!r}], pass_fds=[claim])\n'
-        f'    print(claim, flush=True); child.wait()'
+    code = (
+        'import subprocess, sys; from pathlib import Path\n'
+        'from mmshuffle.reproduce.run import claimed\n'
+        'with claimed(Path(sys.argv[1])) as claim:\n'
+        '    print(claim, flush=True)\n'
+        '    subprocess.run([sys.executable, "-c", "input()"], pass_fds=[claim])'
     )
-    words = [sys.executable, '-W', 'ignore', '-c', claim_and_hold]
+    words = [sys.executable, '-W', 'ignore', '-c', code, str(path)]
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO)
     owner = subprocess.Popen(words, **pipes)
     assert int(owner.stdout.readline())
@@ -100,7 +100,8 @@ def test_a_claim_ends_with_the_last_process_that_has_it(tmp_path):
     with claimed(path) as claim:
         assert claim is None
     owner.stdin.close()
-    assert owner.stdout.read() == b''  # its child has ended
+    with path.open('a') as file:
+        module.fcntl.flock(file, module.fcntl.LOCK_EX)  # waits for the end of its child
     with claimed(path) as claim, claimed(path) as other:
         assert claim is not None and other is None
 
