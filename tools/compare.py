@@ -103,8 +103,10 @@ def main(argv: list[str] | None = None) -> None:
         print(list_tables(*found))
         return
     rows = list(compare(table, *found, select_rows(table, args.rows) if args.rows else None))
-    notes = [*find_notes(args.work_dirs), *filter(None, [table.note])]
-    table = dataclasses.replace(table, note=' '.join(notes))
+    notes = find_notes(args.work_dirs)
+    if notes:  # where the plot shows it, too
+        title = f'{table.title} (measured at another scale: see the notes)'
+        table = dataclasses.replace(table, title=title, note=' '.join([*notes, table.note]).strip())
     text = comparison.to_markdown(table, rows)
     print(text)
     if args.out:

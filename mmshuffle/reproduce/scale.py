@@ -30,10 +30,7 @@ LEVEL = 1.45
 
 @dataclass(frozen=True)
 class Scale:
-    """A smaller scale than the paper's.
-
-    The defaults are those of the miniature, which takes less than half an hour on 2 cores.
-    """
+    """A smaller scale than the paper's; the defaults are those of the miniature."""
 
     name: str
     folder: Path = Path('data')  # for what is drawn
@@ -201,7 +198,7 @@ SCALES = {
     scale.name: scale
     for scale in (
         Scale('miniature'),
-        # What the tests run: a minute.
+        # What the tests run.
         Scale('smoke', train_images=8, val_images=4, objects=40, epochs=3, pretrain_epochs=1),
         Scale('subset', size=None, rois=None, anchors=1.0, batch=4, epochs=12),
     )

@@ -120,6 +120,7 @@ def test_chosen_rows_of_another_scale_say_so(tool, work_dirs, tmp_path):
     models = [line.split('|')[1].strip() for line in output.splitlines() if line[:3] == '| S']
     assert models == ['ShuffleNet 1x (g=3)'] * 3
     assert '| AlexNet |' in output and '\n* Measured on drawn pictures.' in output
+    assert '(measured at another scale: see the notes)**' in output.splitlines()[0]
 
 
 def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
