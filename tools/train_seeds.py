@@ -1,107 +1,168 @@
 #!/usr/bin/env python3
-"""Train configs with several seeds each, one after the other, and print mean and spread.
+"""Train and test configs with several seeds each, and print mean, spread and differences.
 
-What is finished is not trained again, so that an interrupted comparison goes on where it was.
+What is finished is not done again, and an interrupted training is resumed, so that the same command
+goes on where it was. Of detectors, the difference to the first config comes with a 95 % interval of
+a bootstrap over test images and seeds.
 """
 
 import argparse
+import contextlib
+import io
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from mmengine.config import Config
+from pycocotools.coco import COCO
+
+import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.analysis.paired import FIGURES, Boxes, Interval, differences
+from mmshuffle.checks import is_classifier_config
+from mmshuffle.data.annotations import used_ids
 from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import read_json, write_json
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10-112px.py --seeds 0 1 2
+  python tools/train_seeds.py MY_DETECTOR.py ANOTHER.py --work-dir work_dirs/both
 """
-TRAIN = Path(__file__).with_name('train.py')
+TOOLS = Path(__file__).parent
+BOXES = 'boxes.bbox.json'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('configs', nargs='+', help='configs that have HistoryHook, by file or name')
+    parser.add_argument('configs', nargs='+', help='config files or names of shipped configs')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
-    text = 'of the last validation (default %(default)s)'
-    parser.add_argument('--metric', default='accuracy/top1', help=text)
+    text = 'of the test (default accuracy/top1; of detectors AP and AP50)'
+    parser.add_argument('--metrics', nargs='+', metavar='METRIC', help=text)
     parser.add_argument('--work-dir', default='work_dirs/seeds', help='default %(default)s')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='of all')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train what is missing, then write seeds.json and print the table."""
+    """Do what is missing, then write seeds.json and print the table."""
     args = parse_args(argv)
     seeds = list(dict.fromkeys(args.seeds))
-    configs = list(dict.fromkeys(map(shipped.resolve, args.configs)))
-    runs = [(path, seed) for seed in seeds for path in configs]
-    ends, owners = {}, {}
-    for path in configs:
-        owner = owners.setdefault(Path(path).stem, path)
-        if owner != path:
-            raise UserError(f'{owner} and {path} would share a folder: give them different names')
-        cfg = read_config(path)
-        loop = cfg.get('train_cfg') or {}
-        ends[path] = loop.get('max_epochs') or loop.get('max_iters')
-        if not any('HistoryHook' in str(hook['type']) for hook in cfg.get('custom_hooks') or []):
-            raise UserError(f"{path} has no dict(type='HistoryHook') in custom_hooks: add it")
-    values: dict[str, list[float]] = {path: [] for path in configs}
-    for number, (path, seed) in enumerate(runs, 1):
-        folder = Path(args.work_dir) / Path(path).stem / f'seed_{seed}'
-        print(f'[{number}/{len(runs)}] {path}, seed {seed}: {folder}', file=sys.stderr)
-        value = finished(folder, ends[path], args.metric)
-        if value is None:
-            train(path, seed, folder)
-            value = finished(folder, ends[path], args.metric)
-        if value is None:
-            raise UserError(f'{folder} has no validation at its end: set train_cfg.val_interval')
-        values[path].append(value)
-    content = dict(metric=args.metric, seeds=seeds, values=values)
+    configs = read(args.configs)
+    classify = is_classifier_config(next(iter(configs.values())))
+    metrics = args.metrics or (['accuracy/top1'] if classify else list(FIGURES))
+    folders = {
+        path: [Path(args.work_dir) / Path(path).stem / f'seed_{seed}' for seed in seeds]
+        for path in configs
+    }
+    runs = [(path, place) for place in range(len(seeds)) for path in configs]
+    for number, (path, place) in enumerate(runs, 1):
+        folder = folders[path][place]
+        print(f'[{number}/{len(runs)}] {path}, seed {seeds[place]}: {folder}', file=sys.stderr)
+        if not (folder / 'metrics.json').is_file():
+            options = [f'randomness.seed={seeds[place]}', *args.cfg_options]
+            train_and_test(path, configs[path], folder, options)
+    values = {
+        path: {metric: [figure(folder, metric) for folder in folders[path]] for metric in metrics}
+        for path in configs
+    }
+    intervals = {} if classify else compare(folders)
     target = Path(args.work_dir) / 'seeds.json'
-    write_json(content, target)
-    print(table(values, args.metric))
+    write_json(dict(seeds=seeds, values=values, differences=intervals), target)
+    print(table(values, intervals))
     print(f'figures written to {target}')
 
 
-def finished(folder: Path, end: int, metric: str) -> float | None:
-    """The metric at the end of a run; None where the run has not reached it.
+def read(names: list[str]) -> dict[str, Config]:
+    """Configs by path, of which no two would share a folder.
 
     Raises:
-        UserError: The run has ended without this metric.
+        UserError: Two would, classifiers stand beside detectors, or a detector's test has no boxes.
     """
-    path = folder / 'history.json'
-    if not path.is_file():
-        return None
-    records = read_json(path)
-    last = records[-1] if records else {}
-    if last.get('epoch', last.get('iter')) != end or 'metrics' not in last:
-        return None
-    if last['metrics'].get(metric) is None:
-        has = ', '.join(last['metrics'])
-        raise UserError(f'{folder} has no {metric} at its end: give --metric one of {has}')
-    return last['metrics'][metric]
+    configs, owners = {}, {}
+    for path in dict.fromkeys(map(shipped.resolve, names)):
+        owner = owners.setdefault(Path(path).stem, path)
+        if owner != path:
+            raise UserError(f'{owner} and {path} would share a folder: give them different names')
+        configs[path] = cfg = read_config(path)
+        if not is_classifier_config(cfg) and 'ann_file' not in (cfg.get('test_evaluator') or []):
+            raise UserError(
+                f'{path} has no test_evaluator with an ann_file: give it one CocoMetric'
+            )
+    if len({is_classifier_config(cfg) for cfg in configs.values()}) > 1:
+        raise UserError('classifiers and detectors have no figure in common: give one kind')
+    return configs
 
 
-def train(path: str, seed: int, folder: Path) -> None:
-    """Run ``tools/train.py``."""
-    options = [f'randomness.seed={seed}']
-    command = [sys.executable, TRAIN, path, '--work-dir', folder, '--cfg-options', *options]
-    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-        raise UserError(f'training {path} with seed {seed} failed, see above')
+def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> None:
+    """Run ``tools/train.py``, which goes on with what is there, and ``tools/test.py``.
+
+    Raises:
+        UserError: One of them fails.
+    """
+    common = ['--work-dir', folder, '--cfg-options', *options]
+    commands = {'training': ['train.py', path, '--resume', *common]}
+    if not is_classifier_config(cfg):
+        common.append(f'test_evaluator.outfile_prefix={folder / BOXES.split(".")[0]}')
+    commands['testing'] = ['test.py', path, None, *common]
+    for what, (tool, *arguments) in commands.items():
+        if what == 'testing':
+            arguments[1] = (folder / 'last_checkpoint').read_text()
+        command = [sys.executable, TOOLS / tool, *arguments]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f'{what} {path} with {options[0]} failed, see above')
 
 
-def table(values: dict[str, list[float]], metric: str) -> str:
-    """Mean, sample standard deviation, lowest and highest of each config as Markdown."""
+def figure(folder: Path, metric: str) -> float:
+    """A metric of a run.
+
+    Raises:
+        UserError: The run has another.
+    """
+    metrics = read_json(folder / 'metrics.json')['metrics']
+    if metric not in metrics:
+        raise UserError(f'{folder} has no {metric}: give --metrics of {", ".join(metrics)}')
+    return metrics[metric]
+
+
+def compare(folders: dict[str, list[Path]]) -> dict[str, dict[str, Interval]]:
+    """Differences of the other configs to the first, by config and metric."""
+    first, *others = folders
+    if not others:
+        return {}
+    tested = read_config(str(folders[first][0] / Path(first).name))  # with the options given
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(tested.test_evaluator.ann_file)
+    classes = (tested.test_dataloader.dataset.get('metainfo') or {}).get('classes')
+    categories = used_ids(truth.dataset, classes)
+    found = {
+        path: Boxes(truth, categories, [folder / BOXES for folder in runs])
+        for path, runs in folders.items()
+    }
+    return {path: dict(zip(FIGURES, differences(found[first], found[path]))) for path in others}
+
+
+def table(values: dict[str, dict], intervals: dict[str, dict[str, Interval]]) -> str:
+    """Mean, sample standard deviation, range and difference of each config as Markdown."""
     rows = []
-    for path, found in values.items():
-        spread = f'{statistics.stdev(found):.1f}' if len(found) > 1 else '-'
-        numbers = (f'{value:.1f}' for value in (min(found), max(found)))
-        rows.append([Path(path).name, f'{statistics.mean(found):.1f}', spread, *numbers])
-    return markdown_table(['config', f'{metric}, mean', 'deviation', 'lowest', 'highest'], rows)
+    for path, figures in values.items():
+        for metric, found in figures.items():
+            scale = 1 if metric.startswith('accuracy') else 100
+            spread = f'{scale * statistics.stdev(found):.1f}' if len(found) > 1 else '-'
+            low, high = (f'{scale * end:.1f}' for end in (min(found), max(found)))
+            interval = intervals.get(path, {}).get(metric)
+            difference = (
+                '{:+.1f} [{:+.1f}, {:+.1f}]'.format(*(100 * x for x in interval))
+                if interval
+                else '-'
+            )
+            mean = f'{scale * statistics.mean(found):.1f}'
+            rows.append([Path(path).name, metric, mean, spread, low, high, difference])
+    head = ['config', 'metric', 'mean', 'deviation', 'lowest', 'highest', 'to the first [95 %]']
+    return markdown_table(head, rows)
 
 
 if __name__ == '__main__':

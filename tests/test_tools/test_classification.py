@@ -1,7 +1,6 @@
 """The command lines with a classifier, from end to end."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -206,30 +205,3 @@ def test_published_weights_have_their_accuracy(config, weights, padding, top1, t
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     assert metrics['accuracy/top1'] == pytest.approx(top1, abs=0.6)
     assert metrics['accuracy/top5'] == pytest.approx(top5, abs=0.6)
-
-
-def test_several_seeds_are_trained_once_and_averaged(call, tmp_path):
-    data = write_folders(tmp_path / 'data', images=2, size=32)
-    config = write_classifier(tmp_path, data, epochs=1)
-    arguments = ('train_seeds', config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
-    done, missing = (tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4))
-    done.mkdir(parents=True)
-    record = {'epoch': 1, 'metrics': {'accuracy/top1': 12.0}}
-    (done / 'history.json').write_text(json.dumps([record]))
-    printed, _ = assert_done(call(*arguments))
-    figure = history(missing)[-1]['metrics']['accuracy/top1']
-    content = json.loads((tmp_path / 'w' / 'seeds.json').read_text())
-    assert content['values'] == {str(config): [12.0, figure]}
-    assert f'| tiny.py | {(12 + figure) / 2:.1f} |' in printed
-    assert read_checkpoint(missing / 'epoch_1.pth')['meta']['seed'] == 4
-    assert [path.name for path in done.iterdir()] == ['history.json']
-    # Nothing is trained again for the sake of a name.
-    code, _, err = call(*arguments, '--metric', 'accuracy/top9')
-    assert code == 2 and 'has no accuracy/top9' in err and 'give --metric one of' in err
-    assert [path.name for path in done.iterdir()] == ['history.json']
-    (tmp_path / 'other').mkdir()
-    namesake = shutil.copy(config, tmp_path / 'other')
-    assert_refused(call('train_seeds', config, namesake), 'would share a folder')
-    silent = tmp_path / 'silent.py'
-    silent.write_text("_base_ = './tiny.py'\ncustom_hooks = []\n")
-    assert_refused(call('train_seeds', silent), 'HistoryHook')
