@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare a table of a paper with what this project counts and has measured.
+"""Compare a table of a paper, or configs, with what this project counts and has measured.
 
 Costs are counted from the rows' configs, at the rows' image sizes. Accuracies are those of
 metrics.json, which tools/test.py writes into the work dir of a run.
@@ -16,8 +16,10 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis import comparison, html, plot
 from mmshuffle.analysis.comparison import Compared, compare, count_states
 from mmshuffle.analysis.measured import find_notes, find_runs, read_latencies
-from mmshuffle.analysis.tables import Table, load_table, load_tables, select_rows
-from mmshuffle.engine import cli, files
+from mmshuffle.analysis.tables import Row, Table, load_table, load_tables, select_rows
+from mmshuffle.checks import is_classifier_config
+from mmshuffle.engine import cli, files, shipped
+from mmshuffle.engine.config import read_config
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
@@ -25,13 +27,17 @@ EXAMPLE = """examples:
   python tools/compare.py --list
   python tools/compare.py shufflenet_v1/table5 --out comparison
   python tools/compare.py shufflenet_v1/table8 --latency pixel.json
+  python tools/compare.py configs/equal_cost/*person.py --shape 320 480 --html person.html
 """
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line, and refuse options that do not go together."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('table', nargs='?', help='paper and table, such as shufflenet_v1/table5')
+    text = 'paper and table, such as shufflenet_v1/table5; or configs'
+    parser.add_argument('table', nargs='*', help=text)
+    text = 'height and width at which to count configs; 224 224 by default, not for detectors'
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=text)
     parser.add_argument(
         '--list',
         action='store_true',
@@ -59,11 +65,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table'
     )
     args = parser.parse_args(argv)
-    if (args.table is None) != args.list:
-        raise UserError('name one table, such as shufflenet_v1/table5, or give --list')
-    if args.list and (args.rows or args.out or args.html):
+    if bool(args.table) == args.list:
+        raise UserError('name one table, such as shufflenet_v1/table5, or configs, or give --list')
+    if args.list and (args.rows or args.out or args.html or args.shape):
         raise UserError('--list names tables: for --rows, --out and --html name one of them')
     return args
+
+
+def find_table(names: list[str], shape: list[int] | None) -> Table:
+    """The table of a name, or one of configs, each a row.
+
+    Raises:
+        UserError: There is none, or configs that cannot stand in one table.
+    """
+    if len(names) == 1 and names[0] in load_tables() and not shape:
+        return load_table(names[0])
+    if '.py' not in names[0] and shipped.find(names[0]) is None and not shape:
+        return load_table(names[0])  # whose error names the tables
+    paths = [Path(shipped.resolve(name)).resolve() for name in names]
+    configs = [read_config(str(path)) for path in paths]
+    kinds = {is_classifier_config(cfg) for cfg in configs}
+    if len(kinds) > 1:
+        raise UserError('classifiers and detectors have no figure in common: give one kind')
+    if kinds == {False} and shape is None:
+        raise UserError('give --shape H W, the size that the detectors get images in')
+    figure = 'top1_error' if True in kinds else 'coco_map'
+    parts = [path.stem.split('_') for path in paths]
+    rows = [
+        Row(
+            model='_'.join(p for p in part if len(paths) == 1 or any(p not in q for q in parts)),
+            family=cfg.model.backbone.type,
+            published={figure: None},
+            shape=tuple(shape or Row.shape),
+            config=str(path),
+        )
+        for path, cfg, part in zip(paths, configs, parts)
+    ]
+    return Table('configs', 'Configs', f'at {rows[0].shape[0]}x{rows[0].shape[1]}', tuple(rows))
 
 
 def list_tables(*found: object) -> str:
@@ -97,7 +135,7 @@ def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Compare and print."""
     args = parse_args(argv)
-    table = None if args.list else load_table(args.table)
+    table = None if args.list else find_table(args.table, args.shape)
     found = find_runs(args.work_dirs), read_latencies(args.latency)
     if table is None:
         print(list_tables(*found))

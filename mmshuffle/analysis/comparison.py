@@ -221,7 +221,7 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
     size = 'published' if 'parameters_m' in published else 'of the published size'
     top1, coco = published & {'top1_error', 'top1_accuracy'}, published & {'coco_map'}
     configs, counted = any(row.row.config for row in rows), any(row.cost for row in rows)
-    times = published & {'latency_ms'}
+    times, known = published & {'latency_ms'}, table.is_published
     shapes, files = {row.row.shape for row in rows}, _latency_files(rows)
     others = [name for name in table.columns if name not in COMPARED]
     columns: list[tuple[object, str, Callable[[Compared], str]]] = [
@@ -233,9 +233,13 @@ def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
         (costs, 'difference', lambda r: _percent(_difference(r))),
         (sizes, f'parameters {size}, M', lambda r: _figure(r.row.parameters, '.4g')),
         (sizes, 'parameters counted, M', lambda r: _number(r.parameters, 2)),
-        (top1, 'top-1 error published, %', lambda r: _printed(r.row.top1_error)),
+        (top1 and known, 'top-1 error published, %', lambda r: _printed(r.row.top1_error)),
         (top1, 'top-1 error measured, %', lambda r: _measured(r.run, 'top1_error')),
-        (coco, 'COCO AP published, %', lambda r: _printed(r.row.published.get('coco_map'))),
+        (
+            coco and known,
+            'COCO AP published, %',
+            lambda r: _printed(r.row.published.get('coco_map')),
+        ),
         (coco, 'COCO AP measured, %', lambda r: _measured(r.run, 'coco_map')),
         (times, 'latency published, ms', lambda r: _printed(r.row.published.get('latency_ms'))),
         *((True, f'{name}, ms', functools.partial(_latency, name)) for name in files),

@@ -131,9 +131,9 @@ def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style])
     axis.grid(color='0.9')
     axis.set_axisbelow(True)
     axis.spines[['top', 'right']].set_visible(False)
-    published = [point for point in points if point.fill == 'none']
-    if len(published) <= MAX_LABELLED:
-        _label(axis, published)
+    labelled = [point for point in points if point.fill == 'none'] or points
+    if len(labelled) <= MAX_LABELLED:
+        _label(axis, labelled)
 
 
 def _label(axis: 'Axes', points: Sequence[Point]) -> None:

@@ -35,6 +35,7 @@ def work_dirs(tmp_path) -> Path:
     return folder.parent
 
 
+NETS = ('shufflenetv2-x0.5', 'mobilenetv1-x0.25')
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 # Clicks twice on the first header, which turns the names around, and once on that of the cost.
 CLICKS = """<script>
@@ -121,6 +122,22 @@ def test_chosen_rows_of_another_scale_say_so(tool, work_dirs, tmp_path):
     assert models == ['ShuffleNet 1x (g=3)'] * 3
     assert '| AlexNet |' in output and '\n* Measured on drawn pictures.' in output
     assert '(measured at another scale: see the notes)**' in output.splitlines()[0]
+
+
+def test_configs_of_ones_own_are_rows_of_a_table(tool, tmp_path):
+    names = [f'faster-rcnn_{net}_fpn_1xb4-6e_coco-320-person' for net in NETS]
+    for name, figures in zip(names, ((0.2, 0.22), (0.1, 0.15))):
+        for seed, figure in enumerate(figures):
+            folder = tmp_path / 'work_dirs' / name / f'seed_{seed}'
+            folder.mkdir(parents=True)
+            content = dict(config=f'{name}.py', checkpoint='', metrics={'coco/bbox_mAP': figure})
+            (folder / 'metrics.json').write_text(json.dumps(content))
+    output, _ = assert_done(tool(*names, '--shape', '96', '128', '--out', 'out'))
+    assert [line.split('|')[1].strip() for line in output.splitlines()[4:6]] == list(NETS)
+    assert '| 21.0 (20.0 to 22.0) |' in output and '| 12.5 (10.0 to 15.0) |' in output
+    assert 'published' not in output and (tmp_path / 'out' / 'configs.png').is_file()
+    assert_refused(tool(names[0]), 'give --shape H W')
+    assert_refused(tool(names[0], 'shufflenetv1-x1.0-g3', '--shape', '96', '128'), 'one kind')
 
 
 def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):

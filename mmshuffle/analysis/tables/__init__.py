@@ -48,7 +48,8 @@ class Row:
 
     model: str  # the paper's label, with what tells rows of one label apart
     family: str  # networks that a plot draws in one colour
-    published: dict[str, float | str]  # figures by the names of :data:`COLUMNS`
+    # Figures by the names of :data:`COLUMNS`, None of a config that no paper has.
+    published: dict[str, float | str | None]
     shape: tuple[int, int] = (224, 224)  # height and width of the image
     config: str | None = None  # path of the config from the root of the project
     suite: str | None = None  # of tools/latency.py, for blocks that are no network
@@ -91,7 +92,7 @@ class Row:
     @property
     def has_accuracy(self) -> bool:
         """Whether an accuracy is published, for which a network must be trained."""
-        return self.top1_error is not None or 'coco_map' in self.published
+        return not {'top1_error', 'top1_accuracy', 'coco_map'}.isdisjoint(self.published)
 
     @property
     def latency_ms(self) -> float | None:
@@ -116,6 +117,11 @@ class Table:
     def columns(self) -> list[str]:
         """Names of the figures that its rows have, in the order of :data:`COLUMNS`."""
         return [name for name in COLUMNS if any(name in row.published for row in self.rows)]
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it has any figure."""
+        return any(value is not None for row in self.rows for value in row.published.values())
 
 
 def half_a_digit(value: float) -> float:
