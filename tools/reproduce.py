@@ -158,7 +158,10 @@ def main(argv: list[str] | None = None) -> int:
     if facts is not None:
         files.write_json(facts, folder / MARK)
     failed = run(steps, folder)
-    code = call(planner.report(table, rows))
+    report = planner.report(table, rows)
+    if '--html' not in report:
+        print('the report has no HTML file: pip install plotly')
+    code = call(report)
     if failed:
         raise UserError(f'not done: {", ".join(failed)}, and what needs them; see above')
     return code
