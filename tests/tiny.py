@@ -65,22 +65,9 @@ dataset = dict(
     data_prefix=dict(img='images/'),
     metainfo=dict(classes={CLASSES!r}),
 )
-train_pipeline = [
-    dict(type='LoadImage', max_unreadable=1),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(96, 64), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(96, 64), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[0].max_unreadable = 1
+train_pipeline[2].scale = test_pipeline[1].scale = (96, 64)
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,

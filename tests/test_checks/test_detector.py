@@ -36,22 +36,13 @@ FUSION, TEACHER = 'model.panoptic_fusion_head', 'model.teacher_bbox_head'
 # The blamed setting, its wrong value or several settings, and what is said; see test_detectors.py.
 MISMATCHES = [
     (NECK, {'model.backbone.widen_factor': 1.0}, '[24, 48, 96, 192]', '[24, 116, 232, 464]'),
-    (
-        STRIDES,
-        {OUTPUTS: (1, 2, 3), NECK: [48, 96, 192]},
-        '[4, 8, 16, 32, 64]',
-        '[8, 16, 32, 64, 128]',
-    ),
+    (STRIDES, {OUTPUTS: (1, 2, 3), NECK: [48, 96, 192]}, '[4, 8, 16, 32, 64]', '[8, 16, 32, 64'),
     (NUMBER, 80, '80', '2 classes'),
     (f'{LOSS}.num_classes', {LOSS: dict(type='SeesawLoss', num_classes=80)}, '80', '2 classes'),
     (f'{FUSION}.num_things_classes', {FUSION: dict(num_things_classes=80)}, '80', '2 classes'),
     (f'{TEACHER}.num_classes', {TEACHER: dict(num_classes=80)}, '80', '2 classes'),
     ('model.backbone', {OUTPUTS: (0, 7)}, 'out_indices=(0, 7)', 'from 0 to 4'),
-    (
-        f'{INIT}.checkpoint',
-        {INIT: [dict(type='Pretrained', checkpoint='no.pth')]},
-        'does not exist',
-    ),
+    (f'{INIT}.checkpoint', {INIT: [dict(type='Pretrained', checkpoint='no.pth')]}, 'not exist'),
     ('load_from', 'no.pth', 'no.pth'),
     ('model.backbone', {'model.backbone.norm_eval': True}, 'AP 0'),
 ]

@@ -168,6 +168,11 @@ def test_files_of_one_name_are_refused(tmp_path):
         (dict(runtimes=['tflite']), '--runtime tflite'),
         (dict(target='adb', wheels='wheels'), '--wheels'),
         (dict(models=['a.tflite']), '--runtime tflite'),
+        (dict(loops=0), '--loops 0: give a finite number, at least'),
+        (dict(seconds=-1.0), '--seconds -1: give a finite'),
+        (dict(seconds=math.inf), '--seconds inf: give a finite'),
+        (dict(cooldown=math.nan), '--cooldown nan: give a finite'),
+        (dict(sessions=0), '--sessions 0: give a finite'),
     ],
 )
 def test_requests_without_meaning_are_refused(changes, message):
@@ -186,21 +191,6 @@ def test_every_combination_is_measured():
     assert found == list(itertools.product(('ncnn', 'pytorch'), (1, 2)))
     with refused('--precision fp16'):
         setting('onnxruntime', precision='fp16')
-
-
-@pytest.mark.parametrize(
-    'name, value',
-    [
-        ('loops', 0),
-        ('seconds', -1.0),
-        ('seconds', math.inf),
-        ('cooldown', math.nan),
-        ('sessions', 0),
-    ],
-)
-def test_protocols_without_meaning_are_refused(name, value):
-    with refused(f'--{name} {value:g}: give a finite number, at least'):
-        ask(**{name: value})
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])

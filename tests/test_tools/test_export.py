@@ -150,10 +150,7 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
         ((detector, 'none', *shape, '--dynamic-batch'), 'one image'),
         ((detector, 'none', *shape, '--image', tmp_path / 'no.jpg'), 'is missing'),
         ((detector, 'none', '--shape', 64, 8), 'at least 32'),
-        (
-            (detector, 'none', *shape, '--evaluate', *no_data),
-            'test_dataloader.dataset.data_root: folder nowhere does not exist',
-        ),
+        ((detector, 'none', *shape, '--evaluate', *no_data), 'data_root: folder nowhere does not'),
         ((classifier, 'none', '--evaluate'), '--evaluate is for a whole'),
         ((classifier, 'none', '--shuffle', 'free-0'), '--shuffle free-0', 'such as free-8'),
         ((classifier, 'none', '--shuffle', 'free', '--device', 'x86'), 'leave --shuffle out'),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mmshuffle.backbones import AlexNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2, SqueezeNet
 from mmshuffle.classification import ImageClassifier
 from mmshuffle.weights import PretrainedStrict, load_pretrained, read_tensors
-from tests import references
+from tests import references as papers
 from tests.conftest import facts, refused
 from tests.references import TensorFlowTensors, Tensors
 
@@ -28,7 +28,7 @@ SLIM = dict(padding='same', norm_cfg=dict(type='BN', eps=1e-3), **RELU6)
 relu6_tensors = partial(Tensors, act=F.relu6)
 slim_tensors = partial(TensorFlowTensors, act=F.relu6, eps=1e-3)
 RGB = 'RGB, mean (123.675, 116.28, 103.53), std (58.395, 57.12, 57.375)'
-RAW = 'BGR, mean 0, std 1'
+RAW, SCALED = 'BGR, mean 0, std 1', 'BGR, mean 0, std 255'
 CENTRED = 'RGB, mean 127.5, std 127.5'
 RETINAFACE = 'BGR, mean (104, 117, 123), std 1'
 CAFFE = f'{RGB} (if the file was converted from Caffe: BGR, mean (104, 117, 123), std 1)'
@@ -60,90 +60,59 @@ def linear(*layers: str) -> tuple[str, ...]:
     return tuple(f'{layer}.{leaf}' for layer in layers for leaf in ('weight', 'bias'))
 
 
-def inverse_v1(width: float, groups: int) -> nn.Module:
-    return ShuffleNetV1(groups, width, shuffle='inverse')
+def paper_v1(width: float, groups: int, shuffle: str = 'paper') -> nn.Module:
+    return ShuffleNetV1(groups, width, shuffle=shuffle)
+
+
+inverse_v1 = partial(paper_v1, shuffle='inverse')
 
 
 megvii_layout, torchvision_layout = (partial(v2, layout=name) for name in ('megvii', 'torchvision'))
+FC, MEGVII_FC = linear('fc'), ('classifier.0.weight',)
+PAPER_V1 = [*((1.0, groups) for groups in (1, 2, 3, 4, 8)), (0.5, 1), (0.5, 3), (2.0, 3)]
+MEGVII_V1 = [(width, groups) for (width,) in BY_WIDTH for groups in (3, 8)]
+UP_TO_1 = [(0.25,), (0.5,), (0.75,), (1.0,)]
+slim_v1, relu6_v1 = partial(MobileNetV1, **SLIM), partial(MobileNetV1, **RELU6)
+OF_MMDET = (mmdet_v2, [()], linear('classifier.1'), RGB, relu6_tensors)
+squeezenet = partial(SqueezeNet, padding='published')
+alexnet = partial(AlexNet, 'torchvision', padding='published')
 # Classifiers that a converter renames for an image classifier's head.
 CONVERTED = {
     'MobilenetV1/Logits/Conv2d_1c_1x1/weights': 'logits.weight',
     'MobilenetV1/Logits/Conv2d_1c_1x1/biases': 'logits.bias',
 }
 FAMILIES = {
-    'torchvision ShuffleNetV2': Family(
-        references.torchvision_v2, torchvision_layout, BY_WIDTH, linear('fc')
-    ),
+    'torchvision ShuffleNetV2': Family(papers.torchvision_v2, torchvision_layout, BY_WIDTH, FC),
     'MMPretrain ShuffleNetV2': Family(
-        references.mmpretrain_v2, torchvision_layout, BY_WIDTH, linear('head.fc')
+        papers.mmpretrain_v2, torchvision_layout, BY_WIDTH, linear('head.fc')
     ),
-    'MMPretrain ShuffleNetV1': Family(
-        references.mmpretrain_v1,
-        lambda width, groups: ShuffleNetV1(groups, width),
-        [*((1.0, groups) for groups in (1, 2, 3, 4, 8)), (0.5, 1), (0.5, 3), (2.0, 3)],
-        linear('head.fc'),
-    ),
-    'megvii ShuffleNetV1': Family(
-        references.megvii_v1,
-        inverse_v1,
-        [(width, groups) for (width,) in BY_WIDTH for groups in (3, 8)],
-        ('classifier.0.weight',),
-        RAW,
-    ),
-    'megvii ShuffleNetV2': Family(
-        references.megvii_v2, megvii_layout, BY_WIDTH, ('classifier.0.weight',), RAW
-    ),
+    'MMPretrain ShuffleNetV1': Family(papers.mmpretrain_v1, paper_v1, PAPER_V1, linear('head.fc')),
+    'megvii ShuffleNetV1': Family(papers.megvii_v1, inverse_v1, MEGVII_V1, MEGVII_FC, RAW),
+    'megvii ShuffleNetV2': Family(papers.megvii_v2, megvii_layout, BY_WIDTH, MEGVII_FC, RAW),
     'Yolo-FastestV2 ShuffleNetV2': Family(
-        references.yolo_fastest_v2,
-        partial(megvii_layout, conv5=False),
-        [(0.5,)],
-        (),
-        'BGR, mean 0, std 255',
+        papers.yolo_fastest_v2, partial(megvii_layout, conv5=False), [(0.5,)], (), SCALED
     ),
     'TF-slim MobileNetV1': Family(
-        references.tf_slim_v1,
-        partial(MobileNetV1, **SLIM),
-        [(0.25,), (0.5,), (0.75,), (1.0,)],
-        tuple(CONVERTED),
-        CENTRED,
-        slim_tensors,
+        papers.tf_slim_v1, slim_v1, UP_TO_1, tuple(CONVERTED), CENTRED, slim_tensors
     ),
     'timm MobileNetV1': Family(
-        references.timm_v1,
-        partial(MobileNetV1, **RELU6),
-        [(1.0,), (1.25,)],
-        linear('classifier'),
-        CENTRED,
-        relu6_tensors,
+        papers.timm_v1, relu6_v1, [(1.0,), (1.25,)], linear('classifier'), CENTRED, relu6_tensors
     ),
-    'RetinaFace MobileNetV1': Family(
-        references.retinaface_v1, MobileNetV1, [(0.25,), (0.5,)], linear('fc')
-    ),
+    'RetinaFace MobileNetV1': Family(papers.retinaface_v1, MobileNetV1, UP_TO_1[:2], FC),
     **{
         f'torchvision MobileNetV2{names}': Family(
-            partial(references.torchvision_mobilenet_v2, flat=bool(names)),
-            mmdet_v2,
-            [()],
-            linear('classifier.1'),
-            tensors=relu6_tensors,
+            partial(papers.torchvision_mobilenet_v2, flat=bool(names)), *OF_MMDET
         )
         for names in ('', ' with flat names')
     },
     **{
         f'torchvision SqueezeNet {version}': Family(
-            references.torchvision_squeezenet,
-            partial(SqueezeNet, padding='published'),
-            [(version,)],
-            linear('classifier.1'),
-            CAFFE,
+            papers.torchvision_squeezenet, squeezenet, [(version,)], linear('classifier.1'), CAFFE
         )
         for version in ('1.0', '1.1')
     },
     'torchvision AlexNet': Family(
-        references.torchvision_alexnet,
-        lambda: AlexNet('torchvision', padding='published'),
-        [()],
-        linear('classifier.1', 'classifier.4', 'classifier.6'),
+        papers.torchvision_alexnet, alexnet, [()], linear(*(f'classifier.{i}' for i in (1, 4, 6)))
     ),
 }
 
@@ -203,12 +172,7 @@ def test_the_backbone_computes_what_the_published_network_does(name, variant, tm
 # A family, the variant of a file, a network that it does not fit, and what is said.
 WRONG = [
     ('torchvision ShuffleNetV2', (0.5,), partial(ShuffleNetV2, 0.5), "layout='torchvision'"),
-    (
-        'MMPretrain ShuffleNetV2',
-        (0.5,),
-        partial(torchvision_layout, 1.0),
-        r'widen_factor=1.0.*\(58, 24',
-    ),
+    ('MMPretrain ShuffleNetV2', (0.5,), partial(v2, 1.0, 'torchvision'), r'factor=1.0.*\(58, 24'),
     ('MMPretrain ShuffleNetV1', (0.5, 3), partial(inverse_v1, 0.5, 3), "shuffle='paper'"),
     ('MMPretrain ShuffleNetV1', (1.5, 3), partial(ShuffleNetV1, 3, 1.5), r'0.conv.weight \(36, 3'),
     ('megvii ShuffleNetV1', (0.5, 3), partial(ShuffleNetV1, 3, 0.5), "shuffle='inverse'"),
@@ -232,16 +196,6 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(name, variant, build, 
     with refused(message):
         load_pretrained(net, str(path))
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
-
-
-def test_own_names_below_a_leading_backbone_are_found(tmp_path):
-    donor, net = MobileNetV1(0.25), MobileNetV1(0.25)
-    state = {f'backbone.{key}': value for key, value in donor.state_dict().items()}
-    torch.save({**state, 'neck.weight': torch.ones(1)}, tmp_path / 'detector.pth')
-    report = load_pretrained(net, str(tmp_path / 'detector.pth'))
-    assert report.family == 'own names' and report.unexpected == ['neck.weight']
-    assert report.normalisation is None
-    assert torch.equal(net.stages[0][0].conv.weight, donor.stages[0][0].conv.weight)
 
 
 NANODET, FACES = partial(ShuffleNetV2, 0.5, 'torchvision'), partial(MobileNetV1, 0.5)
