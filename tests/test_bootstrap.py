@@ -182,16 +182,6 @@ def test_json_is_the_only_output_and_the_exit_code_follows_it():
     assert done.returncode == (1 if report['findings'] else 0)
 
 
-def test_text_report_shows_fault_and_fix(facts, monkeypatch, capsys):
-    change(facts, **NO_SETUPTOOLS)
-    monkeypatch.setattr(doctor, 'collect', lambda python: facts)
-    assert doctor.main([]) == 1
-    text = capsys.readouterr().out
-    assert 'line                     openmmlab' in text
-    assert 'fix it with: /env/bin/python -m pip install "setuptools>=77.0.3,<82"' in text
-    assert text.endswith('1 to fix\n')
-
-
 @pytest.mark.parametrize('arguments', [['--bogus'], ['--python', '/nowhere/python']])
 def test_bad_arguments_of_the_doctor_end_with_one_line_and_code_2(arguments):
     done = run_doctor(*arguments)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def test_the_doctor_runs_where_the_package_cannot_be_imported(installed, tmp_pat
     done = run_installed(installed, 'doctor', '--python', sys.executable)
     assert (done.returncode, done.stderr) == (1, '')
     assert 'PyTorch is installed but does not load: OSError: libtorch.so' in done.stdout
+    assert re.search(r'^  fix it with: \S+ -m pip install ', done.stdout, re.MULTILINE)
+    assert done.stdout.endswith('to fix\n')
 
 
 def test_an_unknown_command_is_one_line(installed):

@@ -49,13 +49,6 @@ def test_measured_figures_are_found_and_set_against_the_published(tmp_path):
     assert count_states(rows)['measured'] == 1
 
 
-def test_the_newest_of_several_tests_of_a_config_counts(tmp_path):
-    old = write_metrics(tmp_path / 'z', SHUFFLENET, {'accuracy/top1': 10.0})
-    write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 60.0})
-    os.utime(old, (1, 1))
-    assert find_runs([tmp_path])[Path(SHUFFLENET).stem].top1_error == 40.0
-
-
 def test_seeds_side_by_side_are_one_run_with_mean_and_range(tmp_path):
     for seed, ap in ((0, 0.12), (1, 0.18), (10, 0.15)):
         metrics = {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap}
@@ -229,15 +222,6 @@ def test_accuracies_of_a_plot_are_where_they_belong():
     assert [(p.x, p.y, p.fill) for p in plot.latency_points([untested])][1:] == [
         (60.0, 67.6, 'bottom')
     ]
-
-
-def test_a_plot_is_drawn_where_there_is_an_accuracy():
-    pytest.importorskip('matplotlib')
-    table = load_table('shufflenet_v2/table8')
-    content = plot.draw(table, [Compared(row) for row in table.rows])
-    assert content.startswith(b'\x89PNG')
-    speeds = load_table('shufflenet_v2/table1')
-    assert plot.draw(speeds, [Compared(row) for row in speeds.rows]) is None
 
 
 def test_families_have_different_looks():

@@ -4,9 +4,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from torch import nn
-from torch.nn import functional as F
 
-from mmshuffle.backbones import AlexNet, ShuffleNetV2, SqueezeNet
+from mmshuffle.backbones import AlexNet, SqueezeNet
 from tests import references
 from tests.variants import VARIANTS, build
 
@@ -63,34 +62,6 @@ def test_squeezenet_starts_with_the_variance_of_the_release():
         bound = (3 / layer.weight[0].numel()) ** 0.5
         assert 0.98 * bound < layer.weight.abs().max() <= bound
         assert not layer.bias.any()
-
-
-def squeeze_excite(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    pooled = x.mean((2, 3))
-    hidden = F.linear(pooled, module.squeeze.weight[:, :, 0, 0], module.squeeze.bias).clamp(min=0)
-    gates = F.linear(hidden, module.excite.weight[:, :, 0, 0], module.excite.bias).sigmoid()
-    return x * gates[:, :, None, None]
-
-
-@pytest.mark.parametrize('residual', [False, True])
-@pytest.mark.parametrize('se_ratio', [None, 0.25])
-@pytest.mark.parametrize('extra', [False, True])
-def test_shufflenet_v2_branches(extra, se_ratio, residual):
-    options = dict(extra_depthwise=extra, se_ratio=se_ratio, residual=residual)
-    net = randomise(ShuffleNetV2(0.5, **options, out_indices=(1,))).double()
-    inputs = (torch.rand(2, 24, 9, 12).double(), torch.rand(2, 24, 5, 6).double())
-    for number, branch in enumerate(net.stages[1].branches[:2]):
-        x, stride = inputs[number], 2 - number
-        y = branch.extra(x) if extra else x
-        for layer in '012':
-            y = branch.get_submodule(layer)(y)
-        if se_ratio:
-            assert branch.se.squeeze.out_channels == 12  # a quarter of the unit's 48
-            y = squeeze_excite(branch.se, y)
-        if residual and stride == 1:
-            y = x + y
-        with torch.no_grad():
-            assert torch.allclose(branch(x), y.clamp(min=0), rtol=1e-10, atol=1e-12)
 
 
 # A last stage whose stride is replaced by dilation is of the same weights, at every pixel.

@@ -122,7 +122,7 @@ def test_what_is_run_or_compiled_has_the_form_that_pytorch_is_fast_at(old, monke
     assert torch.stack in names and not is_exporting()
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', (*EXPORTED, *(name for name in NAMES if '-se' in name)))
 def test_ncnn_gets_its_own_layer_for_every_shuffle(name, tmp_path):
     pytest.importorskip('ncnn')
     pnnx = pytest.importorskip('pnnx')

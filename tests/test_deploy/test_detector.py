@@ -193,14 +193,6 @@ def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
     assert evaluate(cfg, shape, detect, 'truth')['coco/bbox_mAP'] == 1.0
 
 
-def test_evaluation_refuses_images_of_another_size(tmp_path):
-    cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    cfg.test_dataloader.dataset.pipeline = [s for s in pipeline if s['type'] != 'Resize']
-    with refused('images of 64x96 in spite of --shape 128 96'):
-        evaluate(cfg, (128, 96), lambda image: pytest.fail('detected'), 'title')
-
-
 EXTRACTOR = 'roi_head.bbox_roi_extractor'
 
 

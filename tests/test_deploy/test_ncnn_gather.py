@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.backbones.layers import channel_shuffle
 from mmshuffle.deploy import export, shuffle_free
-from mmshuffle.deploy.ncnn_format import SlicedGather, lower_gathers
-from mmshuffle.deploy.rewire import Gather
+from mmshuffle.deploy.ncnn_format import SlicedGather
 
 SHUFFLED = channel_shuffle(torch.arange(24).reshape(1, 24, 1, 1), 3).flatten().tolist()
 GATHERS = {
@@ -35,15 +33,6 @@ def test_slices_take_what_the_gather_takes(name):
     assert (sliced.groups, len(sliced.order)) == (groups, pieces)
     for order in (torch.randperm(24).tolist() for _ in range(5)):
         assert torch.equal(SlicedGather(order)(x), x[:, order])
-
-
-def test_every_gather_of_a_network_is_lowered():
-    net = nn.Sequential(nn.Conv2d(3, 24, 1), nn.Sequential(Gather(SHUFFLED), Gather([1, 0])))
-    x = torch.randn(1, 3, 4, 4)
-    expected = net(x)
-    lower_gathers(net)
-    assert not any(isinstance(module, Gather) for module in net.modules())
-    assert torch.equal(net(x), expected)
 
 
 @pytest.mark.parametrize(

@@ -50,19 +50,10 @@ def test_state_dicts_keep_their_version_numbers():
     assert to_plain(state, 'state')._metadata == state._metadata
 
 
-@pytest.mark.parametrize('legacy', [False, True])
-def test_histories_of_mmengines_own_checkpoints_are_rebuilt(legacy, tmp_path):
-    history = HistoryBuffer([1.0, 2.5, 4.0], [1, 2, 3], max_length=7)
-    content = {'whole': history, 'other': HistoryBuffer}
-    torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=not legacy)
-    found = read_checkpoint(tmp_path / 'a.pth')
-    back = from_plain(found['whole'])
-    assert isinstance(back, HistoryBuffer) and back.max_length == 7
-    assert [x.tolist() for x in back.data] == [x.tolist() for x in history.data]
-    assert back.statistics('mean') == history.mean()
-    # What has no plain form does not come back as an empty mapping when it is saved again.
+def test_objects_of_mmengines_own_checkpoints_do_not_come_back_as_empty_mappings(tmp_path):
+    torch.save({'whole': HistoryBuffer([1.0], [1]), 'other': HistoryBuffer}, tmp_path / 'a.pth')
     dropped = []
-    assert to_plain(found, 'hub', dropped) == {}
+    assert to_plain(read_checkpoint(tmp_path / 'a.pth'), 'hub', dropped) == {}
     assert dropped == ['hub.whole', 'hub.other']
 
 
