@@ -88,13 +88,13 @@ def test_a_claim_ends_with_the_last_process_that_has_it(tmp_path):
         'import subprocess, sys; from pathlib import Path\n'
         'from mmshuffle.reproduce.run import claimed\n'
         'with claimed(Path(sys.argv[1])) as claim:\n'
-        '    print(claim, flush=True)\n'
-        '    subprocess.run([sys.executable, "-c", "input()"], pass_fds=[claim])'
+        '    child = [sys.executable, "-c", "print(7, flush=True); input()"]\n'
+        '    subprocess.run(child, pass_fds=[claim])'
     )
     words = [sys.executable, '-W', 'ignore', '-c', code, str(path)]
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO)
     owner = subprocess.Popen(words, **pipes)
-    assert int(owner.stdout.readline())
+    assert int(owner.stdout.readline()) == 7  # by its child
     owner.kill()
     owner.wait()
     with claimed(path) as claim:
