@@ -19,7 +19,7 @@ from mmshuffle.analysis.measured import find_notes, find_runs, read_latencies
 from mmshuffle.analysis.tables import Row, Table, load_table, load_tables, select_rows
 from mmshuffle.checks import is_classifier_config
 from mmshuffle.engine import cli, files, shipped
-from mmshuffle.engine.config import read_config
+from mmshuffle.engine.config import read_one_kind
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
@@ -78,18 +78,18 @@ def find_table(names: list[str], shape: list[int] | None) -> Table:
     Raises:
         UserError: There is none, or configs that cannot stand in one table.
     """
-    if len(names) == 1 and names[0] in load_tables() and not shape:
-        return load_table(names[0])
-    if '.py' not in names[0] and shipped.find(names[0]) is None and not shape:
-        return load_table(names[0])  # whose error names the tables
-    paths = [Path(shipped.resolve(name)).resolve() for name in names]
-    configs = [read_config(str(path)) for path in paths]
-    kinds = {is_classifier_config(cfg) for cfg in configs}
-    if len(kinds) > 1:
-        raise UserError('classifiers and detectors have no figure in common: give one kind')
-    if kinds == {False} and shape is None:
+    first = names[0]
+    if len(names) == 1 and not first.endswith('.py') and shipped.find(first) is None:
+        table = load_table(first)
+        if shape is not None:
+            raise UserError(f'--shape is for configs: the rows of {first} have sizes of their own')
+        return table
+    configs = read_one_kind(names)
+    paths = [Path(path).resolve() for path in configs]
+    classify = is_classifier_config(next(iter(configs.values())))
+    if not classify and shape is None:
         raise UserError('give --shape H W, the size that the detectors get images in')
-    figure = 'top1_error' if True in kinds else 'coco_map'
+    figure = 'top1_error' if classify else 'coco_map'
     parts = [path.stem.split('_') for path in paths]
     rows = [
         Row(
@@ -99,7 +99,7 @@ def find_table(names: list[str], shape: list[int] | None) -> Table:
             shape=tuple(shape or Row.shape),
             config=str(path),
         )
-        for path, cfg, part in zip(paths, configs, parts)
+        for path, cfg, part in zip(paths, configs.values(), parts)
     ]
     return Table('configs', 'Configs', f'at {rows[0].shape[0]}x{rows[0].shape[1]}', tuple(rows))
 

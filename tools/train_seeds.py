@@ -7,23 +7,22 @@ a bootstrap over test images and seeds.
 """
 
 import argparse
-import contextlib
-import io
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 from mmengine.config import Config
-from pycocotools.coco import COCO
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.analysis.paired import FIGURES, Boxes, Interval, differences
+from mmshuffle.analysis.measured import read_metrics
+from mmshuffle.analysis.paired import FIGURES, Boxes, Interval, differences, read_truth
 from mmshuffle.checks import is_classifier_config
 from mmshuffle.data.annotations import used_ids
-from mmshuffle.engine import cli, shipped
-from mmshuffle.engine.config import read_config
-from mmshuffle.engine.files import read_json, write_json
+from mmshuffle.engine import cli
+from mmshuffle.engine.config import read_config, read_one_kind
+from mmshuffle.engine.files import write_json
+from mmshuffle.engine.resume import find_resumable
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
@@ -82,18 +81,15 @@ def read(names: list[str]) -> dict[str, Config]:
     Raises:
         UserError: Two would, classifiers stand beside detectors, or a detector's test has no boxes.
     """
-    configs, owners = {}, {}
-    for path in dict.fromkeys(map(shipped.resolve, names)):
+    configs, owners = read_one_kind(names), {}
+    for path, cfg in configs.items():
         owner = owners.setdefault(Path(path).stem, path)
         if owner != path:
             raise UserError(f'{owner} and {path} would share a folder: give them different names')
-        configs[path] = cfg = read_config(path)
         if not is_classifier_config(cfg) and 'ann_file' not in (cfg.get('test_evaluator') or []):
             raise UserError(
                 f'{path} has no test_evaluator with an ann_file: give it one CocoMetric'
             )
-    if len({is_classifier_config(cfg) for cfg in configs.values()}) > 1:
-        raise UserError('classifiers and detectors have no figure in common: give one kind')
     return configs
 
 
@@ -110,7 +106,7 @@ def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> 
     commands['testing'] = ['test.py', path, None, *common]
     for what, (tool, *arguments) in commands.items():
         if what == 'testing':
-            arguments[1] = (folder / 'last_checkpoint').read_text()
+            arguments[1] = find_resumable(folder)
         command = [sys.executable, TOOLS / tool, *arguments]
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
             raise UserError(f'{what} {path} with {options[0]} failed, see above')
@@ -122,7 +118,7 @@ def figure(folder: Path, metric: str) -> float:
     Raises:
         UserError: The run has another.
     """
-    metrics = read_json(folder / 'metrics.json')['metrics']
+    metrics = read_metrics(folder / 'metrics.json')['metrics']
     if metric not in metrics:
         raise UserError(f'{folder} has no {metric}: give --metrics of {", ".join(metrics)}')
     return metrics[metric]
@@ -134,8 +130,7 @@ def compare(folders: dict[str, list[Path]]) -> dict[str, dict[str, Interval]]:
     if not others:
         return {}
     tested = read_config(str(folders[first][0] / Path(first).name))  # with the options given
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(tested.test_evaluator.ann_file)
+    truth = read_truth(tested.test_evaluator.ann_file)
     classes = (tested.test_dataloader.dataset.get('metainfo') or {}).get('classes')
     categories = used_ids(truth.dataset, classes)
     found = {

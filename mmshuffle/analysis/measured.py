@@ -94,11 +94,8 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
     found: dict[str, dict[Path, list[Run]]] = {}
     for folder in folders:
         for path in (path for pattern in METRICS for path in sorted(Path(folder).glob(pattern))):
-            content = _read(path, ('config', 'checkpoint', 'metrics'))
-            figures = content['metrics']
-            if not isinstance(figures, dict) or not isinstance(content['config'], str):
-                raise UserError(f'{path} is another kind of file than tools/test.py writes')
-            run = Run(path, content['checkpoint'], figures)
+            content = read_metrics(path)
+            run = Run(path, content['checkpoint'], content['metrics'])
             place = path.parents[1] if SEED.fullmatch(path.parent.name) else path.parent
             found.setdefault(Path(content['config']).stem, {}).setdefault(place, []).append(run)
 
@@ -106,6 +103,18 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
         return max(run.path.stat().st_mtime for run in runs)
 
     return {name: _average(max(places.values(), key=newest)) for name, places in found.items()}
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Read what ``tools/test.py`` writes: ``config``, ``checkpoint`` and ``metrics`` by name.
+
+    Raises:
+        UserError: It is another kind of file, or cut off.
+    """
+    content = _read(path, ('config', 'checkpoint', 'metrics'))
+    if not isinstance(content['metrics'], dict) or not isinstance(content['config'], str):
+        raise UserError(f'{path} is another kind of file than tools/test.py writes')
+    return content
 
 
 def _average(runs: Sequence[Run]) -> Run:

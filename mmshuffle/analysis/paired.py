@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
+from mmshuffle.data.annotations import read_annotations
 from mmshuffle.errors import UserError
 
 FIGURES = ('coco/bbox_mAP', 'coco/bbox_mAP_50')  # what an interval can be had of, in this order
@@ -24,6 +25,19 @@ class Interval(NamedTuple):
     high: float
 
 
+def read_truth(path: str | Path) -> COCO:
+    """Read the annotations of boxes.
+
+    Raises:
+        UserError: As :func:`.read_annotations`.
+    """
+    truth = COCO()
+    truth.dataset = read_annotations(path, masks=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
 class Boxes:
     """The boxes that trained networks found on the same images, one file a seed.
 
@@ -33,7 +47,7 @@ class Boxes:
         files: COCO results of boxes, as :class:`mmdet.evaluation.CocoMetric` writes them.
 
     Raises:
-        UserError: A file has no box, or boxes of other images.
+        UserError: A file is missing or cut off, or has no box, or boxes of other images.
     """
 
     def __init__(self, truth: COCO, categories: Sequence[int], files: Sequence[Path]) -> None:
@@ -91,7 +105,9 @@ def _evaluate(truth: COCO, categories: Sequence[int], file: Path) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             found = truth.loadRes(str(file))
-        except (IndexError, AssertionError, KeyError):
+        except (OSError, ValueError) as error:
+            raise UserError(f'{file} cannot be read: test anew ({error})') from None
+        except (IndexError, AssertionError, KeyError, TypeError):
             raise UserError(f'{file} has no boxes on images of the test set: test anew') from None
         evaluation = COCOeval(truth, found, 'bbox')
         evaluation.params.catIds = list(categories)

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmshuffle.checks import LOADERS, Problem, check_config, raise_on
+from mmshuffle.checks import LOADERS, Problem, check_config, is_classifier_config, raise_on
 from mmshuffle.errors import UserError
 
 from . import shipped
@@ -42,6 +42,18 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         reason = ' '.join(str(error).split())
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from None
     return cfg
+
+
+def read_one_kind(names: Sequence[str]) -> dict[str, Config]:
+    """Read configs that are to be compared; each once, by its path.
+
+    Raises:
+        UserError: One cannot be read, or classifiers stand beside detectors.
+    """
+    configs = {path: read_config(path) for path in map(shipped.resolve, names)}
+    if len({is_classifier_config(cfg) for cfg in configs.values()}) > 1:
+        raise UserError('classifiers and detectors have no figure in common: give one kind')
+    return configs
 
 
 def require_loops(cfg: Config, *wanted: str) -> None:

@@ -35,9 +35,8 @@ class Scale:
     name: str
     folder: Path = Path('data')  # for what is drawn
     data: str | None = None  # folder in COCO's format; a set is drawn where None
-    imagenet: str | None = (
-        None  # with train/ and val/ of class folders; objects are drawn where None
-    )
+    # Folder with train/ and val/ of class folders; objects are drawn where None.
+    imagenet: str | None = None
     train_images: int = 240  # pictures drawn for training
     val_images: int = 80  # pictures drawn for testing
     objects: int = 1600  # drawn for pretraining

@@ -119,3 +119,11 @@ def test_a_file_without_boxes_of_the_images_is_one_line(truth, tmp_path, content
     (tmp_path / 'boxes.json').write_text(json.dumps(content))
     with pytest.raises(UserError, match='has no boxes on images of the test set'):
         Boxes(truth, CATEGORIES, [tmp_path / 'boxes.json'])
+
+
+@pytest.mark.parametrize('content', [None, '', '[{"image_id": 1, "bb', '{}', '[7]'])
+def test_a_file_that_is_missing_or_cut_off_is_one_line(truth, tmp_path, content):
+    if content is not None:
+        (tmp_path / 'boxes.json').write_text(content)
+    with pytest.raises(UserError, match=r'boxes\.json (cannot be read|has no boxes)'):
+        Boxes(truth, CATEGORIES, [tmp_path / 'boxes.json'])

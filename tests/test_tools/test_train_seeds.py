@@ -42,7 +42,9 @@ def test_classifiers_are_trained_once_and_averaged(seeds, tmp_path):
     arguments = (config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
     done, missing = (tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4))
     done.mkdir(parents=True)
-    (done / 'metrics.json').write_text(json.dumps(dict(metrics={'accuracy/top1': 12.0})))
+    (done / 'metrics.json').write_text(
+        json.dumps(dict(config='', checkpoint='', metrics={'accuracy/top1': 12.0}))
+    )
     ended, started = seeds(*arguments)
     printed, _ = assert_done(ended)
     figure = json.loads((missing / 'metrics.json').read_text())['metrics']['accuracy/top1']
