@@ -20,6 +20,7 @@ from mmengine.runner import Runner, loops
 from mmengine.runner import runner as runner_module
 
 import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.engine.shipped import metafiles_read_once
 from mmshuffle.errors import UserError
 
 # A shell without job control starts programs in the background deaf to Ctrl-C, which tests press.
@@ -49,8 +50,8 @@ def _seed():
 
 @pytest.fixture(autouse=True, scope='session')
 def _no_waiting():
-    """For compilers at every start of a run, yapf at every checkpoint, or the end of a pass."""
-    with pytest.MonkeyPatch.context() as patch:
+    """For compilers at every start of a run, yapf at every checkpoint, metafiles, end of a pass."""
+    with metafiles_read_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner_module, 'collect_env', functools.cache(runner_module.collect_env))
         formatted = functools.cache(lambda text, style: plain(text, style_config=dict(style)))
         plain = config_module.FormatCode

@@ -58,8 +58,7 @@ def test_its_tools_and_the_projects_take_each_others_checkpoints(tmp_path, kind)
 
 @pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
 def test_its_inferencers_take_every_detector(tmp_path, path):
-    with shipped.metafiles_read_once():
-        cfg = Config.fromfile(path)
+    cfg = Config.fromfile(path)
     for transform in cfg.test_dataloader.dataset.pipeline:
         if transform.type == 'Resize':
             transform.scale = (96, 64)  # for speed, as few RoIs

@@ -7,7 +7,6 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from tests.conftest import REPO
@@ -188,9 +188,8 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='trainings end with their parent on Linux only')
-def test_a_run_that_was_killed_ends_in_the_same_table(tool, tmp_path):
-    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    job = DETECTOR / 'seed_0'
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tool, call, tmp_path):
+    broken, job = tmp_path / 'broken', DETECTOR / 'seed_0'
     child = start(broken)
     while not (broken / job / 'epoch_1.pth').exists():
         assert child.poll() is None, broken.with_suffix('.log').read_text()
@@ -198,15 +197,23 @@ def test_a_run_that_was_killed_ends_in_the_same_table(tool, tmp_path):
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (broken / job / 'epoch_3.pth').exists() and not (broken / 'report').exists()
-    # The other one is whole: what it has of the first is done, and not part of the detector.
-    shutil.copytree(broken, whole, ignore=shutil.ignore_patterns(DETECTOR.name))
-    for folder, child in [(folder, start(folder)) for folder in (broken, whole)]:
-        assert child.wait() == 0, folder.with_suffix('.log').read_text()
-    reports = [folder / 'report' / 'shufflenet_v1_table7.md' for folder in (broken, whole)]
-    assert reports[0].read_text() == reports[1].read_text()
-    assert 'not a measurement of the published' in reports[0].read_text()
-    metrics = [
-        json.loads((folder / job / 'metrics.json').read_text()) for folder in (broken, whole)
-    ]
-    assert metrics[0]['metrics'] == metrics[1]['metrics'] and metrics[0]['metrics']
-    assert commands_of(assert_done(tool(*SMOKE, 'whole', '--dry-run'))[0]) == []
+    train, test = commands_of(assert_done(tool(*SMOKE, 'broken', '--dry-run'))[0])
+    child = start(broken)
+    # The same training at one go, from the same backbone, with the commands of the plan.
+    whole = tmp_path / 'whole' / job
+    for _, path, *words in (train, test):
+        assert words[words.index('--work-dir') + 1] == f'broken/{job}'
+        words = [word.replace(f'broken/{job}', f'whole/{job}') for word in words]
+        assert_done(call(Path(path).stem, *words))
+    assert child.wait() == 0, broken.with_suffix('.log').read_text()
+    resumed, straight = (
+        torch.load(folder / 'epoch_3.pth', weights_only=True)['state_dict']
+        for folder in (broken / job, whole)
+    )
+    for key, value in straight.items():
+        assert torch.equal(value, resumed[key]), key
+    metrics = json.loads((broken / job / 'metrics.json').read_text())['metrics']
+    assert metrics == json.loads((whole / 'metrics.json').read_text())['metrics'] and metrics
+    report = (broken / 'report' / 'shufflenet_v1_table7.md').read_text()
+    assert 'not a measurement of the published' in report
+    assert commands_of(assert_done(tool(*SMOKE, 'broken', '--dry-run'))[0]) == []
