@@ -230,15 +230,16 @@ def _check_pictures(
     file: CocoFile, root: str, images: list[Mapping[str, Any]], sampled: bool
 ) -> Iterator[Problem]:
     """Look for the images, and open a sample of them."""
-    missing = find_missing(file.folder, [image['file_name'] for image in images])
+    folder = file.folder
+    missing = find_missing(folder, [image['file_name'] for image in images])
     file.missing = len(missing)
     if missing:
-        message = explain_missing(file.folder, root, missing, len(images))
+        message = explain_missing(folder, root, missing, len(images))
         fatal = len(missing) > min(file.loading.tolerated, len(images) - 1)
         yield Problem(file.source, message, fatal)
     gone = set(missing)
     file.pictures = {
-        os.path.normpath(os.path.join(file.folder, i['file_name'])): (i['width'], i['height'])
+        os.path.normpath(os.path.join(folder, i['file_name'])): (i['width'], i['height'])
         for i in images
         if i['file_name'] not in gone
     }
