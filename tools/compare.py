@@ -27,7 +27,8 @@ EXAMPLE = """examples:
   python tools/compare.py --list
   python tools/compare.py shufflenet_v1/table5 --out comparison
   python tools/compare.py shufflenet_v1/table8 --latency pixel.json
-  python tools/compare.py configs/equal_cost/*person.py --shape 320 480 --html person.html
+  python tools/compare.py configs/equal_cost/*person.py --shape 320 480 \\
+      --work-dirs work_dirs/equal_cost --html person.html
 """
 
 
@@ -65,6 +66,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table'
     )
     args = parser.parse_args(argv)
+    if args.shape and min(args.shape) < 1:
+        raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give numbers of at least 1')
     if bool(args.table) == args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or configs, or give --list')
     if args.list and (args.rows or args.out or args.html or args.shape):
@@ -94,7 +97,7 @@ def find_table(names: list[str], shape: list[int] | None) -> Table:
     rows = [
         Row(
             model='_'.join(p for p in part if len(paths) == 1 or any(p not in q for q in parts)),
-            family=cfg.model.backbone.type,
+            family=plot.FAMILIES.get(cfg.model.backbone.type, cfg.model.backbone.type),
             published={figure: None},
             shape=tuple(shape or Row.shape),
             config=str(path),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.device import get_device
@@ -29,7 +30,7 @@ from mmshuffle.engine import cli
 from mmshuffle.engine.config import require_file, require_loops
 from mmshuffle.engine.files import write, write_json
 from mmshuffle.engine.network import load_model_config
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
 EXAMPLE = """example:
   python tools/detect.py bccd work_dirs/bccd/epoch_12.pth data/bccd/JPEGImages --out found
@@ -74,11 +75,14 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f'--out {args.out} is a file: give a folder')
     if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
+    require_device(args.device)
     source = open_source(args.input)
+    if not args.no_draw:
+        keep_inputs(source, Path(args.out))
     detector = Detector(cfg, args.checkpoint, args.device)
-    results = Results(detector.classes, args.ann_file)
+    results = Results(detector.classes, args.ann_file, source)
     drawing = None if args.no_draw and not args.show else Drawing(detector.classes, args.score_thr)
-    unread = 0
+    unread, interrupted = 0, False
     with source, tqdm(source.frames(), args.input, len(source), unit='image') as bar:
         try:
             for name, frame in bar:
@@ -101,11 +105,24 @@ def main(argv: list[str] | None = None) -> int:
                     break
         except KeyboardInterrupt:
             bar.write('interrupted: what was detected is written', sys.stderr)
+            interrupted = True
     results.write(Path(args.out))
     print(f'{len(results.found)} detections on {len(results.images)} images: {args.out}')
     if unread:
         print(f'{unread} pictures could not be read', file=sys.stderr)
-    return 2 if unread else 0
+    return 130 if interrupted else 2 if unread else 0
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that PyTorch does not have here.
+
+    Raises:
+        UserError: It does not.
+    """
+    try:
+        torch.empty(0, device=name)
+    except Exception as error:  # each kind of device has its own
+        raise UserError(f'--device {name}: {one_line(error)}') from None
 
 
 class Pictures:
@@ -123,18 +140,26 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def names(self) -> list[str]:
+        """Of each, below the root."""
+        return [path.relative_to(self.root).as_posix() for path in self.paths]
+
     def frames(self) -> Iterator[Frame]:
-        """Name below the root, and path, of each."""
-        for path in self.paths:
-            yield path.relative_to(self.root).as_posix(), path
+        """Name and path of each."""
+        yield from zip(self.names, self.paths, strict=True)
 
     def keep(self, picture: np.ndarray, folder: Path, name: str) -> None:
         """Write a picture with boxes."""
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        written, content = cv2.imencode(path.suffix, picture)
-        if not written:
-            raise UserError(f'{path} cannot be written: OpenCV does not encode {path.suffix}')
+        suffix = '.jpg' if path.suffix.lower() == '.jfif' else path.suffix
+        try:
+            _, content = cv2.imencode(suffix, picture)
+        except cv2.error:
+            raise UserError(
+                f'{path} cannot be written: OpenCV does not encode {suffix}: give --no-draw'
+            ) from None
         write(content.tobytes(), path)
 
 
@@ -148,7 +173,9 @@ class Stream:
                 f'{given} cannot be read: it is no picture, no folder, and no video or camera that '
                 'OpenCV can open'
             )
-        self.name = f'{Path(given).stem if isinstance(opened, str) else f"camera{opened}"}.mp4'
+        self.paths = [Path(opened)] if isinstance(opened, str) else []
+        self.name = f'{Path(given).stem if self.paths else f"camera{opened}"}.mp4'
+        self.names = [self.name]  # of what is written
         self.writer = self.partial = None
 
     def __enter__(self) -> 'Stream':
@@ -181,9 +208,10 @@ class Stream:
             self.partial = folder / f'.{self.name}'
             rate = self.capture.get(cv2.CAP_PROP_FPS) or 25
             code = cv2.VideoWriter_fourcc(*'mp4v')
-            self.writer = cv2.VideoWriter(str(self.partial), code, rate, picture.shape[1::-1])
-            if not self.writer.isOpened():
+            writer = cv2.VideoWriter(str(self.partial), code, rate, picture.shape[1::-1])
+            if not writer.isOpened():
                 raise UserError(f'{folder / self.name} cannot be written: OpenCV has no MP4 here')
+            self.writer = writer
         self.writer.write(picture)
 
 
@@ -208,18 +236,33 @@ def open_source(given: str) -> Pictures | Stream:
     return Stream(given, given)
 
 
+def keep_inputs(source: Pictures | Stream, folder: Path) -> None:
+    """Refuse a folder where what is drawn would take the place of what is read.
+
+    Raises:
+        UserError: It would.
+    """
+    inputs = {path.resolve() for path in source.paths}
+    for name in source.names:
+        if (folder / name).resolve() in inputs:
+            raise UserError(f'--out {folder}: {folder / name} would be overwritten: give another')
+
+
 class Results:
     """Detections as COCO writes them.
 
     Args:
         classes: Names by label.
         ann_file: COCO file that has the ids of images and categories; they count from 1 where None.
+        source: What is detected on.
 
     Raises:
-        UserError: The file cannot be read, or lacks a class.
+        UserError: The file cannot be read, or lacks a class or an image.
     """
 
-    def __init__(self, classes: tuple[str, ...], ann_file: str | None) -> None:
+    def __init__(
+        self, classes: tuple[str, ...], ann_file: str | None, source: Pictures | Stream
+    ) -> None:
         known = dict(images=[], annotations=[])
         known['categories'] = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
         if ann_file is not None:
@@ -233,20 +276,17 @@ class Results:
             missing = sorted(set(classes) - ids.keys())
             raise UserError(f'--ann-file {ann_file} lacks the classes {", ".join(missing)}')
         self.category_ids = [ids[name] for name in classes]
-        self.ann_file = ann_file
-        self.image_ids = {i['file_name']: i['id'] for i in known['images']}
+        self.image_ids = None
+        if ann_file is not None:
+            self.image_ids = {i['file_name']: i['id'] for i in known['images']}
+            if absent := [name for name in source.names if name not in self.image_ids]:
+                raise UserError(f'--ann-file {ann_file} has no image {absent[0]}: leave it out')
         self.images: list[dict] = []
         self.found: list[dict] = []
 
     def add(self, name: str, shape: tuple[int, ...], found: InstanceData) -> None:
-        """Add the detections of an image.
-
-        Raises:
-            UserError: The annotation file does not have the image.
-        """
-        number = len(self.images) + 1 if self.ann_file is None else self.image_ids.get(name)
-        if number is None:
-            raise UserError(f'--ann-file {self.ann_file} has no image {name}')
+        """Add the detections of an image."""
+        number = len(self.images) + 1 if self.image_ids is None else self.image_ids[name]
         self.images.append(dict(id=number, file_name=name, width=shape[1], height=shape[0]))
         for box, score, label in zip(
             found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True

@@ -7,10 +7,13 @@ a bootstrap over test images and seeds.
 """
 
 import argparse
+import hashlib
+import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -21,7 +24,7 @@ from mmshuffle.checks import is_classifier_config
 from mmshuffle.data.annotations import used_ids
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import read_config, read_one_kind
-from mmshuffle.engine.files import write_json
+from mmshuffle.engine.files import read_json, write_json
 from mmshuffle.engine.resume import find_resumable
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
@@ -61,18 +64,23 @@ def main(argv: list[str] | None = None) -> None:
     for number, (path, place) in enumerate(runs, 1):
         folder = folders[path][place]
         print(f'[{number}/{len(runs)}] {path}, seed {seeds[place]}: {folder}', file=sys.stderr)
-        if not (folder / 'metrics.json').is_file():
-            options = [f'randomness.seed={seeds[place]}', *args.cfg_options]
+        options = [f'randomness.seed={seeds[place]}', *args.cfg_options]
+        claim(folder, configs[path], options)
+        products = ['metrics.json'] if classify else ['metrics.json', BOXES]
+        if not all((folder / name).is_file() for name in products):
             train_and_test(path, configs[path], folder, options)
     values = {
         path: {metric: [figure(folder, metric) for folder in folders[path]] for metric in metrics}
         for path in configs
     }
-    intervals = {} if classify else compare(folders)
     target = Path(args.work_dir) / 'seeds.json'
-    write_json(dict(seeds=seeds, values=values, differences=intervals), target)
-    print(table(values, intervals))
-    print(f'figures written to {target}')
+    content: dict[str, Any] = dict(seeds=seeds, values=values, differences={})
+    try:
+        content['differences'] = {} if classify else compare(folders)
+    finally:  # the figures do not hang on it
+        write_json(content, target)
+        print(table(values, content['differences']))
+        print(f'figures written to {target}')
 
 
 def read(names: list[str]) -> dict[str, Config]:
@@ -91,6 +99,26 @@ def read(names: list[str]) -> dict[str, Config]:
                 f'{path} has no test_evaluator with an ann_file: give it one CocoMetric'
             )
     return configs
+
+
+def claim(folder: Path, cfg: Config, options: list[str]) -> None:
+    """Note what is trained in a folder, so that nothing else is taken for it.
+
+    Raises:
+        UserError: Something else was trained there.
+    """
+    text = json.dumps([cfg.to_dict(), sorted(options)], default=repr, sort_keys=True)
+    path, digest = folder / 'trained.json', hashlib.sha256(text.encode()).hexdigest()
+    if path.is_file():
+        known = read_json(path)
+        if known['sha256'] != digest:
+            raise UserError(
+                f'{folder} is of another config, or of other options ({known["options"]}): give '
+                'another --work-dir, or remove it'
+            )
+    elif not (folder / 'metrics.json').is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(dict(sha256=digest, options=options), path)
 
 
 def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> None:

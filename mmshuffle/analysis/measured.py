@@ -1,5 +1,6 @@
 """What runs of this project measured: the figures of tests, and latencies."""
 
+import math
 import re
 import statistics
 from collections import Counter
@@ -13,6 +14,7 @@ from mmshuffle.errors import UserError
 
 # tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
 METRICS = ('metrics.json', '*/metrics.json', '*/*/metrics.json')
+FIGURES = ('accuracy/top1', 'accuracy/top5', 'coco/bbox_mAP')
 SEED = re.compile(r'seed_\d+')  # work dir of one of several trainings of a config
 # In a work dir of tools/reproduce.py, what it made there at another scale than the paper's.
 MARK = 'reproduction.json'
@@ -114,6 +116,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
     content = _read(path, ('config', 'checkpoint', 'metrics'))
     if not isinstance(content['metrics'], dict) or not isinstance(content['config'], str):
         raise UserError(f'{path} is another kind of file than tools/test.py writes')
+    for name in FIGURES:  # others may be NaN, as that of a class without boxes
+        value = content['metrics'].get(name, 0)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UserError(f'{path}: {name} is {value!r}, no finite number: test anew')
     return content
 
 

@@ -108,7 +108,10 @@ def _evaluate(truth: COCO, categories: Sequence[int], file: Path) -> COCOeval:
         except (OSError, ValueError) as error:
             raise UserError(f'{file} cannot be read: test anew ({error})') from None
         except (IndexError, AssertionError, KeyError, TypeError):
-            raise UserError(f'{file} has no boxes on images of the test set: test anew') from None
+            raise UserError(
+                f'{file} has no boxes on images of the test set: the network finds nothing, or '
+                'was tested on another set'
+            ) from None
         evaluation = COCOeval(truth, found, 'bbox')
         evaluation.params.catIds = list(categories)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ['all']

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 # The project's own networks look the same in every plot: colour and mark go by the place in this
 # list, and the others follow. The mark is for readers who do not tell the colours apart.
-FAMILIES = (
-    *('ShuffleNet V1', 'ShuffleNet V2', 'MobileNet V1', 'MobileNet V2', 'Xception'),
-    *('SqueezeNet', 'AlexNet'),
-)
+# Names of families by the type of their backbones; colours and marks follow the order.
+FAMILIES = {
+    **{f'ShuffleNetV{number}': f'ShuffleNet V{number}' for number in (1, 2)},
+    **{f'MobileNetV{number}': f'MobileNet V{number}' for number in (1, 2)},
+    **{'XceptionLike': 'Xception', 'SqueezeNet': 'SqueezeNet', 'AlexNet': 'AlexNet'},
+}
 MARKS = 'os^vDPX<>*p'
 FILLS = dict(none='published', full='measured', bottom='measured time,\npublished accuracy')
 MAX_LABELLED = 20
@@ -110,7 +112,7 @@ def panels(rows: Sequence[Compared]) -> dict[str, list[Point]]:
 
 def family_styles(families: Sequence[str]) -> dict[str, Style]:
     """Colour and mark of each family, the same in every plot for the project's own networks."""
-    known = list(dict.fromkeys((*FAMILIES, *families)))
+    known = list(dict.fromkeys((*FAMILIES.values(), *families)))
     return {
         name: (f'C{number % 10}', MARKS[number % len(MARKS)])
         for number, name in enumerate(known)

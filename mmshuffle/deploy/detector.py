@@ -43,7 +43,7 @@ class Detector:
         if Path(checkpoint).suffix == '.onnx':
             FORMATS['onnx'].require()
             run = in_runtime(FORMATS['onnx'].load([Path(checkpoint)]))
-            shape = _graph_shape(checkpoint)
+            shape = graph_shape(checkpoint)
             steps = resized(steps, shape)
             self._detect = lambda item: detect_prepared(item, shape, run)
         else:
@@ -127,8 +127,12 @@ def _few(names: Sequence[str]) -> str:
     return f'({", ".join(names[:5])}{more})'
 
 
-def _graph_shape(path: str) -> tuple[int, int]:
-    """Height and width of the image that an exported detector takes."""
+def graph_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width of the image that an exported detector takes.
+
+    Raises:
+        UserError: The file is another network.
+    """
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph

@@ -1,6 +1,7 @@
 """What a table needs to be measured: steps, each a command line and the file that it leaves."""
 
 import functools
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -104,7 +105,7 @@ class Planner:
         machine = re.sub(r'[^\w.-]', '-', platform.node()) or 'machine'
         names = list(dict.fromkeys(Path(row.config).stem for row in rows))
         shapes = list(dict.fromkeys('{}x{}'.format(*row.shape) for row in rows))
-        out = self.folder / 'latency' / f'{machine}.json'
+        out = self._latency_folder(rows) / f'{machine}.json'
         words = ['python', f'{self._root}tools/latency.py', *names, '--shape', *shapes]
         words += ['--out', str(out), *(self.scale.latency_options if self.scale else ())]
         wanted = {(Path(row.config).stem, *row.shape) for row in rows}
@@ -118,12 +119,18 @@ class Planner:
         """The command that sets against the published figures whatever is measured."""
         out = self.folder / 'report'
         numbers = [str(table.rows.index(row) + 1) for row in rows]
-        times = sorted(map(str, (self.folder / 'latency').glob('*.json')))
+        times = sorted(map(str, self._latency_folder(rows).glob('*.json')))
         words = ['python', f'{self._root}tools/compare.py', table.name, '--rows', *numbers]
         words += ['--work-dirs', str(self.folder), *(['--latency', *times] if times else [])]
         html = out / f'{table.name.replace("/", "_")}.html'
         plotted = ['--html', str(html)] if importlib.util.find_spec('plotly') else []
         return [*words, '--out', str(out), *plotted]
+
+    def _latency_folder(self, rows: Sequence[Row]) -> Path:
+        """One for these rows: those of another run, or of another table, keep theirs."""
+        wanted = sorted({(Path(row.config).stem, *row.shape) for row in rows})
+        key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]
+        return self.folder / 'latency' / key
 
     def prepare(self) -> None:
         """Draw the data and write the configs of a scale that is not the paper's."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -134,6 +135,11 @@ def test_metrics_of_another_kind_are_named(tmp_path, changes):
     (tmp_path / 'metrics.json').write_text(json.dumps({**content, **changes}))
     with refused(r'metrics\.json is another kind of file'):
         find_runs([tmp_path])
+    for value in ('abc', math.nan, None):
+        content['metrics'] = {'coco/bbox_mAP': value, 'coco/cat_precision': math.nan}
+        (tmp_path / 'metrics.json').write_text(json.dumps(content))
+        with refused(r'metrics\.json: coco/bbox_mAP is .*, no finite number'):
+            find_runs([tmp_path])
     (tmp_path / 'metrics.json').write_text('{"metrics": {}}')
     with refused('needs config, checkpoint, metrics'):
         find_runs([tmp_path])

@@ -157,6 +157,8 @@ def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
         ('shufflenet_v1/table9', 'no table shufflenet_v1/table9'),
         ('shufflenet_v1/table5 --rows 99', '--rows 99'),
         ('shufflenet_v1/table5 --shape 96 128', '--shape is for configs'),
+        ('shufflenetv2-x0.5 --shape -1 48', '--shape -1 48'),
+        ('shufflenetv2-x0.5 --shape 0 0', '--shape 0 0'),
         ('shufflenet_v1/table5 --rows ResNet', 'has no such row: 1 '),
         ('--list --out x', 'name one of them'),
         ('shufflenet_v1/table5 --latency none.json', 'none.json cannot be read'),

@@ -97,20 +97,27 @@ def test_an_exported_detector_finds_the_same_in_a_video(tiny, call, tmp_path):
     drawn = cv2.VideoCapture(str(tmp_path / '.onnx' / 'a b.mp4'))
     assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (3, 5)
     assert not list((tmp_path / '.onnx').glob('.*'))
+    video.rename(drawn := tmp_path / 'clip.mp4')
+    for more, words in (
+        ((), 'would be overwritten'),
+        (('--ann-file', data / 'annotations.json', '--no-draw'), 'has no image clip.mp4'),
+    ):
+        code, _, err = call('detect', config, checkpoint, drawn, '--out', tmp_path, *more)
+        assert_refused((code, '', err.splitlines()[-1]), words)
 
 
 def test_an_image_that_does_not_decode_loses_no_other(tiny, call, tmp_path):
     config, checkpoint, data = tiny
-    for name in ('0.jpg', '1.jpg', 'deeper/2.jpg'):
+    for name in ('0.jpg', '1.jpg', 'deeper/2.jfif'):
         path = tmp_path / 'in' / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((data / 'images' / path.name).read_bytes())
+        path.write_bytes((data / 'images' / f'{path.stem}.jpg').read_bytes())
     (tmp_path / 'in/1.jpg').write_bytes(b'no picture')
     code, _, err = call('detect', config, checkpoint, tmp_path / 'in', '--out', tmp_path / 'out')
     assert code == 2 and '1.jpg cannot be read' in err and '1 pictures could not' in err
     written = json.loads((tmp_path / 'out/images.json').read_text())
-    assert [image['file_name'] for image in written['images']] == ['0.jpg', 'deeper/2.jpg']
-    assert (tmp_path / 'out/deeper/2.jpg').is_file()
+    assert [image['file_name'] for image in written['images']] == ['0.jpg', 'deeper/2.jfif']
+    assert cv2.imread(str(tmp_path / 'out/deeper/2.jfif')).shape == (96, 144, 3)
 
 
 def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
@@ -121,6 +128,7 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'no.jpg').write_bytes(b'')
     (tmp_path / 'no.mp4').write_bytes(b'no video')
+    (tmp_path / 'no.gif').write_bytes(b'')
     content = json.loads((data / 'annotations.json').read_text())
     few, unknown = tmp_path / 'few.json', tmp_path / 'unknown.json'
     few.write_text(json.dumps({**content, 'categories': content['categories'][:1]}))
@@ -137,6 +145,9 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
         ((config, tmp_path / 'gone.pth', picture), 'gone.pth does not exist'),
         (('shufflenetv2-x0.5', checkpoint, picture), 'classifier'),
         ((config, checkpoint, picture, '--score-thr', 2), '--score-thr'),
+        ((config, checkpoint, picture, '--device', 'nonsense'), '--device nonsense: '),
+        ((config, checkpoint, picture, '--device', 'cuda:99'), '--device cuda:99: '),
+        ((config, checkpoint, tmp_path / 'no.gif', '--ann-file', unknown), 'no.gif cannot be read'),
         ((config, checkpoint, picture, '--ann-file', nameless), 'nameless.json', 'no file_name'),
         ((config, checkpoint, picture, '--ann-file', picture), 'no valid JSON'),
         ((config, checkpoint, picture, '--ann-file', few), 'lacks the classes disc'),
@@ -146,6 +157,11 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
         lines = [text for text in err.splitlines() if text.startswith('error: ')]
         assert_refused((code, '', '\n'.join(lines)), *parts)
     assert not (tmp_path / 'out').exists()
+    folder, kept = data / 'images', picture.read_bytes()
+    for given, out in ((picture, folder), (folder, folder), (folder, data / 'x' / '..' / 'images')):
+        code, _, err = call('detect', config, checkpoint, given, '--out', out)
+        assert_refused((code, '', err), '0.jpg would be overwritten')
+    assert picture.read_bytes() == kept and len(list(folder.iterdir())) == 3
     code, _, err = call('detect', config, checkpoint, picture, '--out', few)
     assert code == 2 and err == f'error: --out {few} is a file: give a folder\n'
 
@@ -163,5 +179,5 @@ def test_a_stream_that_is_interrupted_is_kept(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tool, 'Detector', Interrupted)
     args = [str(config), str(checkpoint), str(data / 'images'), '--out', str(tmp_path)]
-    assert tool.main(args) == 0
+    assert tool.main(args) == 130
     assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 2

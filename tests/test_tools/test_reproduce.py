@@ -135,6 +135,19 @@ def test_seeds_share_a_pretraining_however_they_are_launched(tool, launch, start
             assert words[-1] == f'randomness.seed={seed}'
 
 
+def test_other_rows_do_not_take_the_place_of_times(tool):
+    """Nor do those of another table in the same folder; the same rows find theirs again."""
+
+    def place(*args: str) -> str:
+        output, _ = assert_done(tool(*args, '--dry-run'))
+        (words,) = (w for w in commands_of(output) if w[1].endswith('latency.py'))
+        return words[words.index('--out') + 1]
+
+    tables = (TABLE, '--rows', '1'), (TABLE, '--rows', '2'), ('shufflenet_v1/table8', '--rows', '1')
+    places = [place(*args) for args in tables]
+    assert len(set(places)) == 3 and places[0] == place(*tables[0])
+
+
 def test_a_subset_keeps_the_image_size_and_takes_the_users_classes(tool, tmp_path):
     for split in ('train', 'val'):
         source = write_coco(tmp_path / split)

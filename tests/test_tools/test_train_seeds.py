@@ -64,7 +64,8 @@ def test_detectors_are_compared_on_the_same_images(seeds, tmp_path):
     second = tmp_path / 'second.py'
     shutil.copy(write_over(first, 'optim_wrapper = dict(optimizer=dict(lr=1e-5))'), second)
     arguments = (first, second, '--seeds', '5', '--work-dir', tmp_path / 'w')
-    ended, started = seeds(*arguments, '--cfg-options', 'train_dataloader.batch_size=2')
+    arguments += ('--cfg-options', 'train_dataloader.batch_size=2')
+    ended, started = seeds(*arguments)
     printed, _ = assert_done(ended)
     assert [tool for tool, *_ in started] == ['train', 'test'] * 2
     assert all('train_dataloader.batch_size=2' in command for command in started)
@@ -76,6 +77,20 @@ def test_detectors_are_compared_on_the_same_images(seeds, tmp_path):
         assert mean == pytest.approx(other - one, abs=1.1e-3) and low <= high
         assert f'| second.py | {metric} | {100 * other:.1f} | - |' in printed
         assert f'| {100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |' in printed
+    # What was trained with other options is not taken for this.
+    ended, started = seeds(*arguments, 'optim_wrapper.optimizer.lr=99')
+    assert_refused(ended, 'is of another config, or of other options', 'batch_size=2')
+    assert started == []
+    # Without a difference the figures are there, and boxes that are lost are made anew.
+    boxes = tmp_path / 'w' / 'second' / 'seed_5' / 'boxes.bbox.json'
+    boxes.write_text('[]')
+    (code, output, err), _ = seeds(*arguments)
+    assert code == 2 and 'has no boxes on images of the test set' in err.splitlines()[-1]
+    assert '| second.py | coco/bbox_mAP |' in output
+    assert json.loads((tmp_path / 'w' / 'seeds.json').read_text()) == {**content, 'differences': {}}
+    boxes.unlink()
+    assert_done(seeds(*arguments)[0])
+    assert json.loads((tmp_path / 'w' / 'seeds.json').read_text()) == content
 
 
 def test_what_cannot_be_compared_is_refused(call, tmp_path):

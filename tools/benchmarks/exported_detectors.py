@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmshuffle.deploy.detector import graph_shape
 from mmshuffle.deploy.export import FORMATS
 from mmshuffle.engine import cli
+from mmshuffle.engine.config import require_file
 from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
 from mmshuffle.latency.device import loop
@@ -20,7 +22,7 @@ from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """example:
   python tools/benchmarks/exported_detectors.py work_dirs/onnx/*.onnx \\
-      --image data/bccd/JPEGImages/BloodImage_00007.jpg --shape 320 427 --json onnxruntime.json
+      --image data/bccd/JPEGImages/BloodImage_00007.jpg --json onnxruntime.json
 """
 PROTOCOL = dict(block_loops=5, block_seconds=0.0, warmup_loops=5, warmup_seconds=1.0)
 
@@ -29,8 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     """Let the detectors take turns, then print the table."""
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('files', nargs='+', type=Path, help='whole detectors')
-    parser.add_argument('--image', required=True, help='picture, resized to --shape')
-    parser.add_argument('--shape', nargs=2, type=int, required=True, metavar=('H', 'W'))
+    text = 'picture, resized to what the detectors take'
+    parser.add_argument('--image', required=True, help=text)
     parser.add_argument('--threads', type=int, default=1, help='default %(default)s')
     parser.add_argument('--loops', type=int, default=100, help='default %(default)s')
     parser.add_argument('--json', metavar='FILE', help='write the figures')
@@ -38,7 +40,14 @@ def main(argv: list[str] | None = None) -> None:
     picture = cv2.imread(args.image)
     if picture is None:
         raise UserError(f'--image {args.image} does not decode')
-    pixels = cv2.resize(picture, args.shape[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
+    if min(args.threads, args.loops) < 1:
+        raise UserError('--threads and --loops: give numbers of at least 1')
+    for path in args.files:
+        require_file(path, 'detector')
+    shape, *others = {graph_shape(path) for path in args.files}
+    if others:
+        raise UserError(f'the detectors take images of {shape} and {others[0]}: give those of one')
+    pixels = cv2.resize(picture, shape[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
     load = FORMATS['onnx'].load
     runs = [load([path], threads=args.threads) for path in args.files]
     times: list[list[float]] = [[] for _ in runs]
@@ -46,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     calls = [lambda run=run: run(pixels) for run in runs]
     loop.measure(calls, protocol, lambda number, block, *_: times[number].extend(block))
     results = [
-        dict(config=path.stem, shape=args.shape, runtime='onnxruntime', threads=args.threads)
+        dict(config=path.stem, shape=shape, runtime='onnxruntime', threads=args.threads)
         | summarise([ms])
         for path, ms in zip(args.files, times, strict=True)
     ]
