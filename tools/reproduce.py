@@ -15,9 +15,10 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis.comparison import Compared
 from mmshuffle.analysis.measured import MARK
 from mmshuffle.analysis.tables import Row, Table, load_table, select_rows
+from mmshuffle.deploy.export import FORMATS
 from mmshuffle.engine import cli, files, shipped
 from mmshuffle.errors import UserError
-from mmshuffle.reproduce.plan import DEFAULT_FOLDER, Planner, to_commands, to_markdown
+from mmshuffle.reproduce.plan import DEFAULT_FOLDER, Planner, missing, to_commands, to_markdown
 from mmshuffle.reproduce.run import call, run
 from mmshuffle.reproduce.scale import SCALES, Scale
 
@@ -154,6 +155,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.dry_run:
         print('', *to_commands(steps), sep='\n')
         return 0
+    if not args.no_latency and missing(steps[-1]):  # which comes after the trainings
+        try:
+            FORMATS['onnx'].require()
+        except UserError as error:
+            raise UserError(f'{error}, or give --no-latency') from None
     planner.prepare()
     if facts is not None:
         files.write_json(facts, folder / MARK)

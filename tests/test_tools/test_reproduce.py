@@ -17,6 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmshuffle.deploy.export import FORMATS
 from tests.conftest import REPO
 from tests.test_tools.conftest import assert_done, assert_user_error
 from tests.tiny import write_coco
@@ -146,6 +147,15 @@ def test_other_rows_do_not_take_the_place_of_times(tool):
     tables = (TABLE, '--rows', '1'), (TABLE, '--rows', '2'), ('shufflenet_v1/table8', '--rows', '1')
     places = [place(*args) for args in tables]
     assert len(set(places)) == 3 and places[0] == place(*tables[0])
+
+
+def test_packages_that_times_need_are_asked_for_before_hours_of_training(
+    tool, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FORMATS['onnx'], 'packages', ('onnx', 'not_there'))
+    found = tool(TABLE, '--scale', 'smoke')
+    assert_user_error(found, 'needs not_there: pip install not_there, or give --no-latency')
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_subset_keeps_the_image_size_and_takes_the_users_classes(tool, tmp_path):
