@@ -60,13 +60,13 @@ def main(argv: list[str] | None = None) -> None:
         path: [Path(args.work_dir) / Path(path).stem / f'seed_{seed}' for seed in seeds]
         for path in configs
     }
+    products = ['metrics.json'] if classify else ['metrics.json', BOXES]
     runs = [(path, place) for place in range(len(seeds)) for path in configs]
     for number, (path, place) in enumerate(runs, 1):
         folder = folders[path][place]
         print(f'[{number}/{len(runs)}] {path}, seed {seeds[place]}: {folder}', file=sys.stderr)
         options = [f'randomness.seed={seeds[place]}', *args.cfg_options]
         claim(folder, configs[path], options)
-        products = ['metrics.json'] if classify else ['metrics.json', BOXES]
         if not all((folder / name).is_file() for name in products):
             train_and_test(path, configs[path], folder, options)
     values = {
@@ -107,18 +107,18 @@ def claim(folder: Path, cfg: Config, options: list[str]) -> None:
     Raises:
         UserError: Something else was trained there.
     """
-    text = json.dumps([cfg.to_dict(), sorted(options)], default=repr, sort_keys=True)
-    path, digest = folder / 'trained.json', hashlib.sha256(text.encode()).hexdigest()
+    text = json.dumps(cfg.to_dict(), default=repr, sort_keys=True)
+    note = dict(options=sorted(options), config=hashlib.sha256(text.encode()).hexdigest())
+    path = folder / 'trained.json'
     if path.is_file():
-        known = read_json(path)
-        if known['sha256'] != digest:
+        if (known := read_json(path)) != note:
             raise UserError(
-                f'{folder} is of another config, or of other options ({known["options"]}): give '
-                'another --work-dir, or remove it'
+                f'{folder} is of another config, or of other options: {known}; give another '
+                '--work-dir, or remove it'
             )
     elif not (folder / 'metrics.json').is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(dict(sha256=digest, options=options), path)
+        write_json(note, path)
 
 
 def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> None:

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The project's own networks look the same in every plot: colour and mark go by the place in this
-# list, and the others follow. The mark is for readers who do not tell the colours apart.
-# Names of families by the type of their backbones; colours and marks follow the order.
+# Names of the project's own families by the type of their backbones. They look the same in every
+# plot: colour and mark go by the place here, and the others follow. The mark is for readers who do
+# not tell the colours apart.
 FAMILIES = {
-    **{f'ShuffleNetV{number}': f'ShuffleNet V{number}' for number in (1, 2)},
-    **{f'MobileNetV{number}': f'MobileNet V{number}' for number in (1, 2)},
-    **{'XceptionLike': 'Xception', 'SqueezeNet': 'SqueezeNet', 'AlexNet': 'AlexNet'},
+    'ShuffleNetV1': 'ShuffleNet V1',
+    'ShuffleNetV2': 'ShuffleNet V2',
+    'MobileNetV1': 'MobileNet V1',
+    'MobileNetV2': 'MobileNet V2',
+    'XceptionLike': 'Xception',
+    'SqueezeNet': 'SqueezeNet',
+    'AlexNet': 'AlexNet',
 }
 MARKS = 'os^vDPX<>*p'
 FILLS = dict(none='published', full='measured', bottom='measured time,\npublished accuracy')

@@ -75,6 +75,8 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
 @pytest.mark.parametrize(
     ('options', 'form'),
     [
+        (('--format', 'torchscript'), 'free'),
+        (('--format', 'onnx', '--shuffle', 'native'), 'native'),
         (('--format', 'torchscript', '--shuffle', 'free-2'), 'free-2'),
         (('--format', 'onnx'), 'free'),
         (('--format', 'onnx', '--device', 'x86'), 'free-16'),

@@ -1,5 +1,6 @@
 """The command line that measures latencies."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -65,11 +66,11 @@ def test_reference_of_the_measurement_is_shown_again(measured, tmp_path, capsys)
 
 def test_what_replay_may_change(measured, tmp_path):
     out = tmp_path / 'sweep.json'
-    changes = ['--threads', 2, '--shuffle', 'native', 'free-8', '--gate-only', '--out', out]
+    changes = ['--threads', 1, 2, '--shuffle', 'native', 'free-8', '--gate-only', '--out', out]
     assert latency('--replay', measured, *changes) == 0
     record = read_record(out)
     settings = {(gate['threads'], gate['shuffle']) for gate in record['gates'] if gate['passed']}
-    assert settings == {(2, 'native'), (2, 'free-8')}
+    assert settings == set(itertools.product((1, 2), ('native', 'free-8')))
     assert record['results'] == []
 
 

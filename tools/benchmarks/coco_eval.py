@@ -13,10 +13,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
+from pycocotools.coco import COCO
 
-from mmshuffle.data.annotations import read_annotations
+from mmshuffle.analysis.paired import read_truth
 from mmshuffle.engine import cli
 from mmshuffle.engine.coco_eval import BACKENDS, coco_backend
 from mmshuffle.errors import UserError
@@ -34,10 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--per-box', type=int, default=3, help='detections (default %(default)s)')
     parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
     args = parser.parse_args(argv)
-    truth = COCO()
-    truth.dataset = read_annotations(args.ann_file)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
+    truth = read_truth(args.ann_file)
     results = draw_results(truth, args.per_box)
     seconds: dict[str, list[float]] = {name: [] for name in BACKENDS}
     figures = {}
@@ -59,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def draw_results(truth: COCO, per_box: int) -> list[dict[str, Any]]:
     """Detections near the boxes of an annotation file."""
-    random, labels = np.random.default_rng(0), truth.get_cat_ids()
+    random, labels = np.random.default_rng(0), truth.getCatIds()
     results = []
     for entry in truth.anns.values():
         x, y, w, h = entry['bbox']

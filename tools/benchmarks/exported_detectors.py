@@ -42,14 +42,15 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'--image {args.image} does not decode')
     if min(args.threads, args.loops) < 1:
         raise UserError('--threads and --loops: give numbers of at least 1')
+    FORMATS['onnx'].require()
     for path in args.files:
         require_file(path, 'detector')
+    load = FORMATS['onnx'].load
+    runs = [load([path], threads=args.threads) for path in args.files]
     shape, *others = {graph_shape(path) for path in args.files}
     if others:
         raise UserError(f'the detectors take images of {shape} and {others[0]}: give those of one')
     pixels = cv2.resize(picture, shape[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
-    load = FORMATS['onnx'].load
-    runs = [load([path], threads=args.threads) for path in args.files]
     times: list[list[float]] = [[] for _ in runs]
     protocol = dict(PROTOCOL, loops=args.loops, seconds=0.0)
     calls = [lambda run=run: run(pixels) for run in runs]
