@@ -39,32 +39,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('table', nargs='*', help=text)
     text = 'height and width at which to count configs; 224 224 by default, not for detectors'
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=text)
-    parser.add_argument(
-        '--list',
-        action='store_true',
-        help='name the tables, and how many of their rows are built, counted and measured',
-    )
-    parser.add_argument(
-        '--work-dirs',
-        nargs='+',
-        default=['work_dirs'],
-        metavar='DIR',
-        help='work dirs of runs, or folders of them (default work_dirs)',
-    )
-    parser.add_argument(
-        '--latency',
-        nargs='+',
-        default=[],
-        metavar='FILE',
-        help='files of tools/latency.py, or with the same '
-        '{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}',
-    )
+    text = 'name the tables, and how many of their rows are built, counted and measured'
+    parser.add_argument('--list', action='store_true', help=text)
+    text, runs = 'work dirs of runs, or folders of them (default work_dirs)', ['work_dirs']
+    parser.add_argument('--work-dirs', nargs='+', default=runs, metavar='DIR', help=text)
+    text = 'files of tools/latency.py, or with the same '
+    text += '{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}'
+    parser.add_argument('--latency', nargs='+', default=[], metavar='FILE', help=text)
     text = 'only these: numbers from 1, or parts of their models'
     parser.add_argument('--rows', nargs='+', metavar='ROW', help=text)
     parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
-    parser.add_argument(
-        '--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table'
-    )
+    text = 'write one HTML file: plots with hover, a sortable table'
+    parser.add_argument('--html', metavar='FILE', help=text)
     args = parser.parse_args(argv)
     if args.shape and min(args.shape) < 1:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give numbers of at least 1')
@@ -119,13 +105,10 @@ def list_tables(*found: object) -> str:
 
 
 def write(folder: Path, table: Table, rows: list[Compared], text: str) -> None:
-    """Write a comparison as Markdown, CSV and plot; without matplotlib, the first two."""
+    """Write a comparison as Markdown, CSV and plot."""
     stem = table.name.replace('/', '_')
     contents = {'md': f'{text}\n'.encode(), 'csv': comparison.to_csv(table, rows).encode()}
-    try:
-        contents['png'] = plot.draw(table, rows)
-    except UserError as error:
-        print(f'warning: {error}', file=sys.stderr)
+    contents['png'] = plot.draw(table, rows)
     for ending, content in contents.items():
         if content is None:
             print(f'{table.name} has no accuracy to draw: no plot')

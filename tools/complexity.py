@@ -30,34 +30,17 @@ DEFAULT_SHAPE = (224, 224)
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument(
-        'model',
-        metavar='CONFIG|NAME',
-        help='config file; name of a shipped config, for ImageNet also without the recipe '
-        '(shufflenetv2-x1.0); or name of a registered backbone (ShuffleNetV2)',
-    )
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='height and width of the image in pixels; 224 224 by default, and to be given for a '
-        'detector',
-    )
-    parser.add_argument(
-        '--args',
-        nargs='+',
-        default={},
-        action=cli.ConfigOptions,
-        metavar='KEY=VALUE',
-        help='arguments of a registered backbone; text that reads as a number in quotes of its own',
-    )
-    parser.add_argument(
-        '--proposals',
-        type=int,
-        metavar='N',
-        help='RoIs of a two-stage detector; those its test_cfg keeps by default',
-    )
+    text = 'config file; name of a shipped config, for ImageNet also without the recipe '
+    text += '(shufflenetv2-x1.0); or name of a registered backbone (ShuffleNetV2)'
+    parser.add_argument('model', metavar='CONFIG|NAME', help=text)
+    text = 'height and width of the image in pixels; 224 224 by default, and to be given for a '
+    text += 'detector'
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=text)
+    text = 'arguments of a registered backbone; text that reads as a number in quotes of its own'
+    options = dict(action=cli.ConfigOptions, metavar='KEY=VALUE', help=text)
+    parser.add_argument('--args', nargs='+', default={}, **options)
+    text = 'RoIs of a two-stage detector; those its test_cfg keeps by default'
+    parser.add_argument('--proposals', type=int, metavar='N', help=text)
     parser.add_argument('--json', metavar='OUT', help='write the figures to this file')
     cli.add_config_options(parser)
     return parser.parse_args(argv)

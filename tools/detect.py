@@ -8,15 +8,12 @@ COCO wants them) and ``images.json`` (the images and categories that their ids s
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.device import get_device
 from mmengine.structures import InstanceData
 from tqdm import tqdm
@@ -26,6 +23,7 @@ from mmshuffle.checks import is_classifier_config, is_local
 from mmshuffle.data.annotations import Use, read_annotations
 from mmshuffle.data.entries import check_entries
 from mmshuffle.deploy.detector import Detector
+from mmshuffle.detection.report import Drawing
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import require_file, require_loops
 from mmshuffle.engine.files import write, write_json
@@ -46,15 +44,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file or name of a shipped config')
     parser.add_argument('checkpoint', help='checkpoint, or a detector exported as .onnx')
     parser.add_argument('input', help='picture, folder of pictures, video, or camera:N')
-    parser.add_argument(
-        '--out', default='work_dirs/detections', help='folder (default %(default)s)'
-    )
-    parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='lowest score drawn (default %(default)s)'
-    )
-    parser.add_argument(
-        '--ann-file', help='COCO file with the ids of the images and categories, for evaluation'
-    )
+    default = 'work_dirs/detections'
+    parser.add_argument('--out', default=default, help='folder (default %(default)s)')
+    text = 'lowest score drawn (default %(default)s)'
+    parser.add_argument('--score-thr', type=float, default=0.3, help=text)
+    text = 'COCO file with the ids of the images and categories, for evaluation'
+    parser.add_argument('--ann-file', help=text)
     parser.add_argument('--no-draw', action='store_true', help='write the results only')
     parser.add_argument('--show', action='store_true', help='show each picture; q ends')
     parser.add_argument('--device', default=get_device(), help='default %(default)s')
@@ -306,29 +301,6 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(self.found, folder / 'results.bbox.json')
         write_json(dict(images=self.images, categories=self.categories), folder / 'images.json')
-
-
-class Drawing:
-    """Boxes on pictures."""
-
-    def __init__(self, classes: tuple[str, ...], lowest: float) -> None:
-        self.visualizer = DetLocalVisualizer()
-        self.visualizer.dataset_meta = dict(classes=classes, palette='random')
-        self.lowest = lowest
-
-    def __call__(self, picture: np.ndarray, found: InstanceData) -> np.ndarray:
-        """Draw on a copy of a picture; both are BGR."""
-        with warnings.catch_warnings():
-            # A box may end where the picture does.
-            warnings.filterwarnings('ignore', message='.*out of bounds')
-            self.visualizer.add_datasample(
-                'detections',
-                picture[..., ::-1],
-                DetDataSample(pred_instances=found),
-                draw_gt=False,
-                pred_score_thr=self.lowest,
-            )
-        return np.ascontiguousarray(self.visualizer.get_image()[..., ::-1])
 
 
 def show(picture: np.ndarray) -> bool:

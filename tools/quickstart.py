@@ -3,7 +3,7 @@
 
 Without --data a set of pictures is drawn first, so nothing is downloaded. With --data DIR the same
 detector is trained on a folder in COCO's format. Checkpoint, figures (result.json), curves
-(curve.png) and pictures with boxes (pictures/) go to the work dir.
+(curve.png) and pictures with boxes (pictures/, the true ones on the left) go to the work dir.
 """
 
 import argparse

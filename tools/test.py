@@ -29,12 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file or name of a shipped config')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_test_options(parser)
-    parser.add_argument(
-        '--eval-backend',
-        choices=BACKENDS,
-        default=BACKENDS[0],
-        help='what computes COCO figures; all give the same ones (default %(default)s)',
-    )
+    text = 'what computes COCO figures; all give the same ones (default %(default)s)'
+    parser.add_argument('--eval-backend', choices=BACKENDS, default=BACKENDS[0], help=text)
     add_common_arguments(parser)
     return parser.parse_args(argv)
 

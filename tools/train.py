@@ -18,24 +18,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file or name of a shipped config')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='go on from a checkpoint: the one named, else the furthest one of the work dir',
-    )
+    text = 'go on from a checkpoint: the one named, else the furthest one of the work dir'
+    parser.add_argument('--resume', nargs='?', const='auto', help=text)
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
-    parser.add_argument(
-        '--accumulate',
-        metavar='BATCHES',
-        help="add up the gradients of so many batches for one step; 'auto': as many as reach the "
-        'total batch size of the config, auto_scale_lr.base_batch_size',
-    )
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate by the total batch size against auto_scale_lr of the config',
-    )
+    text = "add up the gradients of so many batches for one step; 'auto': as many as reach the "
+    text += 'total batch size of the config, auto_scale_lr.base_batch_size'
+    parser.add_argument('--accumulate', metavar='BATCHES', help=text)
+    text = 'scale the learning rate by the total batch size against auto_scale_lr of the config'
+    parser.add_argument('--auto-scale-lr', action='store_true', help=text)
     add_common_arguments(parser)
     return parser.parse_args(argv)
 

@@ -78,14 +78,7 @@ def accuracies(row: Compared) -> tuple[float | None, float | None]:
 
 
 def draw(table: Table, rows: Sequence[Compared]) -> bytes | None:
-    """Draw a comparison.
-
-    Returns:
-        A PNG file, or None where the table has no accuracy.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
+    """Draw a comparison as a PNG file; None where the table has no accuracy."""
     drawn = panels(rows)
     if not drawn:
         return None

@@ -52,12 +52,6 @@ class AlexNet(BaseBackbone):
         out_indices: Stages to return.
         **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
             convolution, in the place of local response normalisation; as published where None.
-
-    Example:
-        >>> import torch
-        >>> net = AlexNet()
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 96, 16, 16), (1, 256, 8, 8), (1, 256, 4, 4), (1, 256, 2, 2)]
     """
 
     default_norm_cfg = None

@@ -50,12 +50,6 @@ class MobileNetV1(BaseBackbone):
         separable: Whether the layers behind the first are depthwise separable; if not, they are 3x3
             convolutions with one BatchNorm and activation ("Conv MobileNet" of Table 4: 4866 M).
         **kwargs: See :class:`BaseBackbone`.
-
-    Example:
-        >>> import torch
-        >>> net = MobileNetV1(widen_factor=0.5)
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 512, 2, 2)]
     """
 
     output_strides = (32, 16)

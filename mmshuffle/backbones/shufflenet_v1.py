@@ -72,12 +72,6 @@ class ShuffleNetV1(BaseBackbone):
             prints no detail but the cost at width 2, 524 M without and 527 M with it (Table 5):
             1/16, usual in its time, makes it 526.6 M.
         **kwargs: See :class:`BaseBackbone`.
-
-    Example:
-        >>> import torch
-        >>> net = ShuffleNetV1(groups=3, widen_factor=1.0)
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 24, 16, 16), (1, 240, 8, 8), (1, 480, 4, 4), (1, 960, 2, 2)]
     """
 
     output_strides = (32, 16)

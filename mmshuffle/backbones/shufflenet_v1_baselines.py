@@ -43,12 +43,6 @@ class ShuffleNetV1Baseline(StackedUnits):
         mflops: Cost in millions of multiply-adds: 140, 38 or 13.
         out_indices: Stages to return; FPN on P2-P5 takes the default.
         **kwargs: See :class:`BaseBackbone`.
-
-    Example:
-        >>> import torch
-        >>> net = ShuffleNetV1Baseline('resnext', mflops=38)
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 12, 16, 16), (1, 48, 8, 8), (1, 96, 4, 4), (1, 192, 2, 2)]
     """
 
     def __init__(

@@ -78,12 +78,6 @@ class ShuffleNetV2(BaseBackbone):
         residual: Add the input of the main branch to its output in units of stride 1, behind the
             squeeze-and-excitation and before the last activation (appendix).
         **kwargs: See :class:`BaseBackbone`.
-
-    Example:
-        >>> import torch
-        >>> net = ShuffleNetV2(widen_factor=1.0)
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 24, 16, 16), (1, 116, 8, 8), (1, 232, 4, 4), (1, 464, 2, 2)]
     """
 
     output_strides = (32, 16)
@@ -192,8 +186,7 @@ class ShuffleStage(nn.Module):
         self.shuffle_groups = half if layout == 'megvii' else 2
         kept = in_channels if layout == 'megvii' else half
         self.projection = nn.Sequential(
-            depthwise(in_channels, layer_cfg, stride),
-            ConvModule(in_channels, kept, 1, **layer_cfg),
+            depthwise(in_channels, layer_cfg, stride), ConvModule(in_channels, kept, 1, **layer_cfg)
         )
         self.branches = nn.ModuleList(
             main_branch(

@@ -69,12 +69,6 @@ class SqueezeNet(BaseBackbone):
         out_indices: Stages to return.
         **kwargs: See :class:`BaseBackbone`. ``norm_cfg`` is a normalisation after every
             convolution; none where None, as published.
-
-    Example:
-        >>> import torch
-        >>> net = SqueezeNet(version='1.1')
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4)]
     """
 
     default_norm_cfg = None

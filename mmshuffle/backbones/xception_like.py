@@ -43,21 +43,12 @@ class XceptionLike(StackedUnits):
         widen_factor: 0.5, 1.0, 1.5 or 2.0.
         out_indices: Stages to return; FPN on P2-P5 takes the default.
         **kwargs: See :class:`BaseBackbone`.
-
-    Example:
-        >>> import torch
-        >>> net = XceptionLike(widen_factor=0.5)
-        >>> [tuple(y.shape) for y in net(torch.rand(1, 3, 64, 64))]
-        [(1, 8, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
     output_strides = (32, 16)
 
     def __init__(
-        self,
-        widen_factor: float = 1.0,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        **kwargs: Any,
+        self, widen_factor: float = 1.0, out_indices: Sequence[int] = (0, 1, 2, 3), **kwargs: Any
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
         check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))

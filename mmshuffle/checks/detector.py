@@ -193,8 +193,7 @@ def _misfit(
     maps = f'{_widths(features)} channels at strides {features.strides}'
     if trial.fix is None:
         return Problem(
-            where,
-            f"{type_name(part)} does not take {source}'s outputs, {maps}: {trial.error}",
+            where, f"{type_name(part)} does not take {source}'s outputs, {maps}: {trial.error}"
         )
     key = next(iter(trial.fix))
     given = part.get(key, 'not given')

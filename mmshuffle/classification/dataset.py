@@ -42,10 +42,7 @@ class ImageFolder(BaseDataset):
             classes = read_lines(Path(classes), 'classes')
         self._given_classes = tuple(classes) if classes else None
         super().__init__(
-            data_root=data_root,
-            data_prefix=dict(img_path=data_prefix),
-            ann_file=ann_file,
-            **kwargs,
+            data_root=data_root, data_prefix=dict(img_path=data_prefix), ann_file=ann_file, **kwargs
         )
 
     def _join_prefix(self) -> None:

@@ -22,10 +22,7 @@ class BatchNormalizer(ImgDataPreprocessor):
     """
 
     def __init__(
-        self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        **kwargs: Any,
+        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if len(mean or ()) != len(std or ()):

@@ -1,12 +1,16 @@
 """What a person wants to see after a training run: figures, curves and pictures with boxes."""
 
-from collections import defaultdict
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
 
 from mmshuffle.reporting import new_figure, to_png
 
@@ -19,9 +23,7 @@ FIGURES = {
     'APm': 'coco/bbox_mAP_m',
     'APl': 'coco/bbox_mAP_l',
 }
-PANEL = 640
-BAR = 28
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+WIDTH = 640  # of a drawn image, in pixels
 
 
 def figures(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -79,12 +81,44 @@ def plot_history(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     return to_png(figure, dpi=110)
 
 
+class Drawing:
+    """Boxes, with their classes and scores, on pictures; all pictures are BGR.
+
+    Args:
+        classes: Names by label.
+        min_score: Predictions below are left out.
+    """
+
+    def __init__(self, classes: Sequence[str], min_score: float = 0.3) -> None:
+        self.visualizer = DetLocalVisualizer()
+        self.visualizer.dataset_meta = dict(classes=tuple(classes), palette='random')
+        self.min_score = min_score
+
+    def __call__(
+        self, picture: np.ndarray, found: InstanceData, truth: InstanceData | None = None
+    ) -> np.ndarray:
+        """Draw predictions on a copy of a picture; true boxes, if given, on another to its left."""
+        sample = DetDataSample(pred_instances=found)
+        if truth is not None:
+            sample.gt_instances = truth
+        with warnings.catch_warnings():
+            # A box may end where the picture does.
+            warnings.filterwarnings('ignore', message='.*out of bounds')
+            self.visualizer.add_datasample(
+                'detections',
+                picture[..., ::-1],
+                sample,
+                draw_gt=truth is not None,
+                pred_score_thr=self.min_score,
+            )
+        return np.ascontiguousarray(self.visualizer.get_image()[..., ::-1])
+
+
 def draw_predictions(
     truth: Mapping[str, Any],
     predictions: Sequence[Mapping[str, Any]],
     images: str | Path,
     count: int = 8,
-    min_score: float = 0.3,
 ) -> Iterator[tuple[str, bytes]]:
     """Draw true boxes on the left and predicted ones on the right of some images.
 
@@ -93,77 +127,38 @@ def draw_predictions(
         predictions: COCO results: ``image_id``, ``category_id``, ``bbox`` and ``score``.
         images: Folder of the images.
         count: Number of images, spread evenly over those of ``truth``.
-        min_score: Predictions below are left out.
 
     Yields:
         The name of each image without its ending, and the picture as JPEG.
     """
-    categories = sorted(category['id'] for category in truth['categories'])
-    names = {category['id']: category['name'] for category in truth['categories']}
-    colours = dict(zip(categories, _palette(len(categories))))
-    true_boxes, predicted_boxes = defaultdict(list), defaultdict(list)
-    for annotation in truth['annotations']:
-        true_boxes[annotation['image_id']].append(annotation)
-    for prediction in predictions:
-        if prediction['score'] >= min_score:
-            predicted_boxes[prediction['image_id']].append(prediction)
-
+    labels = {category['id']: label for label, category in enumerate(truth['categories'])}
+    drawing = Drawing([category['name'] for category in truth['categories']])
     picks = np.linspace(0, len(truth['images']) - 1, min(count, len(truth['images'])))
     for record in (truth['images'][round(i)] for i in picks):
         image = cv2.imread(str(Path(images) / record['file_name']))
         if image is None:
             continue
-        left = _panel(image, true_boxes[record['id']], names, colours, 'true boxes')
-        title = f'predicted boxes, score >= {min_score:g}'
-        right = _panel(image, predicted_boxes[record['id']], names, colours, title)
-        gap = np.full((len(left), 6, 3), 255, np.uint8)
-        ok, jpeg = cv2.imencode('.jpg', np.hstack([left, gap, right]))
+        scale = WIDTH / image.shape[1]  # so that names are legible on small images
+        true_boxes, found_boxes = (
+            [entry for entry in entries if entry['image_id'] == record['id']]
+            for entries in (truth['annotations'], predictions)
+        )
+        true, found = (_instances(boxes, labels, scale) for boxes in (true_boxes, found_boxes))
+        found.scores = torch.tensor([entry['score'] for entry in found_boxes])
+        ok, jpeg = cv2.imencode(
+            '.jpg', drawing(cv2.resize(image, None, fx=scale, fy=scale), found, true)
+        )
         if ok:
             yield Path(record['file_name']).stem, jpeg.tobytes()
 
 
-def _panel(
-    image: np.ndarray,
-    boxes: Sequence[Mapping[str, Any]],
-    names: Mapping[int, str],
-    colours: Mapping[int, tuple[int, int, int]],
-    title: str,
-) -> np.ndarray:
-    scale = PANEL / max(image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    panel = cv2.resize(image, None, fx=scale, fy=scale, interpolation=method)
-    # Certain boxes last, on top.
-    for box in sorted(boxes, key=lambda item: item.get('score', 1)):
-        colour = colours[box['category_id']]
-        x, y, width, height = (scale * value for value in box['bbox'])
-        corners = (round(x), round(y)), (round(x + width), round(y + height))
-        cv2.rectangle(panel, *corners, colour, 2)
-        text = names[box['category_id']]
-        if 'score' in box:
-            text += f' {box["score"]:.2f}'
-        _label(panel, text, corners[0], colour)
-    bar = np.full((BAR, panel.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, title, (6, BAR - 9), FONT, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([bar, panel])
-
-
-def _label(
-    panel: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int]
-) -> None:
-    """Write on a coloured ground, above a box or, at the upper border, inside it."""
-    (width, height), base = cv2.getTextSize(text, FONT, 0.45, 1)
-    x = max(0, min(corner[0], panel.shape[1] - width - 4))
-    y = corner[1] if corner[1] >= height + base + 2 else corner[1] + height + base + 2
-    cv2.rectangle(panel, (x, y - height - base - 2), (x + width + 4, y), colour, cv2.FILLED)
-    dark = sum(colour) > 380
-    ink = (0, 0, 0) if dark else (255, 255, 255)
-    cv2.putText(panel, text, (x + 2, y - base), FONT, 0.45, ink, 1, cv2.LINE_AA)
-
-
-def _palette(count: int) -> list[tuple[int, int, int]]:
-    """Return ``count`` BGR colours that differ in hue."""
-    hsv = np.array([[[180 * i / count, 210, 255 - 60 * (i % 2)] for i in range(count)]], np.uint8)
-    return [tuple(map(int, colour)) for colour in cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0]]
+def _instances(
+    entries: Sequence[Mapping[str, Any]], labels: Mapping[int, int], scale: float
+) -> InstanceData:
+    boxes = scale * torch.tensor([entry['bbox'] for entry in entries]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    found = [labels[entry['category_id']] for entry in entries]
+    return InstanceData(bboxes=boxes, labels=torch.tensor(found, dtype=torch.long))
 
 
 def _figure(value: float | None) -> float | None:

@@ -148,10 +148,7 @@ def load_weights(
 
 
 def load_pretrained(
-    module: nn.Module,
-    checkpoint: str,
-    prefix: str | None = None,
-    allow_missing: Sequence[str] = (),
+    module: nn.Module, checkpoint: str, prefix: str | None = None, allow_missing: Sequence[str] = ()
 ) -> LoadReport:
     """Load a checkpoint of any known family into a network.
 

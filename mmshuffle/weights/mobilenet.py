@@ -5,16 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .family import (
-    LEAKY_RELU,
-    RELU6,
-    Family,
-    Network,
-    Normalisation,
-    conv_bn,
-    imagenet,
-    numbered,
-)
+from .family import LEAKY_RELU, RELU6, Family, Network, Normalisation, conv_bn, imagenet, numbered
 
 # Our names of V1's 13 depthwise separable layers; stage 0 begins with the first convolution.
 V1_UNITS = [

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmshuffle.classification.decoding import (
-    Box,
-    decode_reduced,
-    largest_reduction,
-    read_jpeg_size,
-)
+from mmshuffle.classification.decoding import Box, decode_reduced, largest_reduction, read_jpeg_size
 from tests.test_classification.pictures import decode, jpeg, picture, with_orientation
 
 PLAIN = jpeg(picture(70, 101))
@@ -23,8 +18,7 @@ def test_size_is_that_of_the_upright_image(orientation, order):
 
 
 @pytest.mark.parametrize(
-    ('old', 'new'),
-    [(b'MM\0*\0\0\0\x08', b'MM\0*\0\0\xff\x08'), (b'Exif', b'http')],
+    ('old', 'new'), [(b'MM\0*\0\0\0\x08', b'MM\0*\0\0\xff\x08'), (b'Exif', b'http')]
 )
 def test_damaged_orientations_are_passed_over_as_opencv_does(old, new):
     turned = with_orientation(PLAIN, 6)

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmshuffle.data.pictures import (
-    Loading,
-    find_missing,
-    inspect_image,
-    sample,
-    summarise,
-)
+from mmshuffle.data.pictures import Loading, find_missing, inspect_image, sample, summarise
 
 WIDE = (48, 32)
 

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +93,8 @@ def test_a_table_with_what_is_measured(tool, work_dirs, tmp_path):
     assert written['.md'].read_text().strip() in output
     assert len(list(csv.DictReader(written['.csv'].open()))) == 15
     assert written['.png'].read_bytes().startswith(b'\x89PNG')
+    output, _ = assert_done(tool('shufflenet_v2/table5', '--out', 'costs'))
+    assert 'has no accuracy to draw' in output and len(list((tmp_path / 'costs').iterdir())) == 2
 
 
 def test_the_list_names_every_table(tool, work_dirs):
@@ -138,15 +139,6 @@ def test_configs_of_ones_own_are_rows_of_a_table(tool, tmp_path):
     assert 'published' not in output and (tmp_path / 'out' / 'configs.png').is_file()
     assert_refused(tool(names[0]), 'give --shape H W')
     assert_refused(tool(names[0], 'shufflenetv1-x1.0-g3', '--shape', '96', '128'), 'one kind')
-
-
-def test_without_matplotlib_the_rest_is_written(tool, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
-    _, errors = assert_done(tool('shufflenet_v2/table5', '--out', 'first'))
-    assert 'matplotlib' not in errors  # no accuracy, no plot
-    _, errors = assert_done(tool('mobilenet_v1/table6', '--out', 'second'))
-    assert 'pip install matplotlib' in errors
-    assert {path.suffix for path in (tmp_path / 'second').iterdir()} == {'.md', '.csv'}
 
 
 @pytest.mark.parametrize(

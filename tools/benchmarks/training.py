@@ -11,53 +11,75 @@ import io
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from textbook import TextbookShuffleNetV2
+from tqdm import tqdm
+
+from mmshuffle.backbones import ShuffleNetV2
+from mmshuffle.data.finetune import apply_dataset, find_dataset
+from mmshuffle.data.synthetic import draw_dataset
+from mmshuffle.engine import cli, set_memory_format, shipped
+from mmshuffle.engine.config import read_config, register_config_imports
+from mmshuffle.engine.files import write_json
+from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """examples:
   python tools/benchmarks/training.py
   python tools/benchmarks/training.py --device cuda --variants --out training.json
   python tools/benchmarks/training.py --light-head --rounds 5
 """
+# Detectors by their names in the tables: config, settings that differ, and memory format.
+Runs = dict[str, tuple[str, dict[str, Any], str]]
 CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
-# The networks that both have a config of.
+ROI_DEFAULTS = {
+    'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
+    'model.train_cfg.rcnn.sampler.num': 512,
+    'model.train_cfg.rpn_proposal.nms_pre': 2000,
+    'model.train_cfg.rpn_proposal.max_per_img': 1000,
+}
+FINE_TUNING: Runs = {
+    "MMDetection's RoI settings": (CONFIG, ROI_DEFAULTS, 'contiguous'),
+    'fine-tuning config': (CONFIG, {}, 'contiguous'),
+    'fine-tuning config, channels_last': (CONFIG, {}, 'channels_last'),
+}
 C4 = 'configs/faster_rcnn/faster-rcnn_{}_c4-300_1x_coco.py'
 LIGHT_HEAD = 'configs/light_head_rcnn/light-head-rcnn_{}_8xb2-20e_coco.py'
+# The networks that both have a config of.
 NETWORKS = ('shufflenetv1-x1.0-g3', 'shufflenetv1-x2.0-g3')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (default %(default)s)')
     parser.add_argument('--threads', type=int, help="CPU threads; PyTorch's choice by default")
     parser.add_argument('--rounds', type=int, default=20, help='timed steps (default %(default)s)')
     parser.add_argument('--batch-size', type=int, default=8, help='of the backbone')
-    parser.add_argument(
-        '--variants',
-        action='store_true',
-        help='time channels_last, mixed precision and torch.compile of the backbone too',
-    )
+    text = 'time channels_last, mixed precision and torch.compile of the backbone too'
+    parser.add_argument('--variants', action='store_true', help=text)
     parser.add_argument('--skip-detector', action='store_true', help='time the backbone only')
-    parser.add_argument(
-        '--light-head',
-        action='store_true',
-        help='time nothing but Light-Head R-CNN against Faster R-CNN with C4',
-    )
+    text = 'time nothing but Light-Head R-CNN against Faster R-CNN with C4'
+    parser.add_argument('--light-head', action='store_true', help=text)
     parser.add_argument('--out', help='write the figures to this JSON file')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(f'--device {args.device}: PyTorch sees no GPU here; use --device cpu')
+    if args.rounds < 1:
+        raise UserError(f'--rounds {args.rounds}: give a number of at least 1')
+    return args
 
 
 def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Training steps of ShuffleNetV2 1x at 224x224, with its last convolution."""
-    import torch
-    from textbook import TextbookShuffleNetV2
-
-    from mmshuffle.backbones import ShuffleNetV2
-
     images = torch.randn(args.batch_size, 3, 224, 224, device=args.device)
 
     def step(net: torch.nn.Module, channels_last: bool = False, amp: bool = False) -> Callable:
@@ -101,28 +123,12 @@ def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 
 def detector_steps(
-    args: argparse.Namespace, runs: dict[str, tuple[str, dict, str]], batch_size: int
+    args: argparse.Namespace, runs: Runs, batch_size: int
 ) -> dict[str, Callable[[], None]]:
-    """Training steps of detectors at 480x320, with drawn images as input.
-
-    Args:
-        args: The command line.
-        runs: Config, its overrides and memory format by a name.
-        batch_size: Images a step.
-    """
-    import tempfile
-
-    import torch
-    from mmdet.registry import MODELS
-    from mmengine.runner import Runner
-
-    from mmshuffle.data.finetune import apply_dataset, find_dataset
-    from mmshuffle.data.synthetic import draw_dataset
-    from mmshuffle.engine import set_memory_format
-    from mmshuffle.engine.config import read_config, register_config_imports
+    """Training steps of detectors at 480x320, with drawn images as input."""
 
     def step(data: str, config: str, changes: dict, memory_format: str) -> Callable[[], None]:
-        cfg = read_config(str(Path(__file__).resolve().parents[2] / config), changes)
+        cfg = read_config(str(shipped.locate(config)), changes)
         register_config_imports(cfg)
         apply_dataset(cfg, find_dataset(data))
         # Random weights, whose features would not stay finite with statistics of 0 and 1.
@@ -162,34 +168,8 @@ def detector_steps(
         return {name: step(data, *run) for name, run in runs.items()}
 
 
-def fine_tuning_runs() -> dict[str, tuple[str, dict, str]]:
-    """The fine-tuning config, and the settings of MMDetection's RoI part that it changes."""
-    defaults = {
-        'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
-        'model.train_cfg.rcnn.sampler.num': 512,
-        'model.train_cfg.rpn_proposal.nms_pre': 2000,
-        'model.train_cfg.rpn_proposal.max_per_img': 1000,
-    }
-    return {
-        "MMDetection's RoI settings": (CONFIG, defaults, 'contiguous'),
-        'fine-tuning config': (CONFIG, {}, 'contiguous'),
-        'fine-tuning config, channels_last': (CONFIG, {}, 'channels_last'),
-    }
-
-
-def light_head_runs(network: str) -> dict[str, tuple[str, dict, str]]:
-    """The two detectors of one backbone."""
-    return {
-        'Faster R-CNN, C4': (C4.format(network), {}, 'contiguous'),
-        'Light-Head R-CNN': (LIGHT_HEAD.format(network), {}, 'contiguous'),
-    }
-
-
 def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
     """Run every step in turn, ``rounds`` times over, after a warm-up."""
-    import torch
-    from tqdm import tqdm
-
     cuda = args.device.startswith('cuda')
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in tqdm(range(args.rounds + 3), desc='rounds', file=sys.stderr):
@@ -217,8 +197,6 @@ def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> d
 
 def peak_memory(step: Callable[[], None], cuda: bool) -> float:
     """Peak of the memory that a step takes above what is held between steps, in MiB."""
-    import torch
-
     if cuda:
         torch.cuda.synchronize()
         held = torch.cuda.memory_allocated()
@@ -238,8 +216,6 @@ def peak_memory(step: Callable[[], None], cuda: bool) -> float:
 
 def table(title: str, figures: dict[str, dict]) -> str:
     """Format figures as Markdown."""
-    from mmshuffle.reporting import markdown_table
-
     keys = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
     rows = [
         [name, *(f'{found[key]:.{digits}f}' for key, digits in keys.items())]
@@ -249,50 +225,42 @@ def table(title: str, figures: dict[str, dict]) -> str:
     return f'\n{title}\n\n{markdown_table(head, rows)}'
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    args = parse_args()
-    import torch
-    from mmengine.logging import MMLogger
-
-    from mmshuffle.engine.files import write_json
-    from mmshuffle.errors import UserError
-
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(f'--device {args.device}: PyTorch sees no GPU here; use --device cpu')
-    if args.rounds < 1:
-        raise UserError(f'--rounds {args.rounds}: give a number of at least 1')
+    args = parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
     if args.threads:
         torch.set_num_threads(args.threads)
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(
-            f'warning: the load is {load:.1f}; figures of a busy machine mislead', file=sys.stderr
-        )
+        text = f'warning: the load is {load:.1f}; figures of a busy machine mislead'
+        print(text, file=sys.stderr)
     result = dict(
         torch=torch.__version__,
         device=torch.cuda.get_device_name() if args.device.startswith('cuda') else 'cpu',
         threads=torch.get_num_threads(),
         load=load,
     )
-    if args.light_head:
-        for network in NETWORKS:
-            steps = detector_steps(args, light_head_runs(network), 2)
-            result[network] = measure(steps, args)
-            print(table(f'{network}, 480x320, batch 2', result[network]))
-    else:
-        result['backbone'] = measure(backbone_steps(args), args)
+
+    def report(key: str, title: str, steps: dict[str, Callable[[], None]]) -> None:
+        result[key] = measure(steps, args)
+        print(table(title, result[key]))
+
+    for network in NETWORKS if args.light_head else ():
+        runs = {
+            'Faster R-CNN, C4': (C4.format(network), {}, 'contiguous'),
+            'Light-Head R-CNN': (LIGHT_HEAD.format(network), {}, 'contiguous'),
+        }
+        report(network, f'{network}, 480x320, batch 2', detector_steps(args, runs, 2))
+    if not args.light_head:
         title = f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads'
-        print(table(title, result['backbone']))
-        if not args.skip_detector:
-            result['detector'] = measure(detector_steps(args, fine_tuning_runs(), 4), args)
-            print(table('Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4', result['detector']))
+        report('backbone', title, backbone_steps(args))
+    if not args.light_head and not args.skip_detector:
+        title = 'Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4'
+        report('detector', title, detector_steps(args, FINE_TUNING, 4))
     if args.out:
         write_json(result, args.out)
 
 
 if __name__ == '__main__':
-    from mmshuffle.engine import cli
-
     cli.run(main)
