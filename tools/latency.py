@@ -2,7 +2,7 @@
 """Measure the latency of networks on the device that will run them.
 
 Outputs are first compared with PyTorch's; without that there is no figure. Results go to a JSON
-file, a Markdown table and a plot. "diff A.json B.json" compares two files, "show A.json" prints the
+file, a Markdown table and a plot. "diff A.json B.json ..." compares files, "show A.json" prints the
 table of one again.
 """
 
@@ -20,6 +20,7 @@ from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.engine import cli
 from mmshuffle.errors import UserError
 from mmshuffle.latency import report
+from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.plan import PARTS, PRECISIONS, RUNTIMES, Plan
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
@@ -237,12 +238,20 @@ def finish(record: Record, path: Path) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """``diff A.json B.json``."""
+    """``diff A.json B.json ...``; of more than two files, it shows how far they differ."""
     parser = argparse.ArgumentParser(prog='latency.py diff', description=compare.__doc__)
-    parser.add_argument('files', nargs=2, type=Path)
-    first, second = parser.parse_args(argv).files
-    names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
-    print(report.difference_table(read_record(first), read_record(second), names))
+    parser.add_argument('files', nargs='+', type=Path)
+    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
+    args = parser.parse_args(argv)
+    paths = list(dict.fromkeys(args.files))
+    if len(paths) < 2:
+        raise UserError('diff: name two files or more')
+    stems = {path.stem for path in paths}
+    records = {p.stem if len(stems) == len(paths) else str(p): read_record(p) for p in paths}
+    names = [{result['config'] for result in record['results']} for record in records.values()]
+    report.check_reference(set.intersection(*names), args.reference)
+    asked = next(iter(records.values()))['request'].get('reference')
+    print(difference_table(records, args.reference or asked))
 
 
 def show(argv: list[str]) -> None:

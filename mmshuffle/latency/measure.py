@@ -135,7 +135,7 @@ def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
         if event['stage'] == 'gate':
             case.sessions.clear()  # wrong once, it may have been wrong before
     elif kind == 'times':
-        case.sessions[-1] += event['ms']
+        case.sessions[-1].append(event['ms'])
         if event['cpu'] is not None:
             case.cpu.append(event['cpu'])
     elif kind == 'profile':

@@ -149,8 +149,8 @@ class Case:
     version: str | None = None  # version of the runtime there
     options: dict[str, Any] = field(default_factory=dict)  # its settings
     gate: dict[str, Any] | None = None  # outcome of the correctness gate, of the last session
-    # Milliseconds of the runs, session by session.
-    sessions: list[list[float]] = field(default_factory=list)
+    # Milliseconds of the runs, session by session and block by block; see :func:`.loop.take_turns`.
+    sessions: list[list[list[float]]] = field(default_factory=list)
     # Processor's time as a share of the length, block by block.
     cpu: list[float] = field(default_factory=list)
     layers: list[dict[str, Any]] | None = None  # layers with their times, of a profile

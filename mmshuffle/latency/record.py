@@ -20,7 +20,9 @@ from .statistics import summarise
 from .targets import Target
 
 SCHEMA = Path(__file__).with_name('schema.json')
-VERSION = 'mmshuffle-latency/1'
+VERSION = 'mmshuffle-latency/2'
+# The form before, without blocks and ratios, is read too.
+VERSIONS = ('mmshuffle-latency/1', VERSION)
 
 # Python's types of JSON's.
 KINDS = dict(
@@ -46,7 +48,7 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
     """
     cases, emulated = recording.cases, target.emulated
     failures = [dict(c.describe(), **c.failure) for c in cases if c.failure is not None]
-    return dict(
+    record = dict(
         schema=VERSION,
         mmshuffle=mmshuffle.__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
@@ -62,10 +64,13 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
         profiles=[_profile(c) for c in cases if c.layers is not None],
         failures=failures,
     )
+    if not emulated:
+        report.add_ratios(record['results'], request.get('reference'))
+    return record
 
 
 def _result(case: Case, recording: Recording, emulated: bool) -> dict[str, Any]:
-    samples = [list(times) for times in case.sessions if times]
+    samples = [blocks for blocks in case.sessions if blocks]
     figures = summarise(samples, notes_on(case, recording.states, recording.pinned))
     figures['samples_ms'] = samples
     error = None if case.gate is None else case.gate['error']
@@ -92,12 +97,16 @@ def read_record(path: Path) -> Record:
         UserError: There is no such file, or it is of another kind or version.
     """
     record = files.read_json(path)
-    if not isinstance(record, dict) or record.get('schema') != VERSION:
+    if not isinstance(record, dict) or record.get('schema') not in VERSIONS:
         raise UserError(f'{path} is no file of tools/latency.py in the form {VERSION}')
     schema = files.read_json(SCHEMA)
     fault = next(_faults(record, schema, schema['$defs'], 'it'), None)
     if fault is not None:
         raise UserError(f'{path} is damaged: {fault}; measure again')
+    if record['schema'] != VERSION:
+        for result in record['results']:
+            samples = result['samples_ms' if 'samples_ms' in result else 'emulated_samples_ms']
+            samples[:] = [[times] for times in samples]
     return record
 
 

@@ -111,7 +111,7 @@ def test_phone_is_measured_and_left_clean(phone, plan):
     recording = measure(plan, target, ask(protocol=QUICK, cores='big'))
     assert recording.problem is None
     # Three calls of two runs each a session, of which the program prints the mean.
-    assert [case.sessions for case in recording.cases] == [[[1.5] * 3] * 2] * 2
+    assert [case.sessions for case in recording.cases] == [[[[1.5]] * 3] * 2] * 2
     assert recording.device['soc'] == 'Maker Chip 1' and recording.device['os'] == 'Android 99'
     assert list(phone.folder.iterdir()) == []
     asked = phone.asked()
@@ -140,7 +140,7 @@ def test_tensorflow_lite_file_is_measured(phone, tmp_path):
     list(plan.add(network, [(8, 8)], [setting('tflite')]))
     target = AdbTarget(None, str(phone.benchmark_model))
     recording = measure(plan, target, ask(protocol=QUICK))
-    assert recording.problem is None and recording.cases[0].sessions == [[33.2505] * 3] * 2
+    assert recording.problem is None and recording.cases[0].sessions == [[[33.2505]] * 3] * 2
     (call, *_) = [words[1] for words in phone.asked() if '--graph' in words[-1]]
     assert call.endswith('.tflite --num_threads=1 --num_runs=2 --min_secs=0')
 
@@ -180,13 +180,13 @@ def test_phone_that_is_unplugged_keeps_what_was_measured(phone, plan):
 
     recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), ask(protocol=QUICK), unplug)
     assert "device 'X' not found" in recording.problem
-    assert recording.cases[0].sessions[0] == [1.5] * 3
+    assert recording.cases[0].sessions[0] == [[1.5]] * 3
 
 
 def test_ctrl_c_keeps_what_was_measured(phone, plan):
     target = AdbTarget(None, str(phone.benchncnn))
     recording = measure(plan, target, ask(protocol=QUICK), stop_after(2))
-    assert recording.problem == INTERRUPTED and recording.cases[0].sessions == [[1.5]]
+    assert recording.problem == INTERRUPTED and recording.cases[0].sessions == [[[1.5]]]
     assert list(phone.folder.iterdir()) == []
 
 

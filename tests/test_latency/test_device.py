@@ -65,7 +65,8 @@ def test_networks_take_turns_after_their_warm_ups_and_single_runs_are_timed():
     clock = FakeClock()
     found = collect(clock, [clock.network('a', 0.25), clock.network('b', 0.5)])
     # Two warm-ups each, then blocks of three behind one run that is not timed, then the rest.
-    assert ''.join(clock.runs) == 'aabb' + 'aaaabbbb' * 2 + 'aabb'
+    # Every other turn goes backwards.
+    assert ''.join(clock.runs) == 'aabb' + 'aaaabbbb' + 'bbbbaaaa' + 'aabb'
     assert [times for n, times, _ in found if n == 1] == [[500.0] * 3, [500.0] * 3, [500.0]]
     assert [done for n, _, done in found if n == 0] == pytest.approx([3 / 7, 6 / 7, 1])
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import operator
+import re
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ import pytest
 from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency import layers, plot
+from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import (
-    difference_table,
     ncnn_ratio,
     paper_ratio,
     profile_table,
@@ -30,6 +31,7 @@ from .tiny import check_schema
 
 # Milliseconds on a made-up device; the second and the third cannot be told apart.
 MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
+BOUNDS = r'\[\d+\.\d{3} to \d+\.\d{3}\]'
 STATE = dict(khz={'0': 1800000}, governor={}, celsius={}, throttling={}, load=0.0)
 DEVICE = dict(
     soc='Board 1',
@@ -54,7 +56,7 @@ def measured(number: int, name: str, median: float, side: int = 224, **how) -> C
         make_case(number, name, side, **how),
         version='1.0',
         gate=dict(passed=True, error=1e-7, tolerance=1e-3),
-        sessions=[list(median * (1 + 0.01 * random.standard_normal(100))) for _ in range(3)],
+        sessions=(median * (1 + 0.01 * random.standard_normal((3, 10, 10)))).tolist(),
         cpu=[1.0],
     )
 
@@ -120,11 +122,13 @@ def test_table_has_ranks_and_the_published_ratios():
     alexnet = rows['alexnet']
     assert alexnet[column['rank']] == '2 to 3'
     assert rows['shufflenetv1-x1.0-g3'][column['rank']] == '1'
-    ratio = float(alexnet[column['× shufflenetv1-x1.0-g3']])
-    assert ratio == pytest.approx(4.5, rel=0.01)
+    ratio, interval = alexnet[column['× shufflenetv1-x1.0-g3 [95 % interval]']].split(maxsplit=1)
+    assert float(ratio) == pytest.approx(4.5, rel=0.01) and re.fullmatch(BOUNDS, interval)
     assert alexnet[column['× in V1 paper (Snapdragon 820)']] == '4.87'
     assert alexnet[column["× in ncnn's runs on 43 ARM devices"]] == '5.06 [2.95 to 21.70]'
-    assert alexnet[column['verdict']] == 'stable'
+    assert alexnet[column['the time is']] == 'stable'
+    assert alexnet[column['the ratio is']] == 'reliable'
+    assert 'from 3 sessions' in text and 'about 75 % of cases' in text
     text = to_markdown(record_of(recording_of(MEDIANS)), 'alexnet')
     assert '× alexnet' in text and "ncnn's" not in text
 
@@ -141,10 +145,10 @@ def test_forms_of_a_network_are_ranked_with_each_other():
     rows = rows_of(text)
     assert text.count('## 224x224') == 1 and list(rows).count('shufflenetv1-x1.0-g3') == 1
     rank, ratio = rows['shufflenetv1-x1.0-g3 (free-8)'][8:10]
-    assert rank == '1' and float(ratio) == pytest.approx(0.5, rel=0.01)
-    assert rows['shufflenetv1-x1.0-g3'][8:10] == ['2', '1.00']
-    difference = difference_table(record, record, ('a', 'b'))
-    assert len(rows_of(difference)) == 5 and difference.count('same') == 4
+    assert rank == '1' and float(ratio.split()[0]) == pytest.approx(0.5, rel=0.01)
+    assert rows['shufflenetv1-x1.0-g3'][8:10] == ['2', '1.000 [1.000 to 1.000]']
+    difference = difference_table(dict(a=record, b=record))
+    assert len(rows_of(difference)) == 5 and difference.count('same') == 8
 
 
 def test_emulated_times_are_labelled_and_neither_ranked_nor_compared_nor_drawn(emulated, tmp_path):
@@ -158,7 +162,7 @@ def test_emulated_times_are_labelled_and_neither_ranked_nor_compared_nor_drawn(e
     with refused('emulated'):
         read_latencies([tmp_path / 'emulated.json'])
     with refused('emulation'):
-        difference_table(record_of(recording_of(MEDIANS)), record, ('a', 'b'))
+        difference_table(dict(a=record_of(recording_of(MEDIANS)), b=record))
 
 
 def test_what_is_missing_is_said():
@@ -215,17 +219,46 @@ def test_ratios_are_the_published_ones():
 def test_difference_needs_intervals_that_do_not_overlap():
     first = record_of(recording_of(MEDIANS))
     second = record_of(recording_of({**MEDIANS, 'alexnet': 80.0, 'other': 5.0}))
-    rows = rows_of(difference_table(first, second, ('a', 'b')))
+    rows = rows_of(difference_table(dict(a=first, b=second)))
     assert len(rows) == 4  # with the head; what only one of them has is left out
     found = {name.partition(',')[0]: cells for name, cells in rows.items()}
-    assert found['alexnet'][-1] == 'faster' and found['alexnet'][3].startswith('-11.')
-    assert found['mobilenetv1-x1.0'][-1] == 'same'
+    assert found['alexnet'][4::4] == ['faster'] * 2 and found['alexnet'][7].startswith('-11.')
+    assert found['mobilenetv1-x1.0'][4::4] == ['same'] * 2
+    assert found['network'][5] == 'a, × shufflenetv1-x1.0-g3'
+    other = rows_of(difference_table(dict(a=first, b=second), 'alexnet'))
+    assert any(cells[8] == 'slower' for name, cells in other.items() if name.startswith('mobile'))
     second['results'][1]['reasons'] = ['drifts']
-    rows = rows_of(difference_table(first, second, ('a', 'b')))
+    rows = rows_of(difference_table(dict(a=first, b=second)))
     (row,) = [cells for name, cells in rows.items() if name.startswith('alexnet')]
-    assert row[-1] == 'not known: unstable'
+    assert row[4::4] == ['not known: unstable', 'faster']  # the ratio is a figure of its own
     with refused('no network in common'):
-        difference_table(first, record_of(recording_of({'another': 1.0})), ('a', 'b'))
+        difference_table(dict(a=first, b=record_of(recording_of({'another': 1.0}))))
+
+
+def test_more_files_show_how_far_they_differ():
+    """A machine whose speed changes from file to file, and with it all medians alike."""
+    files = {
+        str(speed): record_of(recording_of({k: ms * speed for k, ms in MEDIANS.items()}))
+        for speed in (1.0, 1.2, 1.1)
+    }
+    files['1.2']['results'][1]['reasons'] = ['drifts']
+    rows = rows_of(difference_table(files))
+    (alexnet,) = [cells for name, cells in rows.items() if name.startswith('alexnet')]
+    assert alexnet[2:4] == ['20.0%', '2 of 3'] and alexnet[5:] == ['0.0%', '3 of 3']
+    assert rows['largest spread'][2] == '20.0%' and rows['largest spread'][5] == '0.0%'
+
+
+def test_files_of_the_form_before_are_read_and_their_ratios_not_trusted(tmp_path):
+    record = dict(record_of(recording_of(MEDIANS)), schema='mmshuffle-latency/1')
+    for result in record['results']:
+        result['samples_ms'] = [[ms for b in blocks for ms in b] for blocks in result['samples_ms']]
+        del result['ratio']
+    check_schema(record)
+    write_json(record, tmp_path / 'old.json')
+    old = read_record(tmp_path / 'old.json')
+    alexnet = rows_of(to_markdown(old))['alexnet']
+    assert alexnet[-1] == 'unreliable: only 3 turns' and alexnet[9].startswith('4.5')
+    assert difference_table(dict(a=old, b=old)).count('same') == 4
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"results": []}', '{"schema": "other/9"}'])

@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
-from mmshuffle.latency.statistics import is_stable, median_interval, ranks, summarise
+from mmshuffle.latency import statistics
+from mmshuffle.latency.statistics import is_stable, median_interval, paired_ratio, ranks
 
 
 def sessions_of(median: float, number: int = 3, count: int = 200, seed: int = 0) -> list:
     random = np.random.default_rng(seed)
     return [median * (1 + 0.01 * random.standard_normal(count)) for _ in range(number)]
+
+
+def summarise(sessions: list, notes=()) -> dict:
+    return statistics.summarise([[times] for times in sessions], notes)
 
 
 def test_figures_are_those_of_all_runs():
@@ -63,15 +68,85 @@ def test_the_largest_drift_counts_whatever_its_sign():
     assert summarise([up, down])['drift'] < -0.1
 
 
-def with_interval(low: float, high: float) -> dict:
-    return dict(summarise(sessions_of((low + high) / 2)), interval_ms=(low, high))
+def simulate(seed, ratio, between=0.005, sessions=3, in_turn=True) -> list[dict]:
+    """Two networks on a device that gets slower by a fifth within each session, by turns.
+
+    What is noise: of runs 1 %, of blocks 0.5 %, of a session's start 5 %, and ``between`` sessions
+    in the ratio.
+    """
+    random, turns = np.random.default_rng(seed), 10
+    found = [dict(samples_ms=[], gate_error=0.0) for _ in range(2)]
+    for _ in range(sessions):
+        speed = random.normal(0, 0.05) + np.linspace(0, 0.2, 2 * turns)
+        order = [0, 1, 1, 0] * (turns // 2) if in_turn else [0] * turns + [1] * turns
+        shift = np.log(ratio) + random.normal(0, between), 0
+        for figures in found:
+            figures['samples_ms'].append([])
+        for slowness, n in zip(speed + random.normal(0, 0.005, 2 * turns), order):
+            runs = slowness + shift[n] + np.abs(random.normal(0, 0.01, 8))
+            found[n]['samples_ms'][-1].append(list(10 * np.exp(runs)))
+    return [{**statistics.summarise(figures['samples_ms']), **figures} for figures in found]
 
 
-def test_ranks_need_intervals_that_do_not_overlap():
-    found = {
-        name: with_interval(*at) for name, at in dict(a=(1, 2), b=(1.9, 2.5), c=(3, 4)).items()
-    }
-    assert ranks(found) == {'a': (1, 2), 'b': (1, 2), 'c': (3, 3)}
-    # One that is not stable may be anywhere.
-    found['b'] = dict(with_interval(0.5, 0.6), reasons=['drifts'])
-    assert ranks(found) == {'a': (1, 2), 'b': None, 'c': (2, 3)}
+def quotient(mine: dict, other: dict) -> tuple[float, float]:
+    """Bounds of a ratio from the intervals of both medians, which knows of no turns."""
+    (low, high), (least, most) = mine['interval_ms'], other['interval_ms']
+    return low / most, high / least
+
+
+@pytest.mark.parametrize('sessions, between', [(1, 0), (2, 0.01), (3, 0), (3, 0.02), (5, 0.02)])
+@pytest.mark.parametrize('ratio', [1.0, 3.0])
+def test_interval_of_paired_ratios_holds_the_true_one_as_often_as_it_says(
+    sessions, between, ratio, monkeypatch
+):
+    monkeypatch.setattr(statistics, 'median_interval', lambda *args: (1, 1))  # slow, not needed
+    found = [paired_ratio(*simulate(n, ratio, between, sessions))['interval'] for n in range(100)]
+    assert 90 <= sum(low <= ratio <= high for low, high in found) <= 100  # 95 is what it says
+
+
+def test_ratios_from_times_alone_do_not_survive_a_drift():
+    pairs = [simulate(seed, 3.0) for seed in range(20)]
+    widths = [np.log(paired_ratio(*pair)['interval'][::-1]) @ (1, -1) for pair in pairs]
+    alone = [np.log(quotient(*pair)[::-1]) @ (1, -1) for pair in pairs]
+    assert np.median(widths) < 0.03 < 5 * np.median(widths) < np.median(alone)
+    # One after the other, as two programs are usually timed.
+    apart = [quotient(*simulate(seed, 3.0, in_turn=False)) for seed in range(20)]
+    assert sum(low <= 3 <= high for low, high in apart) < 10
+    assert not any(is_stable(figures) for pair in pairs for figures in pair)
+    assert sum(paired_ratio(*pair)['verdict'] == 'reliable' for pair in pairs) > 15
+
+
+@pytest.mark.parametrize(
+    'sessions, change, reason',
+    [
+        (3, lambda mine, other: other.update(gate_error=None), 'outputs not checked'),
+        (3, lambda mine, other: mine['samples_ms'][0].reverse(), 'its interval is'),
+        (1, lambda mine, other: other.update(samples_ms=[other['samples_ms'][0][:5]]), 'only 5 t'),
+    ],
+)
+def test_what_makes_ratios_unreliable_is_said(sessions, change, reason):
+    mine, other = simulate(0, 3.0, sessions=sessions)
+    assert paired_ratio(mine, other)['reasons'] == []
+    change(mine, other)
+    ratio = paired_ratio(mine, other)
+    assert ratio['reasons'][0].startswith(reason) and ratio['verdict'] == 'unreliable'
+    assert ratio['value'] == pytest.approx(3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    'ratio, unchecked, expected',
+    [
+        (1.04, [], [(2, 2), (1, 1)]),
+        (0.96, [], [(1, 1), (2, 2)]),
+        (1.0, [], [(1, 2), (1, 2)]),
+        (1.04, [0], [None, (1, 2)]),  # it may be anywhere
+    ],
+)
+def test_ranks_are_of_paired_ratios_whatever_becomes_of_the_times(ratio, unchecked, expected):
+    networks = dict(enumerate(simulate(1, ratio)))
+    for n in unchecked:
+        networks[n]['gate_error'] = None
+    assert not any(map(is_stable, networks.values()))
+    low, high = quotient(networks[0], networks[1])
+    assert low < 1 < high
+    assert list(ranks(networks).values()) == expected

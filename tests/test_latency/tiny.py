@@ -84,6 +84,13 @@ def assert_clean(folder: Path, seconds: float = 60.0) -> None:
     assert list(folder.iterdir()) == []
 
 
+def assert_blocks(case: Case) -> None:
+    """It was timed as :data:`QUICK` says, and what was timed is kept block by block."""
+    assert case.failure is None and case.gate['passed']
+    assert [list(map(len, blocks)) for blocks in case.sessions] == [[2, 2, 2]] * 2
+    assert all(ms > 0 for blocks in case.sessions for times in blocks for ms in times)
+
+
 def check_schema(record: dict) -> None:
     """A file is as ``schema.json`` says; a test that asks this is skipped without jsonschema."""
     jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')

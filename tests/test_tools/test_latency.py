@@ -37,7 +37,7 @@ def test_measurement_is_written_and_shown(measured, capsys):
     check_schema(record)
     (result,) = record['results']
     assert record['complete'] and result['config'] == NETWORK and result['shape'] == [32, 32]
-    assert [len(times) for times in result['samples_ms']] == [6, 6]
+    assert [list(map(len, blocks)) for blocks in result['samples_ms']] == [[3, 3]] * 2
     assert result['gate_error'] < 1e-5 and record['request']['protocol']['loops'] == 6
     assert latency('show', measured) == 0
     assert capsys.readouterr().out.strip() == measured.with_suffix('.md').read_text().strip()
@@ -61,7 +61,7 @@ def test_reference_of_the_measurement_is_shown_again(measured, tmp_path, capsys)
     assert latency('show', tmp_path / 'a.json') == 0
     assert latency('show', tmp_path / 'a.json', '--reference', NETWORK) == 0
     asked_then, asked_now = capsys.readouterr().out.split('# Latency on ')[1:]
-    assert '| × other |' in asked_then and f'| × {NETWORK} |' in asked_now
+    assert '| × other [' in asked_then and f'| × {NETWORK} [' in asked_now
 
 
 def test_what_replay_may_change(measured, tmp_path):
@@ -86,7 +86,7 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
     assert 'marked incomplete' in capsys.readouterr().err
     record = read_record(tmp_path / 'a.json')
     assert record['problem'] == 'interrupted by Ctrl-C' and not record['complete']
-    assert len(record['results'][0]['samples_ms'][0]) >= 5
+    assert len(record['results'][0]['samples_ms'][0]) >= 2
 
 
 def test_unreachable_device_is_told_before_anything_is_exported(tmp_path, capsys, monkeypatch):
@@ -132,6 +132,7 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--replay', '/no/such.json'], '/no/such.json'),
         ([NETWORK, '--reference', 'other'], '--reference other: give one of shufflenetv1-x0.25'),
         (['diff', '/no/a.json', '/no/b.json'], '/no/a.json'),
+        (['diff', '/no/a.json'], 'name two files or more'),
         (['show', '/no/a.json'], '/no/a.json'),
     ],
 )

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     times: list[list[float]] = [[] for _ in runs]
     protocol = dict(PROTOCOL, loops=args.loops, seconds=0.0)
     calls = [lambda run=run: run(pixels) for run in runs]
-    loop.measure(calls, protocol, lambda number, block, *_: times[number].extend(block))
+    loop.measure(calls, protocol, lambda number, block, *_: times[number].append(list(block)))
     results = [
         dict(config=path.stem, shape=shape, runtime='onnxruntime', threads=args.threads)
         | summarise([ms])

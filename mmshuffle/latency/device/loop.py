@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,8 @@ def take_turns(
 ) -> Iterator[tuple[int, Any, float]]:
     """Run networks in turn, block by block, so that what drifts hits all alike.
 
+    Every other turn goes backwards: what drifts steadily within a turn cancels out too.
+
     Args:
         count: Number of networks.
         protocol: ``loops`` and ``seconds`` that every network gets at least, and ``block_loops``.
@@ -47,8 +50,10 @@ def take_turns(
     counts = [0] * count
     seconds = [0.0] * count
     left = list(range(count))
-    while left:
-        for n in left:
+    for turn in itertools.count():
+        if not left:
+            return
+        for n in reversed(left) if turn % 2 else left:
             wanted = min(protocol['block_loops'], protocol['loops'] - counts[n])
             measured, runs, length = block(n, wanted)
             counts[n] += runs
