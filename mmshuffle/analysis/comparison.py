@@ -27,24 +27,16 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """A row with what is known of it here.
+    """A row with what is known of it here."""
 
-    Attributes:
-        row: The published row.
-        path: Its config file; None where it has none.
-        cost: Counted cost at the row's image size; None without a config.
-        problem: Why it could not be counted.
-        run: Tested checkpoint of the config, where an accuracy is published.
-        latency_ms: Measured milliseconds of one image, by the name of the latency file.
-        unstable: Names of the latency files that call their figure unstable.
-    """
-
-    row: Row
-    path: Path | None = None
-    cost: ModelCost | None = None
-    problem: str | None = None
-    run: Run | None = None
+    row: Row  # the published row
+    path: Path | None = None  # its config file; None where it has none
+    cost: ModelCost | None = None  # counted cost at the row's image size; None without a config
+    problem: str | None = None  # why it could not be counted
+    run: Run | None = None  # tested checkpoint of the config, where an accuracy is published
+    # Measured milliseconds of one image, by the name of the latency file.
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    # Names of the latency files that call their figure unstable.
     unstable: frozenset[str] = frozenset()
 
     @property

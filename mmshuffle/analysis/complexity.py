@@ -34,17 +34,12 @@ class Cost:
         ``h1 w1 c1 + h2 w2 c2 + k_h k_w c1 c2 / g``
 
     elements: each is read or written once. A fully connected layer is the case h = w = 1.
-
-    Attributes:
-        multiply_adds: Multiply-adds of convolutions and fully connected layers.
-        parameters: All parameters, those of BatchNorm and biases too.
-        activations: Output elements of convolutions and fully connected layers.
-        memory_access: Input, output and weight elements of convolutions and fully connected layers.
     """
 
-    multiply_adds: int = 0
-    parameters: int = 0
-    activations: int = 0
+    multiply_adds: int = 0  # multiply-adds of convolutions and fully connected layers
+    parameters: int = 0  # all parameters, those of BatchNorm and biases too
+    activations: int = 0  # output elements of convolutions and fully connected layers
+    # Input, output and weight elements of convolutions and fully connected layers.
     memory_access: int = 0
 
     def __add__(self, other: Cost) -> Cost:

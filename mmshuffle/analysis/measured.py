@@ -24,19 +24,14 @@ SETTINGS = ('part', 'runtime', 'threads', 'precision', 'shuffle')
 
 @dataclass(frozen=True)
 class Run:
-    """A tested checkpoint.
+    """A tested checkpoint."""
 
-    Attributes:
-        path: Its ``metrics.json``.
-        checkpoint: The checkpoint file.
-        metrics: Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in
-            percent, ``coco/bbox_mAP`` as a fraction; of several seeds, their means.
-        seeds: The metrics of each seed, where the runs are in folders ``seed_N``.
-    """
-
-    path: Path
-    checkpoint: str
+    path: Path  # its ``metrics.json``
+    checkpoint: str  # the checkpoint file
+    # Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in percent,
+    # ``coco/bbox_mAP`` as a fraction; of several seeds, their means.
     metrics: dict[str, float]
+    # The metrics of each seed, where the runs are in folders ``seed_N``.
     seeds: tuple[dict[str, float], ...] = ()
 
     def by_seed(self, figure: str) -> list[float]:
@@ -63,16 +58,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Latencies:
-    """The figures of one latency file in one setting.
+    """The figures of one latency file in one setting."""
 
-    Attributes:
-        name: The file's name, without its ending, and the setting where the file has several.
-        median_ms: Milliseconds by the name of the config and the image's height and width.
-        unstable: Those whose verdict is not that they are stable.
-    """
-
-    name: str
+    name: str  # the file's name, without its ending, and the setting where the file has several
+    # Milliseconds by the name of the config and the image's height and width.
     median_ms: dict[tuple[str, tuple[int, int]], float]
+    # The keys of ``median_ms`` whose verdict is not that they are stable.
     unstable: frozenset[tuple[str, tuple[int, int]]] = frozenset()
 
 

@@ -46,28 +46,22 @@ from .problem import Problem, guarded
 
 @dataclass
 class CocoFile:
-    """A COCO data set of a config, and what is remembered of its file after the check.
-
-    Attributes:
-        loading: How the run reads its images; None where that is not known.
-        names: Names of the categories that become labels, in their order.
-        image_names: Names of its image files by id, without folders.
-        missing: Number of the images that are used and not there.
-        pictures: Path, width and height of the others; empty where ``loading`` is None.
-        content: The file, until it has been checked.
-    """
+    """A COCO data set of a config, and what is remembered of its file after the check."""
 
     where: str
     dataset: Mapping[str, Any]
     path: Path
     use: Use
-    loading: Loading | None
+    loading: Loading | None  # how the run reads its images; None where that is not known
+    # Names of the categories that become labels, in their order.
     names: list[str] = field(default_factory=list)
+    # Names of its image files by id, without folders.
     image_names: dict[Any, str] = field(default_factory=dict)
     kept: Kept | None = None
-    missing: int = 0
+    missing: int = 0  # number of the images that are used and not there
+    # Path, width and height of the others; empty where ``loading`` is None.
     pictures: dict[str, tuple[float, float]] = field(default_factory=dict)
-    content: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict)  # the file, until it has been checked
 
     @property
     def loader(self) -> str:

@@ -37,13 +37,9 @@ ABSENT = re.compile(r'not installed|No module named')
 
 @dataclass(frozen=True)
 class Features:
-    """Feature maps of an image.
+    """Feature maps of an image."""
 
-    Attributes:
-        maps: Tensors (N, C_i, H_i, W_i) on the meta device.
-    """
-
-    maps: tuple[Tensor, ...]
+    maps: tuple[Tensor, ...]  # tensors (N, C_i, H_i, W_i) on the meta device
     size: int
 
     @property
@@ -69,17 +65,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of building a part and running it.
-
-    Attributes:
-        error: Why it cannot be built or does not take these inputs, in one line; None where nothing
-            is known to be wrong.
-        fix: Settings under which it runs, where it does not run with its own.
-    """
+    """What became of building a part and running it."""
 
     module: nn.Module | None = None
     outputs: Any = None
+    # Why it cannot be built or does not take these inputs, in one line; None where nothing is known
+    # to be wrong.
     error: str | None = None
+    # Settings under which it runs, where it does not run with its own.
     fix: Mapping[str, Any] | None = None
     absent: bool = False
 

@@ -10,17 +10,11 @@ from mmshuffle.errors import UserError, one_line
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-        where: The setting, as a path in the config.
-        message: What is wrong and how to fix it, in one line.
-        fatal: Whether the run must not start.
-    """
-
-    where: str
-    message: str
-    fatal: bool = True
+    where: str  # the setting, as a path in the config
+    message: str  # what is wrong and how to fix it, in one line
+    fatal: bool = True  # whether the run must not start
 
     def __str__(self) -> str:
         return f'{self.where}: {self.message}'

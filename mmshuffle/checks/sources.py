@@ -21,14 +21,11 @@ from .verify import Part, Picture
 
 @dataclass(frozen=True)
 class Source:
-    """Data to verify.
-
-    Attributes:
-        summary: Numbers of each part: name, source, images, missing, boxes, kept, lost by reason.
-    """
+    """Data to verify."""
 
     problems: list[Problem]
     parts: list[Part]
+    # Numbers of each part: name, source, images, missing, boxes, kept, lost by reason.
     summary: list[dict[str, Any]]
 
 

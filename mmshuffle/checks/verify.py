@@ -24,16 +24,12 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to open.
-
-    Attributes:
-        size: Width and height by its annotations, where they say it.
-        label: Class of the whole image, where it has one.
-    """
+    """An image to open."""
 
     path: str
+    # Width and height by its annotations, where they say it.
     size: tuple[float, float] | None = None
-    label: int | None = None
+    label: int | None = None  # class of the whole image, where it has one
 
 
 @dataclass(frozen=True)

@@ -27,22 +27,16 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Use:
-    """What a run does with an annotation file.
+    """What a run does with an annotation file."""
 
-    Attributes:
-        classes: Names of the classes that are trained on; all of the file's where None.
-        poly2mask: Whether masks are rendered; if not, MMDetection leaves run lengths out.
-        min_size: Images with a shorter side below it, in pixels, are left out.
-        filter_empty: Whether images without annotations of the classes are left out.
-    """
-
+    # Names of the classes that are trained on; all of the file's where None.
     classes: tuple[str, ...] | None = None
     labelled: bool = True
     evaluated: bool = False
     masks: bool = False
-    poly2mask: bool = True
-    min_size: int = 0
-    filter_empty: bool = False
+    poly2mask: bool = True  # whether masks are rendered; if not, MMDetection leaves run lengths out
+    min_size: int = 0  # images with a shorter side below it, in pixels, are left out
+    filter_empty: bool = False  # whether images without annotations of the classes are left out
 
 
 def read_annotations(

@@ -21,19 +21,12 @@ TOO_SHORT = 'only polygons of fewer than 6 numbers or an odd count, which MMDete
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a file.
+    """What is left of a file."""
 
-    Attributes:
-        boxes: Number of boxes that are trained on, or count in an evaluation.
-        total: Number of annotations of the classes.
-        lost: Indices of the other annotations of the classes, by reason.
-        images: Whether each image is used, of shape (images,).
-    """
-
-    boxes: int
-    total: int
-    lost: dict[str, np.ndarray]
-    images: np.ndarray
+    boxes: int  # number of boxes that are trained on, or count in an evaluation
+    total: int  # number of annotations of the classes
+    lost: dict[str, np.ndarray]  # indices of the other annotations of the classes, by reason
+    images: np.ndarray  # whether each image is used, of shape (images,)
 
 
 class _Columns:

@@ -36,21 +36,16 @@ SHIFT = 4
 
 @dataclass
 class Scene:
-    """A drawn picture and what is on it.
+    """A drawn picture and what is on it."""
 
-    Attributes:
-        image: BGR, (height, width, 3), uint8.
-        labels: Index into :data:`CLASSES` of each object, the hindmost first.
-        opacities: What each object covers, hidden parts included, (height, width), 0 to 1.
-        visible: What is seen of it, (height, width), 0 to 1.
-        truncated: Whether the border cuts the object.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # BGR, (height, width, 3), uint8
+    # Index into :data:`CLASSES` of each object, the hindmost first.
     labels: list[int] = field(default_factory=list)
+    # What each object covers, hidden parts included, (height, width), 0 to 1.
     opacities: list[np.ndarray] = field(default_factory=list)
+    # What is seen of it, (height, width), 0 to 1.
     visible: list[np.ndarray] = field(default_factory=list)
-    truncated: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)  # whether the border cuts the object
 
     def masks(self) -> list[np.ndarray]:
         """Return the visible pixels of each object, (height, width), bool."""

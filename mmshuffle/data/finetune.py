@@ -43,14 +43,11 @@ class Split:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """A detection set in COCO's format.
-
-    Attributes:
-        classes: Names of the categories that have annotations, in the order of the training file.
-    """
+    """A detection set in COCO's format."""
 
     train: Split
     val: Split
+    # Names of the categories that have annotations, in the order of the training file.
     classes: tuple[str, ...]
 
 

@@ -26,17 +26,11 @@ SIZE_TOLERANCE = 1
 
 @dataclass(frozen=True)
 class Loading:
-    """How a pipeline reads images.
+    """How a pipeline reads images."""
 
-    Attributes:
-        color_type: ``color_type`` of mmcv's LoadImageFromFile.
-        backend: Its ``imdecode_backend``.
-        tolerated: Number of unreadable images that a run passes over.
-    """
-
-    color_type: str = 'color'
-    backend: str | None = 'cv2'
-    tolerated: int = 0
+    color_type: str = 'color'  # ``color_type`` of mmcv's LoadImageFromFile
+    backend: str | None = 'cv2'  # its ``imdecode_backend``
+    tolerated: int = 0  # number of unreadable images that a run passes over
 
 
 @dataclass(frozen=True)

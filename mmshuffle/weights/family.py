@@ -15,21 +15,13 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The input that weights were trained with: ``(pixel - mean) / std``, pixels from 0 to 255.
+    """The input that weights were trained with: ``(pixel - mean) / std``, pixels from 0 to 255."""
 
-    Attributes:
-        channel_order: ``'RGB'`` or ``'BGR'``; ``mean`` and ``std`` are in this order.
-        mean: Subtracted from the pixels.
-        std: Divides the difference.
-        source: Who says so.
-        exception: Input of other files of the same names, which no tensor tells apart.
-    """
-
-    channel_order: str
-    mean: Triple
-    std: Triple
-    source: str
-    exception: str = ''
+    channel_order: str  # ``'RGB'`` or ``'BGR'``; ``mean`` and ``std`` are in this order
+    mean: Triple  # subtracted from the pixels
+    std: Triple  # divides the difference
+    source: str  # who says so
+    exception: str = ''  # input of other files of the same names, which no tensor tells apart
 
     def __str__(self) -> str:
         exception = f' ({self.exception})' if self.exception else ''
@@ -59,33 +51,26 @@ def numbered(module: str, *positions: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Family:
-    """A naming scheme, and how the networks published under it were trained.
-
-    Attributes:
-        markers: Tensor names that together tell the scheme.
-        table: Published name of a module, or of a tensor, to ours.
-        networks: Configs of the networks that files can be of. Their shapes differ, so one at most
-            fits a file.
-        requires: Arguments of the network without which the weights mean something else.
-        finish: Applied to the renamed tensors, such as to reorder them.
-        head: The published classifier, after renaming: name of a layer to its name in the head of
-            :class:`~mmshuffle.classification.ImageClassifier`.
-        background: Whether class 0 of the published classifier is the background.
-        below: What the name in front of the markers must end with, where another part of that name
-            is of another family.
-    """
+    """A naming scheme, and how the networks published under it were trained."""
 
     name: str
-    markers: frozenset[str]
-    table: Mapping[str, str]
+    markers: frozenset[str]  # tensor names that together tell the scheme
+    table: Mapping[str, str]  # published name of a module, or of a tensor, to ours
     normalisation: Normalisation
+    # Configs of the networks that files can be of. Their shapes differ, so one at most fits a file.
     networks: Sequence[Network]
+    # Arguments of the network without which the weights mean something else.
     requires: Mapping[str, Any] = field(default_factory=dict)
+    # Applied to the renamed tensors, such as to reorder them.
     finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
     eps: float = 1e-5
     act_cfg: Mapping[str, Any] = field(default_factory=lambda: dict(type='ReLU'))
+    # The published classifier, after renaming: name of a layer to its name in the head of
+    # :class:`~mmshuffle.classification.ImageClassifier`.
     head: Mapping[str, str] = field(default_factory=lambda: {'fc': 'fc'})
-    background: bool = False
+    background: bool = False  # whether class 0 of the published classifier is the background
+    # What the name in front of the markers must end with, where another part of that name is of
+    # another family.
     below: str = ''
 
     def convert(self, network: nn.Module, tensors: Tensors) -> Tensors:

@@ -23,27 +23,24 @@ COUNTER = 'num_batches_tracked'
 
 @dataclass
 class LoadReport:
-    """What became of each tensor of a checkpoint and of the network.
-
-    Attributes:
-        missing: Names that the network needs and the checkpoint lacks.
-        unexpected: Names that the network has no use for, such as a classifier.
-        misshapen: Name, shape in the checkpoint, shape in the network.
-        excused: Names missing or misshapen that were allowed to be: they keep their values.
-        normalisation: The input that the weights were trained with, where the family tells.
-        hints: Settings in which the network differs from the one that was trained.
-        notes: What was chosen where the file left a choice, such as moving averages.
-    """
+    """What became of each tensor of a checkpoint and of the network."""
 
     source: str
     family: str
     matched: list[str] = field(default_factory=list)
+    # Names that the network needs and the checkpoint lacks.
     missing: list[str] = field(default_factory=list)
+    # Names that the network has no use for, such as a classifier.
     unexpected: list[str] = field(default_factory=list)
+    # Name, shape in the checkpoint, shape in the network.
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    # Names missing or misshapen that were allowed to be: they keep their values.
     excused: list[str] = field(default_factory=list)
+    # The input that the weights were trained with, where the family tells.
     normalisation: Normalisation | None = None
+    # Settings in which the network differs from the one that was trained.
     hints: list[str] = field(default_factory=list)
+    # What was chosen where the file left a choice, such as moving averages.
     notes: Sequence[str] = ()
 
     @property

@@ -34,17 +34,11 @@ SLOT = re.compile(r'/(RMSProp|Momentum|Adam|Adagrad|Adadelta|Ftrl|LARS|LAMB)(_\d
 
 
 class Weights(NamedTuple):
-    """Tensors of a file.
+    """Tensors of a file."""
 
-    Attributes:
-        tensors: By the names that their publisher gave them.
-        meta: The ``meta`` of a training checkpoint, None where there is none.
-        notes: What was chosen, where there was a choice.
-    """
-
-    tensors: dict[str, Tensor]
-    meta: Any = None
-    notes: tuple[str, ...] = ()
+    tensors: dict[str, Tensor]  # by the names that their publisher gave them
+    meta: Any = None  # the ``meta`` of a training checkpoint, None where there is none
+    notes: tuple[str, ...] = ()  # what was chosen, where there was a choice
 
 
 def find_weights(content: Any) -> Weights:

@@ -33,25 +33,17 @@ class Remote(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One published file.
-
-    Attributes:
-        family: Name of the :class:`~mmshuffle.weights.Family`, which tells the input, too.
-        top1: ImageNet validation top-1 accuracy in percent, one 224x224 crop, as published.
-        source: Who publishes that figure.
-        network: Config of the backbone that the file fits.
-        aliases: Names behind ``torchvision://`` in mmengine.
-        sha256: SHA-256 of the file, where its address does not end in the first digits.
-    """
+    """One published file."""
 
     name: str
     url: str
-    family: str
+    family: str  # name of the :class:`~mmshuffle.weights.Family`, which tells the input, too
     licence: str
-    top1: float
-    source: str
-    network: dict[str, Any]
-    aliases: Sequence[str] = ()
+    top1: float  # ImageNet validation top-1 accuracy in percent, one 224x224 crop, as published
+    source: str  # who publishes that figure
+    network: dict[str, Any]  # config of the backbone that the file fits
+    aliases: Sequence[str] = ()  # names behind ``torchvision://`` in mmengine
+    # SHA-256 of the file, where its address does not end in the first digits.
     sha256: str | None = None
 
     @property
