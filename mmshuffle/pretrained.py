@@ -41,10 +41,6 @@ def split_init_cfg(init_cfg: dict | list[dict] | None) -> tuple[list[dict], list
 
 
 def load(module: nn.Module, cfg: dict) -> None:
-    """Fill a module from the weights that an entry of an ``init_cfg`` names.
-
-    Raises:
-        UserError: They do not fit, see :func:`mmshuffle.weights.load_pretrained`.
-    """
+    """Fill a module from the weights that an entry of an ``init_cfg`` names."""
     given = {key: value for key, value in cfg.items() if key in KEYS - {'map_location'}}
     initialize(module, dict(type='PretrainedStrict', **given))

@@ -62,11 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_table(names: list[str], shape: list[int] | None) -> Table:
-    """The table of a name, or one of configs, each a row.
-
-    Raises:
-        UserError: There is none, or configs that cannot stand in one table.
-    """
+    """The table of a name, or one of configs, each a row."""
     first = names[0]
     if len(names) == 1 and not first.endswith('.py') and shipped.find(first) is None:
         table = load_table(first)

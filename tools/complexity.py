@@ -47,11 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def count(args: argparse.Namespace) -> ModelCost:
-    """Count what ``args.model`` names.
-
-    Raises:
-        UserError: It names nothing, or cannot be counted, or an option means nothing.
-    """
+    """Count what ``args.model`` names."""
     if args.shape is not None and min(args.shape) < 1:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give two numbers of at least 1')
     if args.proposals is not None and args.proposals < 1:

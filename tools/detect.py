@@ -109,11 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def require_device(name: str) -> None:
-    """Refuse a device that PyTorch does not have here.
-
-    Raises:
-        UserError: It does not.
-    """
+    """Refuse a device that PyTorch does not have here."""
     try:
         torch.empty(0, device=name)
     except Exception as error:  # each kind of device has its own
@@ -211,11 +207,7 @@ class Stream:
 
 
 def open_source(given: str) -> Pictures | Stream:
-    """What a command line names: picture, folder, video or camera.
-
-    Raises:
-        UserError: It is none of them.
-    """
+    """What a command line names: picture, folder, video or camera."""
     kind, _, number = given.rpartition(':')
     if kind == 'camera' and number.isdecimal():
         return Stream(given, int(number))
@@ -232,11 +224,7 @@ def open_source(given: str) -> Pictures | Stream:
 
 
 def keep_inputs(source: Pictures | Stream, folder: Path) -> None:
-    """Refuse a folder where what is drawn would take the place of what is read.
-
-    Raises:
-        UserError: It would.
-    """
+    """Refuse a folder where what is drawn would take the place of what is read."""
     inputs = {path.resolve() for path in source.paths}
     for name in source.names:
         if (folder / name).resolve() in inputs:
@@ -250,9 +238,6 @@ class Results:
         classes: Names by label.
         ann_file: COCO file that has the ids of images and categories; they count from 1 where None.
         source: What is detected on.
-
-    Raises:
-        UserError: The file cannot be read, or lacks a class or an image.
     """
 
     def __init__(
@@ -304,11 +289,7 @@ class Results:
 
 
 def show(picture: np.ndarray) -> bool:
-    """Show a picture until the next; returns False where q was pressed.
-
-    Raises:
-        UserError: There is no screen.
-    """
+    """Show a picture until the next; returns False where q was pressed."""
     try:
         cv2.imshow('mmshuffle', picture)
         return cv2.waitKey(1) != ord('q')

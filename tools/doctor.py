@@ -125,10 +125,6 @@ def collect(
         imports: names to import in turn. One that crashes or hangs is noted as failed; those behind
             it stay unknown.
         requirements: pip requirements; extras stand for what the installed package asks for.
-
-    Raises:
-        OSError: ``python`` cannot be started.
-        RuntimeError: it starts but is no working Python.
     """
     command, seconds = [python, __file__, '--answer', json.dumps([imports, requirements])], 600
     try:

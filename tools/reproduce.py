@@ -94,11 +94,7 @@ def make_scale(args: argparse.Namespace, folder: Path) -> Scale | None:
 
 
 def choose_rows(args: argparse.Namespace, table: Table, scale: Scale | None) -> list[Row]:
-    """The rows that can be run; says why others cannot.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The rows that can be run; says why others cannot."""
     if scale is not None and 'coco_map' not in table.columns:
         raise UserError(f'{table.name} is of classifiers: --scale and --subset are for detectors')
     rows = list(table.rows) if scale is None else scale.rows(table.rows)
@@ -114,11 +110,7 @@ def choose_rows(args: argparse.Namespace, table: Table, scale: Scale | None) -> 
 
 
 def check_folder(folder: Path, facts: dict | None) -> None:
-    """Keep apart what would be taken for the results of other options.
-
-    Raises:
-        UserError: The work dir holds results of another scale.
-    """
+    """Keep apart what would be taken for the results of other options."""
     if folder.is_file():
         raise UserError(f'work dir {folder} is a file; give a folder')
     mark = folder / MARK

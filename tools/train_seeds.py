@@ -84,11 +84,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read(names: list[str]) -> dict[str, Config]:
-    """Configs by path, of which no two would share a folder.
-
-    Raises:
-        UserError: Two would, classifiers stand beside detectors, or a detector's test has no boxes.
-    """
+    """Configs by path, of which no two would share a folder."""
     configs, owners = read_one_kind(names), {}
     for path, cfg in configs.items():
         owner = owners.setdefault(Path(path).stem, path)
@@ -102,11 +98,7 @@ def read(names: list[str]) -> dict[str, Config]:
 
 
 def claim(folder: Path, cfg: Config, options: list[str]) -> None:
-    """Note what is trained in a folder, so that nothing else is taken for it.
-
-    Raises:
-        UserError: Something else was trained there.
-    """
+    """Note what is trained in a folder, so that nothing else is taken for it."""
     text = json.dumps(cfg.to_dict(), default=repr, sort_keys=True)
     note = dict(options=sorted(options), config=hashlib.sha256(text.encode()).hexdigest())
     path = folder / 'trained.json'
@@ -122,11 +114,7 @@ def claim(folder: Path, cfg: Config, options: list[str]) -> None:
 
 
 def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> None:
-    """Run ``tools/train.py``, which goes on with what is there, and ``tools/test.py``.
-
-    Raises:
-        UserError: One of them fails.
-    """
+    """Run ``tools/train.py``, which goes on with what is there, and ``tools/test.py``."""
     common = ['--work-dir', folder, '--cfg-options', *options]
     commands = {'training': ['train.py', path, '--resume', *common]}
     if not is_classifier_config(cfg):
@@ -141,11 +129,7 @@ def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> 
 
 
 def figure(folder: Path, metric: str) -> float:
-    """A metric of a run.
-
-    Raises:
-        UserError: The run has another.
-    """
+    """A metric of a run."""
     metrics = read_metrics(folder / 'metrics.json')['metrics']
     if metric not in metrics:
         raise UserError(f'{folder} has no {metric}: give --metrics of {", ".join(metrics)}')

@@ -71,11 +71,7 @@ for (const head of document.querySelectorAll('th')) head.onclick = () => {{
 
 
 def to_html(table: Table, rows: Sequence[Compared]) -> str:
-    """Format a comparison; published marks are hollow, measured ones filled.
-
-    Raises:
-        UserError: plotly is not installed.
-    """
+    """Format a comparison; published marks are hollow, measured ones filled."""
     head, cells = table_cells(table, rows)
     return PAGE.format(
         title=escape(table.title),

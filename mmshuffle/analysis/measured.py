@@ -129,11 +129,7 @@ def _average(runs: Sequence[Run]) -> Run:
 
 
 def find_notes(folders: Iterable[str | Path]) -> list[str]:
-    """What a reader must know of the figures in work dirs that are not of the paper's scale.
-
-    Raises:
-        UserError: A work dir's note is not one that ``tools/reproduce.py`` writes.
-    """
+    """What a reader must know of the figures in work dirs that are not of the paper's scale."""
     paths = [Path(folder, MARK) for folder in folders]
     return [str(_read(path, ('note',))['note']) for path in paths if path.is_file()]
 

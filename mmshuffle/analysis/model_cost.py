@@ -151,9 +151,6 @@ def count_config(config: str, shape: tuple[int, int], proposals: int | None = No
         config: Name of a config that comes with the project, or path of one.
         shape: See :func:`count_model`.
         proposals: Likewise.
-
-    Raises:
-        UserError: The config cannot be read, or its model not be built or counted.
     """
     return count_model(_build(config), shape, proposals)
 

@@ -26,11 +26,7 @@ class Interval(NamedTuple):
 
 
 def read_truth(path: str | Path) -> COCO:
-    """Read the annotations of boxes.
-
-    Raises:
-        UserError: As :func:`.read_annotations`.
-    """
+    """Read the annotations of boxes."""
     truth = COCO()
     truth.dataset = read_annotations(path, masks=False)
     with contextlib.redirect_stdout(io.StringIO()):

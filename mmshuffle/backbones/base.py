@@ -165,11 +165,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         return self
 
     def init_weights(self) -> None:
-        """Initialise: the user's ``init_cfg``, else the published distribution; pretrained last.
-
-        Raises:
-            UserError: A pretrained checkpoint does not fit this network.
-        """
+        """Initialise: the user's ``init_cfg``, else the published distribution; pretrained last."""
         pretrained, others = split_init_cfg(self.init_cfg)
         if others:
             given, self.init_cfg = self.init_cfg, others

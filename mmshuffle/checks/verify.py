@@ -2,16 +2,13 @@
 
 import hashlib
 import itertools
-import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import cv2
+from torch.utils.data import DataLoader
 
 from mmshuffle.data.annotations import EXAMPLES
 from mmshuffle.data.pictures import Fault, Loading, inspect_content, summarise
@@ -122,37 +119,33 @@ def _pairs(same: Sequence[Sequence[Picture]]) -> str:
 Job = tuple[str, tuple[float, float] | None, Loading]
 
 
-def _opened(jobs: Sequence[Job], workers: int) -> Iterable[tuple[str | None, list[Fault]]]:
-    if workers == 0:
-        yield from map(_open, jobs)
-        return
-    # Forked workers start at once; where there is no fork, they import this module.
-    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
-    others = set(multiprocessing.active_children())
+def _opened(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str | None, list[Fault]]]:
     # A forked process has none of OpenCV's threads, but would wait for them if this one has some.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
-    pool = ProcessPoolExecutor(min(workers, len(jobs) or 1), context, initializer=_start_worker)
+    opening = dict(collate_fn=_open_all, worker_init_fn=_start_worker)
     try:
-        yield from pool.map(_open, jobs, chunksize=CHUNK)
-    except BrokenProcessPool:
+        for results in DataLoader(jobs, batch_size=CHUNK, num_workers=workers, **opening):
+            yield from results
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
         raise UserError(
             'a process that opened images was killed, perhaps for its memory: give fewer --workers'
         ) from None
-    except BaseException:  # at the exit Python would wait for what they are reading
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         cv2.setNumThreads(threads)
 
 
-def _start_worker() -> None:
+def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends them
     cv2.setNumThreads(0)
     # Decoders write of damaged files to the terminal, across the progress bar.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _open_all(jobs: Sequence[Job]) -> list[tuple[str | None, list[Fault]]]:
+    return list(map(_open, jobs))
 
 
 def _open(job: Job) -> tuple[str | None, list[Fault]]:

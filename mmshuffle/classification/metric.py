@@ -24,11 +24,7 @@ class Accuracy(BaseMetric):
         self.topk = tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Note the rank of each image's label, 0 for the highest score.
-
-        Raises:
-            UserError: A label is the index of no score.
-        """
+        """Note the rank of each image's label, 0 for the highest score."""
         scores = torch.stack([sample['scores'] for sample in data_samples])
         labels = torch.stack([sample['gt_label'] for sample in data_samples])
         if not ((labels >= 0) & (labels < scores.shape[1])).all():

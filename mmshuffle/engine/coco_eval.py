@@ -18,9 +18,6 @@ def coco_backend(name: str) -> Iterator[None]:
 
     Args:
         name: One of :data:`BACKENDS`.
-
-    Raises:
-        UserError: It is not installed.
     """
     if name == 'pycocotools':
         yield

@@ -45,11 +45,7 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
 
 
 def read_one_kind(names: Sequence[str]) -> dict[str, Config]:
-    """Read configs that are to be compared; each once, by its path.
-
-    Raises:
-        UserError: One cannot be read, or classifiers stand beside detectors.
-    """
+    """Read configs that are to be compared; each once, by its path."""
     configs = {path: read_config(path) for path in map(shipped.resolve, names)}
     if len({is_classifier_config(cfg) for cfg in configs.values()}) > 1:
         raise UserError('classifiers and detectors have no figure in common: give one kind')

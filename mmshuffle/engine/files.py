@@ -10,11 +10,7 @@ from .checkpoint import AtomicBackend
 
 
 def write(content: bytes, path: str | Path) -> None:
-    """Write bytes, whole or not at all.
-
-    Raises:
-        UserError: The disk cannot be written.
-    """
+    """Write bytes, whole or not at all."""
     try:
         AtomicBackend().put(content, path)
     except OSError as error:

@@ -78,9 +78,6 @@ def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
 
     Args:
         device: ``'meta'`` takes no memory for parameters.
-
-    Raises:
-        UserError: The type is not registered or its arguments are wrong.
     """
     register_config_imports(cfg)
     settings = copy.deepcopy(cfg.model)
@@ -127,9 +124,6 @@ def extract_part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
 
     Args:
         part: ``'backbone'``, ``'neck'`` (with the backbone) or ``'classifier'``.
-
-    Raises:
-        UserError: The model has no such part.
     """
     if part == 'backbone':
         return model.backbone, [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]

@@ -107,9 +107,6 @@ def call(words: Sequence[str], output: IO | None = None, *kept: int) -> int:
         words: The command.
         output: File that takes what it prints; the screen does where None.
         kept: Open files that it inherits.
-
-    Raises:
-        KeyboardInterrupt: It was interrupted.
     """
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))

@@ -83,9 +83,6 @@ def cache_path(url: str, file_name: str | None = None) -> Path:
     Args:
         file_name: Name to use; where None, that of the address, as torch's hub does. If no hash
             tells it from others of that name, the address is made a part of it.
-
-    Raises:
-        UserError: The address names no file.
     """
     if file_name is None:
         try:

@@ -98,11 +98,7 @@ def open_source(source: str | Path) -> BinaryIO:
 
 
 def path_if_here(source: str | Path) -> Path | None:
-    """Path of a weight file if nothing has to be downloaded for it, else None.
-
-    Raises:
-        UserError: A zoo name that does not exist.
-    """
+    """Path of a weight file if nothing has to be downloaded for it, else None."""
     source = str(source)
     if source.startswith(TORCHVISION) and find_entry(source) is None:
         return None  # only torchvision, which takes seconds to import, knows its address
@@ -181,25 +177,11 @@ def _check(path: Path, url: str) -> None:
 
 def _from_backend(source: str) -> bytes:
     try:
-        if source.startswith('pavi://'):
-            return _from_pavi(source.removeprefix('pavi://'))
         return mmengine.fileio.get(source)
     except Exception as error:  # of whichever client
         reason = ' '.join(str(error).split()) or type(error).__name__
         message = f'{source} cannot be fetched ({reason}); fetch the file and give its path'
         raise UserError(message) from None
-
-
-def _from_pavi(name: str) -> bytes:
-    import tempfile
-
-    from pavi import modelcloud
-
-    model = modelcloud.get(name)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / model.name
-        model.download(str(path))
-        return path.read_bytes()
 
 
 def load_from_mmshuffle(source: str, map_location: Any = None) -> Any:

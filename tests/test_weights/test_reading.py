@@ -10,7 +10,6 @@ import pickle
 import re
 import sys
 import tarfile
-import types
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from datetime import datetime
@@ -294,19 +293,10 @@ SCHEMES = {
 @pytest.fixture
 def fetched(hub, monkeypatch):
     """Makes every scheme give some bytes."""
-
-    class Model:
-        name = 'model.pth'
-
-        def download(self, path: str) -> None:
-            Path(path).write_bytes(server.content)
-
     with serve(b'') as server:
         for function in filter(None, SCHEMES.values()):
             answer = {'resnet50': server.url('resnet50.pth')}
             monkeypatch.setattr(mmengine_checkpoint, function, lambda answer=answer: answer)
-        modelcloud = types.SimpleNamespace(get=lambda name: Model())
-        monkeypatch.setitem(sys.modules, 'pavi', types.SimpleNamespace(modelcloud=modelcloud))
         monkeypatch.setattr(mmengine.fileio, 'get', lambda source: server.content)
         # mmengine's own readers would go on to this one.
         monkeypatch.setattr(torch, 'load', lambda *a, **k: pytest.fail('torch.load was called'))

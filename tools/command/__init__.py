@@ -15,11 +15,7 @@ NO_COMMANDS = ('bootstrap', 'write_metafiles')
 
 
 def find_tools() -> dict[str, Path]:
-    """Return the tools by the name of their command, such as ``check-config``.
-
-    Raises:
-        SystemExit: They are not there.
-    """
+    """Return the tools by the name of their command, such as ``check-config``."""
     package = find_spec('mmshuffle')
     for folder in package.submodule_search_locations or () if package else ():
         # A checkout that was not installed has them beside the package.

@@ -151,11 +151,7 @@ def load_tables() -> dict[str, Table]:
 
 
 def load_table(name: str) -> Table:
-    """One table.
-
-    Raises:
-        UserError: There is none of this name.
-    """
+    """One table."""
     tables = load_tables()
     if name not in tables:
         near = [key for key in tables if name and key.endswith(name.rpartition('/')[2])]
@@ -165,11 +161,7 @@ def load_table(name: str) -> Table:
 
 
 def select_rows(table: Table, names: Sequence[str]) -> list[Row]:
-    """Rows by number from 1, or by a part of their model, in the order of the table.
-
-    Raises:
-        UserError: One of the names is of no row.
-    """
+    """Rows by number from 1, or by a part of their model, in the order of the table."""
     chosen = set()
     for name in names:
         numbers = {i for i, row in enumerate(table.rows, 1) if name.lower() in row.model.lower()}
