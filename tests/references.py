@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 V1_STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -71,6 +71,27 @@ class Tensors:
         """Convolution and BatchNorm by their two names, and the activation."""
         y = self.norm(self.convolve(x, names[0], channels, kernel, stride, groups), names[1])
         return self.act(y) if act else y
+
+
+def drawn_state(network: Callable, *variant: object) -> dict[str, Tensor]:
+    """A state dict in float32, with the names and shapes that a network's publisher gives."""
+    tensors = Tensors()
+    network(tensors, torch.rand(1, 3, 64, 64, dtype=torch.float64), *variant)
+    return {n: v.float() if v.is_floating_point() else v for n, v in tensors.state.items()}
+
+
+def module_of(state: dict[str, Tensor]) -> nn.Module:
+    """A module that has these tensors by these names."""
+    module = nn.Module()
+    for name, value in state.items():
+        *path, leaf = name.split('.')
+        part = module
+        for inner in path:
+            if inner not in part._modules:
+                part.add_module(inner, nn.Module())
+            part = part.get_submodule(inner)
+        part.register_buffer(leaf, value)
+    return module
 
 
 def pairs(*names: str) -> list[Names]:

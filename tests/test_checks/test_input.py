@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from textbook import TextbookShuffleNetV2
 
 from mmshuffle.checks import check_config, check_model
 from mmshuffle.checks.weights import check_input
 from mmshuffle.weights.zoo import find_entry
 from tests.conftest import REPO
+from tests.references import drawn_state, torchvision_v2
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 TENSORFLOW = dict(mean=[127.5] * 3, std=[127.5] * 3)
@@ -72,7 +72,7 @@ def test_the_warning_says_what_to_set():
 
 
 def test_a_file_on_this_machine_is_looked_into(tmp_path):
-    state = TextbookShuffleNetV2(0.5).state_dict()
+    state = drawn_state(torchvision_v2, 0.5)
     torch.save(state, tmp_path / 'a.pth')
     torch.save({f'net.{key}': value for key, value in state.items()}, tmp_path / 'b.pth')
     shapes = {'0/weights': (3, 3, 3, 32), '1_depthwise/depthwise_weights': (3, 3, 32, 1)}
@@ -89,7 +89,7 @@ def test_a_cached_download_is_looked_into(hub):
     url = 'https://example.com/net-0a1b2c3d.pth'
     assert not found(url, TENSORFLOW)
     hub.mkdir(parents=True)
-    torch.save(TextbookShuffleNetV2(0.5).state_dict(), hub / 'net-0a1b2c3d.pth')
+    torch.save(drawn_state(torchvision_v2, 0.5), hub / 'net-0a1b2c3d.pth')
     assert found(url, TENSORFLOW)
 
 

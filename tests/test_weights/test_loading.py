@@ -6,16 +6,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from textbook import TextbookShuffleNetV2
 
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV2
 from mmshuffle.weights import load_pretrained, read_tensors
 from tests.conftest import refused
+from tests.references import drawn_state, module_of, torchvision_v2
 from tests.test_weights.test_families import publish
 
 
 def torchvision_state(width: float) -> dict[str, torch.Tensor]:
-    state = TextbookShuffleNetV2(width).state_dict()
+    state = drawn_state(torchvision_v2, width)
     return {**state, 'fc.weight': torch.rand(1000, 1024), 'fc.bias': torch.rand(1000)}
 
 
@@ -45,20 +45,13 @@ def test_a_file_with_nothing_that_fits_is_an_error_whatever_may_be_missing(tmp_p
 
 
 def test_a_network_with_a_familys_own_names_is_filled_as_it_is(tmp_path):
-    net = TextbookShuffleNetV2(0.5)  # named as torchvision's
+    net = module_of(drawn_state(torchvision_v2, 0.5))
     path = tmp_path / 'weights.pth'
     torch.save(torchvision_state(0.5), path)
     report = load_pretrained(net, str(path))
     assert report.family == 'own names' and len(report.unexpected) == 2
     wanted = read_tensors(path)['stage4.2.branch2.4.bias']
     assert torch.equal(net.state_dict()['stage4.2.branch2.4.bias'], wanted)
-
-
-def whole(state: dict[str, torch.Tensor]) -> TextbookShuffleNetV2:
-    net = TextbookShuffleNetV2(0.5)
-    net.load_state_dict(without('fc.', state))
-    net.fc = torch.nn.Linear(1024, 1000)
-    return net
 
 
 def renamed(form: str, state: dict) -> dict:
@@ -98,8 +91,8 @@ WRAPPERS = {
     'compiled': lambda s, o: renamed('_orig_mod.{}', s),
     'chain': lambda s, o: renamed('module.net._orig_mod.backbone.{}', s),
     'unusual-prefix': lambda s, o: renamed('my_encoder.trunk.{}', s),
-    'whole': lambda s, o: whole(s),
-    'whole-compiled': lambda s, o: {'model': torch.compile(whole(s))},
+    'whole': lambda s, o: module_of(s),
+    'whole-compiled': lambda s, o: {'model': torch.compile(module_of(s))},
     'long-doubles': of_all(lambda v: v.numpy().astype('g' if v.ndim else 'i8')),
     # mmengine swaps them when it saves.
     'ema_state_dict': lambda s, o: {'state_dict': s, 'ema_state_dict': o},
