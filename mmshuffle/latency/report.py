@@ -113,8 +113,11 @@ def _head(record: Record) -> str:
     target = record['target']['name']
     lines = [f'# Latency on {device.get("soc") or target}', '']
     if device:
-        kinds = {str(c['kind'] or device['machine']) for c in device['cores']}
-        cores = f'{len(device["cores"])} cores ({", ".join(sorted(kinds))})'
+        online = [core for core in device['cores'] if core.get('online', True)]
+        kinds = sorted({str(core['kind'] or device['machine']) for core in online})
+        off = len(device['cores']) - len(online)
+        kinds += [f'{off} of them offline'] if off else []
+        cores = f'{len(device["cores"])} cores ({", ".join(kinds)})'
         lines += [
             f'- Device: {cores}, {device["memory_mb"]} MB, {device["os"]}, kernel '
             f'{device["kernel"]}, Python {device["python"]}'

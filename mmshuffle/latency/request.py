@@ -12,6 +12,7 @@ from mmshuffle.engine import shipped
 from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
+from .device.state import parse_cores
 from .guidelines import SIDE, all_networks
 from .plan import PARTS, PRECISIONS, RUNTIMES, Case, Network, Setting, from_config, setting
 from .targets import OPTIONS
@@ -227,8 +228,7 @@ def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
         for case in cases
     ]
     if cores not in (None, 'big', 'little'):
-        bounds = [part.partition('-') for part in cores.split(',')]
-        cores = [n for a, _, b in bounds for n in range(int(a), int(b or a) + 1)]
+        cores = parse_cores(cores)
     kept = {key: request[key] for key in ('what', 'protocol', 'governor')}
     return dict(kept, cores=cores, runs=runs)
 

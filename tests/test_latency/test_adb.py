@@ -121,6 +121,21 @@ def test_phone_is_measured_and_left_clean(phone, plan):
     assert calls[0] == (f"cd {folder} && ./benchncnn 2 1 2 -1 0 param=conv4.param 'shape=[8,8,3]'")
 
 
+@pytest.mark.parametrize(
+    'serial',
+    [
+        *('R58M12ABCDE', 'emulator-5554', '192.168.1.5:5555', 'pixel.local:5555', '[fe80::1]:5555'),
+        *('[fe80::1%wlan0]:5555', 'adb-R58M12ABCDE-a1b2c3._adb-tls-connect._tcp', 'usb:1-2.3'),
+        *('adb-R58M12ABCDE-a1b2c3 (2)._adb-tls-connect._tcp', '????????????', 'localhost:5555'),
+    ],
+)
+def test_serials_are_taken_as_adb_lists_them(phone, serial):
+    target = make_target(f'adb:{serial}', binary=str(phone.benchncnn))
+    target.probe()
+    assert {tuple(words[:2]) for words in phone.asked()} == {('-s', serial)}
+    assert target.name == f'adb:{serial}' and list(phone.folder.iterdir()) == []
+
+
 def test_unchecked_figures_are_not_ranked(phone, plan):
     target = AdbTarget(None, str(phone.benchncnn))
     recording = measure(plan, target, ask(protocol=QUICK))
@@ -213,7 +228,13 @@ def test_a_program_that_prints_no_figures_is_told(phone, plan):
 
 
 @pytest.mark.parametrize(
-    'serial, binary', [('a;b', 'benchncnn'), (None, None), (None, 'absent'), (None, 'bin/adb')]
+    'serial, binary',
+    [
+        *((s, 'benchncnn') for s in ('a;b', '-s', ' a', 'a\nb', 'a`b`')),
+        (None, None),
+        (None, 'absent'),
+        (None, 'bin/adb'),
+    ],
 )
 def test_target_without_device_or_program_is_refused(phone, serial, binary):
     path = None if binary is None else str(phone.folder.parent / binary)

@@ -6,9 +6,11 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from array import array
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,6 +180,77 @@ def test_state_is_read(tmp_path):
     assert found['khz'] == {} and found['load'] is None and found['throttling'] == {}
 
 
+@pytest.mark.parametrize(
+    'value, celsius',
+    [
+        *(('61500', 61.5), ('-5000', -5.0), ('125000', 125.0)),
+        *(('45', 45.0), ('-5', -5.0), ('0', 0.0), ('455', 45.5), ('1050', 105.0)),
+        *(('-274000', None), ('-274', None), ('500000', None), ('2147483647', None), ('', None)),
+    ],
+)
+def test_temperatures_are_read_in_the_unit_of_the_board(tmp_path, value, celsius):
+    (make_system(tmp_path) / 'sys/class/thermal/thermal_zone0/temp').write_text(value)
+    expected = {} if celsius is None else {'0 cpu-thermal': celsius}
+    assert state.read_state(tmp_path)['celsius'] == expected
+
+
+def switch_off(root: Path, online: str) -> Path:
+    """As Linux does it: what is offline is in the list alone, and has no frequency."""
+    cpu = root / state.CPU
+    (cpu / 'present').write_text('0-3\n')
+    (cpu / 'online').write_text(f'{online}\n')
+    blocks = (root / 'proc/cpuinfo').read_text().strip().split('\n\n')
+    for n in {0, 1, 2, 3} - set(state.parse_cores(online)):
+        shutil.rmtree(cpu / f'cpu{n}')
+        blocks[n] = ''
+    (root / 'proc/cpuinfo').write_text('\n\n'.join(filter(None, blocks)) + '\n\n')
+    return root
+
+
+@pytest.mark.parametrize(
+    'online, wanted, chosen',
+    [
+        ('0-2', 'big', [2]),
+        ('0,2-3', 'little', [0]),
+        ('0-2', [2, 3], 'switched off core 3'),
+        ('0', [1, 2], 'switched off core 1, 2'),
+        ('0-2', [2, 5], 'no core 5'),
+        ('0-1', 'big', 'of one kind'),
+    ],
+)
+@pytest.mark.parametrize('capacities', [False, True])
+def test_cores_that_are_offline_are_told_and_never_chosen(
+    tmp_path, online, wanted, chosen, capacities
+):
+    root = switch_off(make_system(tmp_path), online)
+    for n in range(4) if capacities else ():
+        (root / state.CPU / f'cpu{n}').mkdir(exist_ok=True)
+        (root / state.CPU / f'cpu{n}/cpu_capacity').write_text('400' if n < 2 else '1024')
+    if capacities and chosen == 'of one kind':  # which it is not, as is known now
+        chosen = 'switched off core 2, 3'
+    numbers = state.parse_cores(online)
+    known = state.read_device(root)
+    assert [core['number'] for core in known['cores']] == [0, 1, 2, 3]
+    assert [core['number'] for core in known['cores'] if core['online']] == numbers
+    assert sorted(n for cluster in known['clusters'] for n in cluster) == numbers
+    with cores.governor('performance', 1, root):
+        assert governors(root) == {'performance'}
+    if isinstance(chosen, list):
+        assert cores.choose(wanted, root) == chosen
+    else:
+        with pytest.raises(Problem, match=chosen):
+            cores.choose(wanted, root)
+
+
+def test_cores_that_this_process_may_not_use_are_refused(monkeypatch):
+    """Of which Linux would take the others alone."""
+    monkeypatch.setattr(os, 'sched_setaffinity', lambda *args: None, raising=False)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda *args: {0}, raising=False)
+    cores.pin([0])
+    with pytest.raises(Problem, match='may not use all'):
+        cores.pin([0, 1])
+
+
 def test_cores_are_chosen_by_kind(tmp_path):
     root = make_system(tmp_path)
     assert cores.choose('big', root) == [2, 3] and cores.choose('little', root) == [0, 1]
@@ -200,9 +273,9 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
         folder = root / state.CPU / f'cpu{n}/cpufreq'
         folder.rename(folder.with_name('own'))
         folder.symlink_to(root / state.CPU / 'cpu0/cpufreq')
-    with cores.governor(None, root):
+    with cores.governor(None, 1, root):
         assert governors(root) == {'ondemand'}
-    with pytest.raises(KeyboardInterrupt), cores.governor('performance', root):
+    with pytest.raises(KeyboardInterrupt), cores.governor('performance', 1, root):
         assert governors(root) == {'performance'}
         raise KeyboardInterrupt
     assert governors(root) == {'ondemand'}
@@ -211,22 +284,64 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
 def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
     root = make_system(tmp_path)
     with pytest.raises(Problem, match='the device has ondemand performance'):
-        cores.governor('turbo', root).__enter__()
+        cores.governor('turbo', 1, root).__enter__()
     assert governors(root) == {'ondemand'}
 
 
-def test_governor_is_put_back_where_a_runtime_hangs(tmp_path, monkeypatch):
-    root = make_system(tmp_path)
-    left = []
-    monkeypatch.setattr(os, '_exit', left.append)
-    lifeline = main.Lifeline.__new__(main.Lifeline)
-    lifeline._folder, lifeline._lost = tmp_path / 'work', True
-    (tmp_path / 'work').mkdir()
-    with cores.governor('performance', root):
-        lifeline._give_up()
-        assert governors(root) == {'ondemand'} and left == [1]
-        assert not (tmp_path / 'work').exists()
-    assert governors(root) == {'ondemand'}
+# A runner whose runtime hangs, deaf to signals, with or without Python's lock.
+HANGING = """
+import ctypes, sys
+from pathlib import Path
+sys.argv, root, where, library = [sys.argv[1], 'job.json'], *sys.argv[2:]
+sys.path.insert(0, sys.argv[0])
+from runner import cores, main
+def hang(here):
+    lock = ctypes.create_string_buffer(64)
+    while here == where:
+        getattr(ctypes, library)(None).pthread_mutex_lock(lock)
+    return []
+def load(run, folder):
+    hang('load')
+    return main.Loaded(lambda: hang('call'), lambda: hang('outputs'), '1', {})
+governor = cores.governor
+cores.governor = lambda name, patience: governor(name, patience, Path(root))
+main.load, main.PATIENCE = load, 1
+main.main()
+"""
+
+
+@pytest.mark.parametrize('where', ['load', 'outputs', 'call'])
+@pytest.mark.parametrize(
+    'library, end', [('CDLL', 'gone'), ('CDLL', 'killed'), ('PyDLL', 'gone'), ('PyDLL', 'stop')]
+)
+def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, where, library, end):
+    root, folder = make_system(tmp_path), tmp_path / 'folder'
+    folder.mkdir()
+    (folder / RUNNER).write_bytes(pack_runner())
+    runs = [dict(id=0, expected=[], tolerance=1, threads=1)]
+    job = dict(what='measure', runs=runs, cores=None, keep=True, governor='performance')
+    (folder / 'job.json').write_text(json.dumps(dict(job, protocol=PROTOCOL)))
+    command = [sys.executable, '-c', HANGING, folder / RUNNER, root, where, library]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if where == 'call':
+            wait_for(lambda: governors(root) == {'performance'})
+        else:
+            process.stdout.readline()  # the device; nothing is changed before all are loaded
+            assert governors(root) == {'ondemand'}
+        if end == 'killed' or (where != 'call' and library == 'PyDLL'):
+            process.kill()
+        elif end == 'stop':
+            process.stdin.write(b'stop\n')
+        process.stdin.close()
+        process.wait()
+    wait_for(lambda: governors(root) == {'ondemand'})
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_only_folders_of_the_tool_are_removed(tmp_path):

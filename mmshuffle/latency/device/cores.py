@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,19 +21,25 @@ def choose(cores: str | Sequence[int], root: Path = Path('/')) -> list[int]:
     Big are those of the highest capacity and frequency, little those of the lowest.
 
     Raises:
-        Problem: The device has one kind of core, or not these cores.
+        Problem: The device has one kind of core, or not these cores, or they are offline.
     """
-    known = read_cores(root)
-    if not isinstance(cores, str):
-        missing = sorted(set(cores) - {core['number'] for core in known})
+    known = {core['number']: core for core in read_cores(root)}
+    online = {number: core for number, core in known.items() if core['online']}
+    if isinstance(cores, str):
+        # Of a core that is offline the capacity may be known, the frequency is not.
+        ranks = sorted({rank(c) for c in known.values() if c['online'] or c['capacity']})
+        if len(ranks) < 2:
+            raise Problem(
+                f'--cores {cores}: the device has cores of one kind; give a list, such as 0'
+            )
+        wanted = ranks[-1] if cores == 'big' else ranks[0]
+        cores = [number for number, core in known.items() if rank(core) == wanted]
+        cores = [number for number in cores if number in online] or cores
+    for there, what in ((known, 'has no core'), (online, 'has switched off core')):
+        missing = sorted(set(cores) - set(there))
         if missing:
-            raise Problem(f'--cores: the device has no core {", ".join(map(str, missing))}')
-        return sorted(set(cores))
-    ranks = sorted({rank(core) for core in known})
-    if len(ranks) < 2:
-        raise Problem(f'--cores {cores}: the device has cores of one kind; give a list, such as 0')
-    wanted = ranks[-1] if cores == 'big' else ranks[0]
-    return [core['number'] for core in known if rank(core) == wanted]
+            raise Problem(f'--cores: the device {what} {", ".join(map(str, missing))}')
+    return sorted(set(cores))
 
 
 def pin(cores: Sequence[int]) -> None:
@@ -40,6 +50,8 @@ def pin(cores: Sequence[int]) -> None:
     """
     try:
         os.sched_setaffinity(0, cores)
+        if os.sched_getaffinity(0) != set(cores):
+            raise OSError('it may not use all of them')
     except (OSError, AttributeError) as error:
         raise Problem(
             f'--cores: this process cannot be kept on cores {list(cores)}: {error}'
@@ -47,42 +59,58 @@ def pin(cores: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def governor(name: str | None, root: Path = Path('/')) -> Iterator[None]:
+def governor(name: str | None, patience: float, root: Path = Path('/')) -> Iterator[None]:
     """Set the frequency governor of all cores for the time of the block; None leaves it.
+
+    A process of its own, see :mod:`.guard`, puts it back, also where the block hangs or this
+    process is killed.
+
+    Args:
+        name: The governor.
+        patience: Seconds that this process may take to end after its standard input has ended.
+        root: Where the file system begins.
 
     Raises:
         Problem: The device has no governor of this name or does not allow the change.
     """
+    if name is None:
+        yield
+        return
+    before = {str(path): read_text(path) or name for path in _governors(root)}
+    for path in map(Path, before):
+        allowed = read_text(path.with_name('scaling_available_governors'))
+        if allowed is not None and name not in allowed.split():
+            raise Problem(f'--set-governor {name}: the device has {allowed}')
+    code = pkgutil.get_data(__package__, 'guard.py').decode()
+    job = os.dup(0)
+    words = [json.dumps(before), str(os.getpid()), str(patience), str(job)]
+    guard = subprocess.Popen(
+        [sys.executable, '-c', code, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[job],
+        start_new_session=True,
+    )
+    os.close(job)
     try:
-        for path in [] if name is None else _governors(root):
-            allowed = read_text(path.with_name('scaling_available_governors'))
-            if allowed is not None and name not in allowed.split():
-                raise Problem(f'--set-governor {name}: the device has {allowed}')
-            value = read_text(path)
+        for path in before:
             try:
-                path.write_text(name)
+                Path(path).write_text(name)
             except OSError as error:
                 raise Problem(
                     f'--set-governor {name}: {error.strerror}; set it as root on the device'
                 ) from None
-            _undo.callback(path.write_text, value or name)
         yield
     finally:
-        put_back()
-
-
-# What puts the governors back, from the last to the first: cores of one cluster share the file, so
-# that all but the first of them find what is set here.
-_undo = contextlib.ExitStack()
-
-
-def put_back() -> None:
-    """Undo, once, what :func:`governor` has set; from any thread, where its block never ends."""
-    _undo.close()
+        guard.stdin.close()
+        guard.wait()
 
 
 def _governors(root: Path) -> list[Path]:
-    paths = sorted((root / CPU).glob('cpu[0-9]*/cpufreq/scaling_governor'))
+    numbers = [core['number'] for core in read_cores(root) if core['online']]
+    paths = [root / CPU / f'cpu{n}/cpufreq/scaling_governor' for n in numbers]
+    paths = [path for path in paths if path.is_file()]
     if not paths:
         raise Problem('--set-governor: the device shows no governor')
     return paths

@@ -66,8 +66,6 @@ class Lifeline:
         os.kill(os.getpid(), signal.SIGINT)
 
     def _give_up(self) -> None:
-        with contextlib.suppress(OSError):
-            cores.put_back()  # the runtime hangs within its block
         self.clean()
         os._exit(1)
 
@@ -136,7 +134,7 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
     loaded = list(prepare(job, folder, report))
     if job['what'] == 'gate' or not loaded:
         return
-    with cores.governor(job['governor']):
+    with cores.governor(job['governor'], PATIENCE + 2):
         if job['what'] == 'profile':
             for number, network in loaded:
                 report('profile', run=number, layers=profile(network))

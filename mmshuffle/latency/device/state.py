@@ -50,8 +50,8 @@ def read_device(root: Path = Path('/')) -> dict[str, Any]:
         machine=platform.machine(),
         cores=cores,
         clusters=[
-            [core['number'] for core in cores if rank(core) == value]
-            for value in sorted({rank(core) for core in cores})
+            [core['number'] for core in cores if core['online'] and rank(core) == value]
+            for value in sorted({rank(core) for core in cores if core['online']})
         ],
         memory_mb=_memory(root, 'MemTotal'),
         os=_os_name(root),
@@ -76,7 +76,7 @@ def read_soc(root: Path) -> str | None:
 
 
 def read_cores(root: Path) -> list[dict[str, Any]]:
-    """Number, kind, highest frequency in kHz and relative capacity of each core."""
+    """Number, kind, highest frequency in kHz, relative capacity of each core; is it online?"""
     blocks = re.split(r'\n\s*\n', read_text(root / 'proc/cpuinfo') or '')
     parts: dict[int, str] = {}
     for block in blocks:
@@ -86,21 +86,31 @@ def read_cores(root: Path) -> list[dict[str, Any]]:
             code = part.group(1)
             parts[int(number.group(1))] = ARM_PARTS.get(code[2:], code)
     folders = [p for p in (root / CPU).glob('cpu[0-9]*') if p.name[3:].isdigit()]
-    numbers = sorted(int(p.name[3:]) for p in folders) or list(range(os.cpu_count() or 1))
+    online, present = (parse_cores(read_text(root / CPU / n) or '') for n in ('online', 'present'))
+    numbers = {*present, *(int(p.name[3:]) for p in folders)} or range(os.cpu_count() or 1)
     return [
         dict(
             number=n,
+            online=not online or n in online,
             kind=parts.get(n),
             max_khz=read_number(root / CPU / f'cpu{n}/cpufreq/cpuinfo_max_freq'),
             capacity=read_number(root / CPU / f'cpu{n}/cpu_capacity'),
         )
-        for n in numbers
+        for n in sorted(numbers)
     ]
+
+
+def parse_cores(text: str) -> list[int]:
+    """Numbers of a list such as ``0,2-3``."""
+    bounds = [part.partition('-') for part in text.split(',') if part]
+    return [n for a, _, b in bounds for n in range(int(a), int(b or a) + 1)]
 
 
 def rank(core: dict[str, Any]) -> tuple[int, int, str]:
     """What orders cores from little to big."""
-    return (core['capacity'] or 0, core['max_khz'] or 0, core['kind'] or '')
+    if core['capacity']:
+        return core['capacity'], 0, ''
+    return 0, core['max_khz'] or 0, core['kind'] or ''
 
 
 def read_state(root: Path = Path('/')) -> dict[str, Any]:
@@ -110,10 +120,10 @@ def read_state(root: Path = Path('/')) -> dict[str, Any]:
     governor = {n: read_text(root / CPU / f'cpu{n}/cpufreq/scaling_governor') for n in cores}
     zones = sorted((root / 'sys/class/thermal').glob('thermal_zone*'))
     temperatures = {
-        f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}': value / 1000
+        f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}': celsius
         for zone in zones
-        for value in [read_number(zone / 'temp')]
-        if value is not None and -40_000 < value < 200_000  # others are sensors that are off
+        for celsius in [read_celsius(read_number(zone / 'temp'))]
+        if celsius is not None
     }
     load = read_text(root / 'proc/loadavg')
     return dict(
@@ -124,6 +134,15 @@ def read_state(root: Path = Path('/')) -> dict[str, Any]:
         load=float(load.split()[0]) if load else None,
         memory_available_mb=_memory(root, 'MemAvailable'),
     )
+
+
+def read_celsius(value: int | None) -> float | None:
+    """Degrees of a thermal zone, in thousandths, or, on some boards, in whole ones or tenths.
+
+    Whatever is no temperature of a device in any of them is a sensor that is off.
+    """
+    units = ((1, -40), (10, 0), (1000, -40)) if value is not None else ()
+    return next((value / unit for unit, least in units if least <= value / unit < 150), None)
 
 
 def read_throttling(root: Path) -> dict[str, int]:

@@ -23,7 +23,8 @@ from mmshuffle.latency.device.bootstrap import PREFIX
 from .base import DeviceError, Event, Target, advise
 
 PARENT = '/data/local/tmp'
-SERIAL = re.compile(r'[\w.:\[\]-]+')
+# Of USB, TCP (also IPv6 with its zone), an emulator, mDNS (also its second of a name).
+SERIAL = re.compile(r'[\w\[?][\w.:,%()\[\]?+/#@=~ -]*')
 # The runtime of each program, and the file of a network that it is given.
 PROGRAMS = {'benchncnn': ('ncnn', 'param'), 'benchmark_model': ('tflite', 'tflite')}
 # benchncnn's names of clusters.
@@ -35,6 +36,7 @@ BENCHMARK_MODEL = re.compile(r'count=\d+.*?\bmin=[\d.e+]+\s+max=[\d.e+]+\s+avg=(
 # Files that say what the device is and does; the script has no word of the user's in it.
 STATE_SCRIPT = (
     'cd /; for f in proc/cpuinfo proc/meminfo proc/loadavg '
+    'sys/devices/system/cpu/online sys/devices/system/cpu/present '
     'sys/devices/system/cpu/cpu[0-9]*/cpu_capacity '
     'sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq '
     'sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq '
@@ -77,7 +79,7 @@ class AdbTarget(Target):
         self, serial: str | None = None, binary: str | None = None, keep: bool = False
     ) -> None:
         if serial is not None and SERIAL.fullmatch(serial) is None:
-            raise UserError(f'adb:{serial}: give a serial as adb devices lists it')
+            raise UserError(f'adb:{serial!r}: give a serial as adb devices lists it')
         if shutil.which('adb') is None:
             raise UserError('the target adb needs adb: apt-get install adb')
         if binary is None or not Path(binary).is_file():
