@@ -141,8 +141,10 @@ def read_celsius(value: int | None) -> float | None:
 
     Whatever is no temperature of a device in any of them is a sensor that is off.
     """
-    units = ((1, -40), (10, 0), (1000, -40)) if value is not None else ()
-    return next((value / unit for unit, least in units if least <= value / unit < 150), None)
+    if value is None:
+        return None
+    celsius = value / (1 if -1000 < value < 150 else 10 if 0 < value < 1500 else 1000)
+    return celsius if -40 <= celsius < 150 else None
 
 
 def read_throttling(root: Path) -> dict[str, int]:
