@@ -10,23 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """What the server does, and what it did.
+    """What the server does, and what it did."""
 
-    Attributes:
-        content: Bytes of every file.
-        cuts: For the next requests, after how many bytes the connection is dropped.
-        status: Sent in the place of 200.
-        delay: Seconds before each part of the content.
-        asked: Requests so far.
-        sent: Bytes of content sent in all.
-    """
-
-    content: bytes
+    content: bytes  # bytes of every file
+    # For the next requests, after how many bytes the connection is dropped.
     cuts: list[int] = field(default_factory=list)
-    status: int = 200
-    delay: float = 0.0
-    asked: int = 0
-    sent: int = 0
+    status: int = 200  # sent in the place of 200
+    delay: float = 0.0  # seconds before each part of the content
+    asked: int = 0  # requests so far
+    sent: int = 0  # bytes of content sent in all
     port: int = 0
 
     def url(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """What only a GPU shows.
 
 Without one all of it is skipped. ``MMSHUFFLE_TEST_DEVICE=cpu`` runs the same code on the CPU, to
-see that the tests themselves work: with bfloat16 for float16 and gloo for NCCL.
+see that the tests themselves work: with bfloat16 for float16.
 """
 
 import copy
@@ -10,10 +10,7 @@ import os
 import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from torch import distributed as dist
-from torch import multiprocessing as mp
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mmshuffle.deploy import shuffle_free
 from mmshuffle.engine.memory_format import set_memory_format
@@ -112,37 +109,3 @@ def test_a_resumed_run_draws_the_numbers_of_the_device(tmp_path):
     _, resumed = train(tmp_path / 'rest', Drawn(), 0, False, tmp_path / 'whole' / 'epoch_1.pth')
     assert all(value.device.type == torch.device(DEVICE).type for value in whole.values())
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
-
-
-def reduce_gradients(rank: int, path: str, name: str) -> None:
-    """One of two ranks: half of the batch, statistics of the whole of it by SyncBN."""
-    device = torch.device(DEVICE, rank) if ON_CUDA else torch.device(DEVICE)
-    if ON_CUDA:
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        'nccl' if ON_CUDA else 'gloo', init_method=f'file://{path}.store', rank=rank, world_size=2
-    )
-    saved = torch.load(f'{path}.pth')
-    # SyncBN's own kernels are CUDA's; without them the statistics have to stay as they are.
-    net = build(name, norm_cfg=dict(type='SyncBN' if ON_CUDA else 'BN'), norm_eval=not ON_CUDA)
-    net.load_state_dict(saved['state'])
-    net = DistributedDataParallel(net.to(device).train(), [rank] if ON_CUDA else None)
-    loss_of(net(saved['images'][2 * rank : 2 * rank + 2].to(device))).backward()
-    grads = {key: p.grad.cpu() for key, p in net.module.named_parameters()}
-    torch.save(dict(grads=grads, buffers=dict(net.module.cpu().named_buffers())), f'{path}.{rank}')
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(ON_CUDA and torch.cuda.device_count() < 2, reason='there are no two GPUs')
-@pytest.mark.parametrize('name', ['shufflenetv1-x0.5-g3', 'shufflenetv2-x0.5-megvii'])
-def test_two_ranks_have_the_gradients_and_statistics_of_one(name, tmp_path):
-    net, images = built(name, norm_eval=not ON_CUDA), torch.rand(4, 3, 64, 64)
-    path = str(tmp_path / 'run')
-    torch.save(dict(state=net.state_dict(), images=images), f'{path}.pth')
-    mp.spawn(reduce_gradients, (path, name), nprocs=2)
-    found = [torch.load(f'{path}.{rank}') for rank in (0, 1)]
-    net = net.to(DEVICE).train()
-    loss_of(net(images.to(DEVICE))).backward()
-    for rank in found:
-        assert_close(rank['grads'].values(), [p.grad for p in net.parameters()], 1e-2)
-        assert_close(rank['buffers'].values(), net.buffers(), 1e-4)

@@ -39,17 +39,11 @@ DIGITS = {'multiply-adds, M': 1, 'parameters, M': 2, 'size, MB': 1}
 
 
 class Row(NamedTuple):
-    """A row of a table whose first heading names a network.
-
-    Attributes:
-        network: The network.
-        first: The first cell.
-        cells: The other headings with their cells, in order.
-    """
+    """A row of a table whose first heading names a network."""
 
     network: str
-    first: str
-    cells: list[tuple[str, str]]
+    first: str  # its first cell
+    cells: list[tuple[str, str]]  # the other headings with their cells, in order
 
 
 def read_rows(heading: str) -> list[Row]:

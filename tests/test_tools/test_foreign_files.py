@@ -10,9 +10,7 @@ import torch
 
 from mmshuffle.engine.checkpoint import from_plain
 from mmshuffle.weights import read_checkpoint, read_tensors
-from tests.conftest import facts
 from tests.test_tools.conftest import assert_done, run
-from tests.test_weights.test_families import publish
 from tests.tiny import write_coco, write_config
 
 # Neither this project's hooks nor its way of saving; and averages, as many train with.
@@ -79,25 +77,3 @@ def test_mmdetections_own_checkpoint_is_exported_converted_and_published(stock, 
     backbone, (published,) = read_tensors(tmp_path / 'b.pth'), tmp_path.glob('c-*')
     assert all(torch.equal(whole[f'backbone.{name}'], v) for name, v in backbone.items())
     assert read_tensors(published).keys() == whole.keys()
-
-
-REAL = {
-    'mobilenetV1X0.25_pretrain.tar': '(RetinaFace MobileNetV1)',
-    'mobilenet_v1_1.0_224_tf-slim.npz': "padding='same'",
-    'shufflenet_v2_x0.5_backbone_megvii-layout.pth': "layout='megvii'",
-    'shufflenet_v2_x0.5_backbone_torchvision-layout.pth': "layout='torchvision'",
-}
-
-
-@pytest.mark.parametrize('name', REAL)
-def test_real_files_are_converted(name, tmp_path, call):
-    """Other tests have them in the forms that people make of them."""
-    out, _ = assert_done(call('convert_weights', facts(f'weights/{name}'), tmp_path / 'a.pth'))
-    assert REAL[name] in out and ' 0 missing' in out
-
-
-def test_another_projects_file_is_exported(tmp_path, call):
-    weights = publish('torchvision ShuffleNetV2', (0.5,), tmp_path)
-    form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 64)
-    config = 'faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco'
-    assert_done(call('export', config, weights, *form, '--out', tmp_path / 'a.pt'))
