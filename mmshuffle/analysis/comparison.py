@@ -71,12 +71,7 @@ class Compared:
 
 
 def agrees(published: tuple[float, float] | None, counted: float | None) -> bool:
-    """Whether a counted figure is the published one.
-
-    Args:
-        published: The figure and half a unit of its last printed digit.
-        counted: The counted figure; with nothing to compare, they agree.
-    """
+    """Whether a counted figure is the published one, given with half a unit of its last digit."""
     if published is None or counted is None:
         return True
     value, rounding = published
@@ -89,13 +84,9 @@ def compare(
     latencies: Sequence[Latencies] = (),
     rows: Sequence[Row] | None = None,
 ) -> Iterator[Compared]:
-    """Compare a table, row by row, so that a caller can show progress.
+    """Compare a table, or some of its rows, row by row, so that a caller can show progress.
 
-    Args:
-        table: The published table.
-        runs: Tested checkpoints by the name of their config.
-        latencies: Latency files.
-        rows: Only these rows of it.
+    Tested checkpoints are given by the name of their config.
     """
     for row in table.rows if rows is None else rows:
         path = shipped.locate(row.config) if row.config else None

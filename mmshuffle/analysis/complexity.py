@@ -64,16 +64,10 @@ class LayerCounts:
 
 @contextlib.contextmanager
 def count_layers(module: nn.Module) -> Iterator[LayerCounts]:
-    """Count the layers of ``module`` that run inside the ``with`` block.
+    """Count the layers of ``module`` that run inside the ``with`` block, when that is left.
 
     The multiply-adds are those of PyTorch's counter. Nothing needs to be computed: with ``module``
     and its input on the meta device the pass runs on shapes alone.
-
-    Args:
-        module: Network; layers are named as in its ``named_modules``.
-
-    Yields:
-        The counts, complete when the block is left.
     """
     counts = LayerCounts()
     counter = FlopCounterMode(display=False)

@@ -90,12 +90,7 @@ def count_model(
 
 
 def part_of(name: str, has_backbone: bool) -> str:
-    """Name the part that a layer or parameter belongs to.
-
-    Args:
-        name: Its name in the model.
-        has_backbone: Whether the model is a classifier or detector, as opposed to a backbone.
-    """
+    """Name the part that a layer of a backbone, or of a model that has one, belongs to."""
     first, _, rest = name.partition('.')
     if has_backbone and first != 'backbone':
         return PARTS.get(first, first)
@@ -145,13 +140,7 @@ def _run_roi_head(roi_head: nn.Module, proposals: int) -> None:
 
 @functools.cache
 def count_config(config: str, shape: tuple[int, int], proposals: int | None = None) -> ModelCost:
-    """Count the model of a config, once a process for each set of arguments.
-
-    Args:
-        config: Name of a config that comes with the project, or path of one.
-        shape: See :func:`count_model`.
-        proposals: Likewise.
-    """
+    """Count the model of a config, by its name or path, once a process; see :func:`count_model`."""
     return count_model(_build(config), shape, proposals)
 
 

@@ -117,12 +117,7 @@ class AlexNet(BaseBackbone):
 
 
 class Stage(nn.Sequential):
-    """Layers one after another.
-
-    Args:
-        layers: The layers.
-        with_cp: Recompute activations in the backward pass.
-    """
+    """Layers one after another."""
 
     def __init__(self, layers: Sequence[nn.Module], with_cp: bool) -> None:
         super().__init__(*layers)

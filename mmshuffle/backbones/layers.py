@@ -74,11 +74,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def build_activation(act_cfg: dict) -> nn.Module:
-    """Build an activation that works in place where its kind can, as those of ConvModule do.
-
-    Args:
-        act_cfg: Config of the activation; ``inplace`` in it is kept.
-    """
+    """Build an activation that works in place, as ConvModule's do, where it can and is not told."""
     act = build_activation_layer(act_cfg)
     if hasattr(act, 'inplace') and 'inplace' not in act_cfg:
         act.inplace = True
@@ -106,11 +102,7 @@ def projection_shortcut(
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excitation: every channel is scaled by a gate (arXiv 1709.01507, section 3).
 
-    Args:
-        channels: Channels of the input.
-        ratio: Neurons of the hidden layer as a share of ``of``.
-        of: The channels that ``ratio`` refers to.
-        act_cfg: Activation of the hidden layer.
+    The hidden layer has ``ratio`` times as many neurons as there are channels in ``of``.
     """
 
     def __init__(self, channels: int, ratio: float, of: int, act_cfg: dict) -> None:
@@ -133,13 +125,7 @@ def run_unit(
     """Compute ``forward(x)``, with its activations recomputed in the backward pass if ``with_cp``.
 
     The pass that checkpointing repeats must not update BatchNorm statistics a second time, or the
-    trained network would differ from one trained without checkpointing.
-
-    Args:
-        unit: Module whose layers ``forward`` uses.
-        forward: The computation.
-        x: Its input.
-        with_cp: Whether to recompute.
+    trained network would differ from one trained without: ``unit`` has the layers of ``forward``.
     """
     if not (with_cp and x.requires_grad):
         return forward(x)
@@ -155,10 +141,7 @@ class Unit(nn.Module):
     """A unit of a network; a subclass computes in ``_forward``.
 
     Arguments that units have in common are not described again: ``layer_cfg`` is the ``norm_cfg``,
-    ``conv_cfg`` and ``act_cfg`` of every layer.
-
-    Args:
-        with_cp: Recompute the activations in the backward pass.
+    ``conv_cfg`` and ``act_cfg`` of every layer, and ``with_cp`` recomputes the activations.
     """
 
     def __init__(self, with_cp: bool) -> None:
@@ -194,12 +177,8 @@ def set_norm_eval(module: nn.Module) -> None:
 def init_normal_fan_in(module: nn.Module, first: nn.Module) -> None:
     """Initialise as the released ShuffleNet code does.
 
-    Convolutions are normal with standard deviation 1 / fan-in channels of a group, the first one
-    0.01; BatchNorm has weight 1 and bias 1e-4.
-
-    Args:
-        module: Network to initialise in place.
-        first: Its first convolution.
+    Convolutions are normal with standard deviation 1 / fan-in channels of a group, the ``first``
+    one 0.01; BatchNorm has weight 1 and bias 1e-4.
     """
     with torch.no_grad():
         for layer in module.modules():

@@ -53,11 +53,7 @@ def read_one_kind(names: Sequence[str]) -> dict[str, Config]:
 
 
 def require_loops(cfg: Config, *wanted: str) -> None:
-    """Refuse a config without a loop, or with a part of one, which mmengine does not take.
-
-    Args:
-        wanted: Of :data:`LOOPS`, which there must be.
-    """
+    """Refuse a config without a wanted loop of :data:`LOOPS`, or with a part of any."""
     raise_on(list(_missing_parts(cfg, wanted)))
 
 

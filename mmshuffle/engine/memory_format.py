@@ -14,11 +14,7 @@ MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.
 
 @HOOKS.register_module()
 class MemoryFormatHook(Hook):
-    """Runs a model in a memory layout, see :func:`mmshuffle.engine.set_memory_format`.
-
-    Args:
-        memory_format: ``'contiguous'`` or ``'channels_last'``.
-    """
+    """Runs a model in a memory layout, see :func:`mmshuffle.engine.set_memory_format`."""
 
     def __init__(self, memory_format: str = 'channels_last') -> None:
         self.memory_format = memory_format

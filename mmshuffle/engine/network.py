@@ -74,11 +74,7 @@ def list_parts(cfg: Config) -> list[str]:
 
 
 def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
-    """Build a config's model in evaluation mode, without any weights of a file.
-
-    Args:
-        device: ``'meta'`` takes no memory for parameters.
-    """
+    """Build a config's model in evaluation mode, without weights; ``'meta'`` takes no memory."""
     register_config_imports(cfg)
     settings = copy.deepcopy(cfg.model)
     for _, node in walk(settings):  # weights that would be fetched only to be overwritten

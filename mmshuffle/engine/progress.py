@@ -180,9 +180,6 @@ class HistoryHook(Hook):
     A record has ``epoch``, ``loss`` (mean over the epoch and the processes), ``lr`` (of its last
     step), ``images``, ``seconds``, and after a validation ``val_seconds`` and ``metrics``. A run
     that counts iterations gets a record a validation, with ``iter`` in the place of ``epoch``.
-
-    Args:
-        name: Of the file in the work dir.
     """
 
     priority = 'LOW'

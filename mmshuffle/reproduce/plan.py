@@ -216,12 +216,9 @@ def last_checkpoint(cfg: Config) -> str:
 
 
 def to_markdown(rows: Iterable[Sequence[Step]], throughput: float, gpus: int) -> str:
-    """Say of every training whether it is done, how long it takes and what it leaves.
+    """Say of every row's trainings whether they are done, how long they take and what they leave.
 
-    Args:
-        rows: The steps of each row.
-        throughput: 10^9 multiply-adds a second of one device.
-        gpus: Devices of one training.
+    ``throughput`` is 10^9 multiply-adds a second of one device, ``gpus`` the devices of a training.
     """
     rows = list(rows)
     left = {step.name for steps in rows for step in missing(steps)}

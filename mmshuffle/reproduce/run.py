@@ -103,10 +103,7 @@ def _succeeds(step: Step, claim: int) -> bool:
 def call(words: Sequence[str], output: IO | None = None, *kept: int) -> int:
     """Run a command with this interpreter, and a free port for torchrun; returns its exit code.
 
-    Args:
-        words: The command.
-        output: File that takes what it prints; the screen does where None.
-        kept: Open files that it inherits.
+    ``output`` takes what it prints, or the screen; it inherits the open files ``kept``.
     """
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))

@@ -97,11 +97,7 @@ def place_in_classifier(
 
 
 def find_family(names: Collection[str], prefix: str | None = None) -> Family | None:
-    """The family of a file's tensors, None where it is none of the known.
-
-    Args:
-        prefix: Name below which the network's are; it is found where None.
-    """
+    """The family of a file's tensors below a prefix, found where None; None if none is known."""
     below = _below(prefix)
     return _find({n.removeprefix(below) for n in names if n.startswith(below)}, below)[0]
 
@@ -120,11 +116,7 @@ def _below(prefix: str | None) -> str:
 
 
 def hints(module: nn.Module, family: Family) -> Iterator[str]:
-    """Say in which settings, that no tensor shows, ``module`` differs from the published network.
-
-    Yields:
-        One phrase a setting, with the argument that corrects it.
-    """
+    """Say in which settings, that no tensor shows, ``module`` differs from the published one."""
     for layer in module.modules():
         if isinstance(layer, _BatchNorm) and layer.eps != family.eps:
             yield (

@@ -181,13 +181,7 @@ class PretrainedStrict:
 
     ``init_cfg=dict(type='Pretrained', ...)`` of MMDetection's own networks loads what happens to
     fit and leaves the rest random; with this type it is all or nothing. Give it as the last entry
-    of an ``init_cfg`` that is a list.
-
-    Args:
-        checkpoint: Path, http(s) address or zoo name, see
-            :func:`mmshuffle.weights.load_pretrained`.
-        prefix: Only tensors below this name.
-        allow_missing: Name prefixes that may be missing or of another shape.
+    of an ``init_cfg`` that is a list. Arguments: see :func:`mmshuffle.weights.load_pretrained`.
     """
 
     def __init__(

@@ -34,11 +34,7 @@ STORAGE_TYPES = {
 
 
 def read_archive(archive: zipfile.ZipFile, pickled: str, budget: Budget) -> Any:
-    """Read the zip format, PyTorch's since 1.6.
-
-    Args:
-        pickled: Name of its ``data.pkl``.
-    """
+    """Read the zip format, PyTorch's since 1.6; ``pickled`` is the name of its ``data.pkl``."""
     root = pickled.removesuffix('data.pkl')
     cache: dict[str, bytearray] = {}
 
@@ -67,11 +63,7 @@ def read_archive(archive: zipfile.ZipFile, pickled: str, budget: Budget) -> Any:
 
 
 def read_stream(stream: BinaryIO, budget: Budget, nested: bool = False) -> Any:
-    """Read PyTorch's older format, or a pickle of another origin.
-
-    Args:
-        nested: Whether it is a storage within such a pickle.
-    """
+    """Read PyTorch's older format, also within a pickle, or a pickle of another origin."""
     found: dict[str, Storage] = {}
 
     def storage(pid: tuple) -> Storage:

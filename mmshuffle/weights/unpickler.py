@@ -42,11 +42,7 @@ WITH_ATTRIBUTES = 'torch._tensor._rebuild_from_type_v2'
 
 
 class Budget:
-    """Bytes that may be made of a file: about four times its own, and 64 MiB.
-
-    Args:
-        size: Bytes of the file.
-    """
+    """Bytes that may be made of a file of ``size`` bytes: about four times as many, and 64 MiB."""
 
     def __init__(self, size: int) -> None:
         self.left = 4 * size + (1 << 26)
@@ -115,11 +111,7 @@ class ArrayType:
 def build_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Make a tensor of a storage, if all of it lies inside.
-
-    Args:
-        dtype: Type of the elements; the storage's where None.
-    """
+    """Make a tensor of a storage, of its type where ``dtype`` is None, if all of it lies inside."""
     dtype = dtype or getattr(storage, 'dtype', None)
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError('a tensor without a storage')
