@@ -6,6 +6,7 @@ COCO wants them) and ``images.json`` (the images and categories that their ids s
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -116,17 +117,12 @@ def require_device(name: str) -> None:
         raise UserError(f'--device {name}: {one_line(error)}') from None
 
 
-class Pictures:
+class Pictures(contextlib.nullcontext):
     """Picture files: one, or all below a folder."""
 
     def __init__(self, root: Path, paths: list[Path]) -> None:
+        super().__init__(self)
         self.root, self.paths = root, paths
-
-    def __enter__(self) -> 'Pictures':
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -154,7 +150,7 @@ class Pictures:
         write(content.tobytes(), path)
 
 
-class Stream:
+class Stream(contextlib.AbstractContextManager):
     """Frames of a video or a camera."""
 
     def __init__(self, given: str, opened: str | int) -> None:
@@ -168,9 +164,6 @@ class Stream:
         self.name = f'{Path(given).stem if self.paths else f"camera{opened}"}.mp4'
         self.names = [self.name]  # of what is written
         self.writer = self.partial = None
-
-    def __enter__(self) -> 'Stream':
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.capture.release()

@@ -3,19 +3,10 @@
 
 import argparse
 
-from mmshuffle.engine import cli
+from mmshuffle.engine import cli, options
 from mmshuffle.engine.coco_eval import BACKENDS, coco_backend
 from mmshuffle.engine.config import run_checks
 from mmshuffle.engine.launch import build_runner
-from mmshuffle.engine.options import (
-    add_common_arguments,
-    add_test_options,
-    apply_test_options,
-    apply_tta,
-    keep_predictions,
-    load_config,
-    write_metrics,
-)
 
 EXAMPLE = """example:
   python tools/test.py configs/faster_rcnn/faster-rcnn_shufflenetv2-x1.0_fpn_1x_coco.py \\
@@ -28,28 +19,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='config file or name of a shipped config')
     parser.add_argument('checkpoint', help='checkpoint file')
-    add_test_options(parser)
+    options.add_test_options(parser)
     text = 'what computes COCO figures; all give the same ones (default %(default)s)'
     parser.add_argument('--eval-backend', choices=BACKENDS, default=BACKENDS[0], help=text)
-    add_common_arguments(parser)
+    options.add_common_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Check the config, then test."""
     args = parse_args(argv)
-    cfg = load_config(args)
-    apply_test_options(cfg, args)
+    cfg = options.load_config(args)
+    options.apply_test_options(cfg, args)
     if not args.no_check:
         run_checks(cfg, training=False)
     if args.tta:
-        apply_tta(cfg)
+        options.apply_tta(cfg)
     with coco_backend(args.eval_backend):
         runner = build_runner(cfg)
         if args.out is not None:
-            keep_predictions(runner, args.out)
+            options.keep_predictions(runner, args.out)
         metrics = runner.test()
-    write_metrics(cfg, args, metrics)
+    options.write_metrics(cfg, args, metrics)
 
 
 if __name__ == '__main__':

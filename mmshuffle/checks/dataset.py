@@ -89,8 +89,7 @@ def read_datasets(
 ) -> tuple[list[Problem], list[CocoFile]]:
     """Do the same as :func:`check_datasets`, and return what was read.
 
-    Args:
-        sampled: Whether a sample of the images is opened, and one sent through its pipeline.
+    If ``sampled``, a sample of the images is opened, and one sent through its pipeline.
     """
     problems: list[Problem] = []
     files: list[CocoFile] = []

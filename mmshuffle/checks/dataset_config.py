@@ -123,11 +123,7 @@ def is_coco(dataset: Mapping[str, Any]) -> bool:
 
 
 def unwrapped(cfg: Config, loader: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Data sets of a loader, out of RepeatDataset, ClassBalancedDataset, ConcatDataset and so on.
-
-    Yields:
-        Place in the config, and config of the data set.
-    """
+    """Data sets of a loader with their places, out of RepeatDataset, ConcatDataset and so on."""
     if isinstance(cfg.get(loader), Mapping):
         yield from _unwrapped(cfg[loader].get('dataset', {}), f'{loader}.dataset')
 

@@ -27,8 +27,7 @@ def check_model(
 ) -> list[Problem]:
     """Follow feature maps from the backbone to the heads.
 
-    Returns:
-        What is wrong, at the size of image for which the least is.
+    What is wrong is told at the size of image for which the least is.
     """
     found = []
     for size in _image_sizes(model):

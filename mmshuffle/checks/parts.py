@@ -94,9 +94,7 @@ class _EmptyOnMeta(TorchFunctionMode):
 def fit(part: Part, inputs: Any, fixes: Iterable[Mapping[str, Any]] = ()) -> Trial:
     """Run a part on inputs, and if it does not take them, look for settings under which it does.
 
-    Args:
-        inputs: Its one argument, a tensor or a sequence of tensors on the meta device.
-        fixes: Settings to try, the likeliest first.
+    Its one argument is a tensor, or tensors, on the meta device; the likeliest fixes come first.
     """
     fixes = list(fixes)
     for device in ('meta', 'cpu'):
@@ -111,11 +109,7 @@ def fit(part: Part, inputs: Any, fixes: Iterable[Mapping[str, Any]] = ()) -> Tri
 
 
 def observe(backbone: Mapping[str, Any], size: int) -> tuple[Trial, Features | None]:
-    """Run a backbone on a blank image.
-
-    Returns:
-        What became of it, and its feature maps, None where it cannot be built or gives none.
-    """
+    """Run a backbone on a blank image; its feature maps are None where it gives none."""
     channels = backbone.get('in_channels', 3)
     image = torch.empty(1, channels if isinstance(channels, int) else 3, size, size, device='meta')
     # Deformable and switchable convolutions have no meta form, and the shapes of plain ones.

@@ -105,9 +105,7 @@ def check_untrained_norm(
 ) -> Iterator[Problem]:
     """Look for statistics that are never learned and never loaded: the detector learns nothing.
 
-    Args:
-        part: Config of a backbone, or of a part that is made like one.
-        init_cfg: What it starts from, where this is not in its config.
+    ``part`` is a backbone or made like one; ``init_cfg`` what it starts from, if not in that.
     """
     if any(is_pretrained(entry) for entry in as_list(init_cfg or part.get('init_cfg'))):
         return

@@ -36,11 +36,9 @@ class Box(NamedTuple):
 
 
 def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Read the size of a JPEG from its header.
+    """Read height and width of a JPEG from its header, turned upright by EXIF as OpenCV does.
 
-    Returns:
-        Height and width in pixels of the image when turned upright by its EXIF orientation, as
-        OpenCV decodes it; None for other formats and damaged headers.
+    None for other formats and damaged headers.
     """
     if data[:2] != b'\xff\xd8':
         return None
@@ -62,14 +60,9 @@ def largest_reduction(box: Box, size: int) -> int:
 
 
 def decode_reduced(data: bytes, shape: tuple[int, int], reduction: int) -> np.ndarray | None:
-    """Decode an image at a fraction of its size.
+    """Decode an image at a fraction of its size: to uint8 (H, W, 3) in BGR order, upright.
 
-    Args:
-        shape: Height and width of the upright image at full size.
-
-    Returns:
-        The upright image, uint8 (H, W, 3) in BGR order; None if it cannot be decoded or has
-        another size than ``shape`` says.
+    None if it cannot be decoded or has another full size, height and width, than ``shape``.
     """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCTIONS[reduction])
     expected = tuple(-(-side // reduction) for side in shape)

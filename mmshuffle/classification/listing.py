@@ -126,14 +126,7 @@ def list_annotated(
 
 
 def read_lines(path: Path, argument: str) -> list[str]:
-    """Read the lines of a text file, without blank ones and blanks around them.
-
-    Args:
-        argument: Which argument names it, for the message.
-
-    Raises:
-        UserError: It cannot be read, is no text, or has no lines.
-    """
+    """Read a text file's lines, but blank ones; messages name the argument that gave its path."""
     try:
         lines = path.read_text(encoding='utf-8-sig').splitlines()  # Windows begins it with a mark
     except OSError:

@@ -29,13 +29,10 @@ def draw_box(
 ) -> Box:
     """Draw a part of an image as torchvision's ``RandomResizedCrop`` does.
 
-    Its share of the area is uniform in ``scale``, the logarithm of width by height is uniform, and
-    so is its place. After ten parts that do not fit, the largest one in the middle whose ratio is
-    within the bounds. Random numbers are NumPy's, which mmengine seeds in every worker.
-
-    Args:
-        scale: Bounds of the share of the area.
-        ratio: Bounds of width by height.
+    Its share of the area is uniform between the bounds ``scale``, the logarithm of width by height
+    between those of ``ratio``, and its place is uniform. After ten parts that do not fit, the
+    largest one in the middle whose ratio is within the bounds. Random numbers are NumPy's, which
+    mmengine seeds in every worker.
     """
     lowest, highest = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):

@@ -99,12 +99,9 @@ def read_annotations(
 
 
 def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> list[Finding]:
-    """Compare the categories of a file with the classes of a config.
+    """Compare the categories of a file with the classes of a config, where it names them.
 
     MMDetection numbers the classes by the order of the file's categories, whatever the config says.
-
-    Args:
-        classes: The config's; None for all of the file's.
     """
     names = [category['name'] for category in content['categories']]
     chosen = used_names(content, classes)

@@ -63,10 +63,8 @@ class _Columns:
 def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = None) -> Kept:
     """Apply the rules of ``mmdet.datasets.CocoDataset`` (3.3) and, with masks, of LoadAnnotations.
 
-    A box of a crowd is kept by MMDetection, but only to be ignored: it counts as lost.
-
-    Args:
-        content: A COCO annotation file without fatal findings of ``check_entries``.
+    A box of a crowd is kept by MMDetection, but only to be ignored: it counts as lost. The file has
+    no fatal findings of ``check_entries``.
     """
     columns = columns or _Columns(content)
     labels = set(used_ids(content, use.classes))

@@ -49,15 +49,7 @@ def table(overall: Mapping[str, float | None], per_class: Mapping[str, float | N
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """Plot loss and AP over epochs.
-
-    Args:
-        history: Records of :class:`mmshuffle.engine.progress.HistoryHook`.
-        title: Printed above.
-
-    Returns:
-        A PNG file.
-    """
+    """Plot loss and AP of a :class:`.HistoryHook`'s records as a PNG file."""
     figure = new_figure(7, 6)
     from matplotlib.ticker import MaxNLocator
 
@@ -82,12 +74,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
 
 
 class Drawing:
-    """Boxes, with their classes and scores, on pictures; all pictures are BGR.
-
-    Args:
-        classes: Names by label.
-        min_score: Predictions below are left out.
-    """
+    """Boxes with classes, and scores from a least one, on pictures, which are BGR."""
 
     def __init__(self, classes: Sequence[str], min_score: float = 0.3) -> None:
         self.visualizer = DetLocalVisualizer()

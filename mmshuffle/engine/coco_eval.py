@@ -14,11 +14,7 @@ BACKENDS = ('pycocotools', 'faster-coco-eval', 'hotcoco')
 
 @contextlib.contextmanager
 def coco_backend(name: str) -> Iterator[None]:
-    """Evaluate COCO metrics with another implementation inside the block.
-
-    Args:
-        name: One of :data:`BACKENDS`.
-    """
+    """Evaluate COCO metrics with another of :data:`BACKENDS` inside the block."""
     if name == 'pycocotools':
         yield
         return

@@ -33,14 +33,11 @@ class MemoryFormatHook(Hook):
 
 
 def set_memory_format(model: nn.Module, memory_format: str) -> None:
-    """Give the 4-D weights and the backbone's input of a detector a memory layout.
+    """Give the 4-D weights and the backbone's input of a detector or classifier a memory layout.
 
     mmcv's operators (RoIAlign, deformable convolutions and others) read features and weights as
     NCHW whatever their strides, and on the CPU return garbage for channels_last ones without a
     word. They get contiguous ones from here on.
-
-    Args:
-        model: Detector or classifier, changed in place.
     """
     if memory_format not in MEMORY_FORMATS:
         known = ', '.join(MEMORY_FORMATS)

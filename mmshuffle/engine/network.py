@@ -118,8 +118,7 @@ def load_model(
 def extract_part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
     """The part as a module of its own, and the names of its outputs; none where it does not tell.
 
-    Args:
-        part: ``'backbone'``, ``'neck'`` (with the backbone) or ``'classifier'``.
+    That is the ``'backbone'``, the ``'neck'`` (with the backbone) or the ``'classifier'``.
     """
     if part == 'backbone':
         return model.backbone, [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
@@ -203,12 +202,7 @@ def running(name: str, shape: Sequence[int]) -> Iterator[None]:
 
 
 def predict(detector: nn.Module, image: Tensor) -> InstanceData:
-    """Detect with MMDetection's own code.
-
-    Args:
-        detector: In evaluation mode.
-        image: (3, H, W) as the test pipeline loads it; boxes are in its pixels.
-    """
+    """Detect on an image, (3, H, W) as the test pipeline loads it, with MMDetection's own code."""
     from mmdet.structures import DetDataSample
 
     shape = tuple(image.shape[-2:])

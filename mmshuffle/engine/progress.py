@@ -18,21 +18,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from tqdm import tqdm
+from tqdm.contrib import DummyTqdmFile
 
 from .files import write_json
 
 BAR = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]'
-
-
-class _Screen:
-    """A text stream that prints above the progress bars."""
-
-    def write(self, text: str) -> int:
-        tqdm.write(text, file=sys.stderr, end='')
-        return len(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 @contextlib.contextmanager
@@ -81,7 +71,7 @@ class ProgressHook(Hook):
             if isinstance(handler, logging.FileHandler):
                 warnings.handlers = [handler]
             elif isinstance(handler, logging.StreamHandler):
-                handler.setStream(_Screen())
+                handler.setStream(DummyTqdmFile(sys.stderr))  # above the bars
                 handler.setLevel(max(handler.level, logging.WARNING))
                 # mmengine warns of functions that mmdet calls and it will drop one day.
                 handler.addFilter(lambda record: 'deprecated' not in record.getMessage())
@@ -145,7 +135,7 @@ class ProgressHook(Hook):
         for label, key in self.metrics.items():
             if isinstance((metrics or {}).get(key), Real):
                 values.append(f'{label} {self.scale * metrics[key]:.1f}')
-        _Screen().write(f'{_position(runner)}: {", ".join(values)}\n')
+        tqdm.write(f'{_position(runner)}: {", ".join(values)}', file=sys.stderr)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Close the second bar."""

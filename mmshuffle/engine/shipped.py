@@ -54,9 +54,8 @@ def _steps(config: Path) -> tuple[int, str]:
 def find(name: str) -> Path | None:
     """Find a shipped config by name; None where there is none, or several.
 
-    Args:
-        name: One of :func:`names`, such as ``shufflenetv1-x1.0-g3``, or the end of one, such as the
-            ``bccd`` of ``faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd``.
+    The name is one of :func:`names`, such as ``shufflenetv1-x1.0-g3``, or the end of one, such as
+    the ``bccd`` of ``faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd``.
     """
     fitting = _fitting(name)
     return fitting[0] if len(fitting) == 1 else None

@@ -70,8 +70,7 @@ def load_state(
 ) -> LoadReport:
     """Load ``state`` into ``module`` if it holds all that ``module`` needs; else change nothing.
 
-    Returns:
-        The report, also when nothing was loaded: then ``matched`` is what would have fitted.
+    Also then there is a report, whose ``matched`` is what would have fitted.
     """
     if isinstance(allow_missing, str):  # its letters would begin the names of everything
         allow_missing = (allow_missing,)
