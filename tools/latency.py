@@ -34,7 +34,7 @@ from mmshuffle.latency.request import (
     names,
     replay,
 )
-from mmshuffle.latency.targets import make_target
+from mmshuffle.latency.targets import make_target, prepare
 from mmshuffle.latency.wheels import read_wheels
 
 EXAMPLE = """examples:
@@ -86,6 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     instead = what.add_mutually_exclusive_group()
     for option, value, text in (
         ('--profile', 'profile', 'time by type of layer instead'),
+        ('--count', 'count', 'instructions and memory accesses instead, with --target emulated'),
         ('--gate-only', 'gate', 'compare outputs, time nothing'),
     ):
         instead.add_argument(option, dest='what', action='store_const', const=value, help=text)
@@ -100,7 +101,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     where.add_argument('--wheels', metavar='DIR', help='packages to carry over, as .whl files')
     where.add_argument('--ssh-config', metavar='FILE', help='ssh settings')
     where.add_argument('--root', metavar='DIR', help='arm64 system of the target emulated')
-    where.add_argument('--cpu', help='processor of the target emulated (default max)')
+    where.add_argument(
+        '--prepare',
+        type=Path,
+        metavar='DIR',
+        help='fill a folder for --root with Debian packages and wheels (250 MB), and end',
+    )
+    where.add_argument('--cpu', help='processor of the target emulated (default cortex-a76)')
     where.add_argument('--binary', metavar='FILE', help='benchncnn of the target adb')
     where.add_argument('--cores', help='big, little or a list such as 0,2-3')
     where.add_argument(
@@ -200,7 +207,10 @@ def run(args: argparse.Namespace) -> None:
         KeyboardInterrupt: Ctrl-C; likewise.
     """
     request = make_request(vars(args))
-    wheels = read_wheels(request['wheels']) if request['wheels'] else []
+    folder = request['wheels']
+    if request['root'] and not folder and Path(request['root'], 'wheels').is_dir():
+        folder = f'{request["root"]}/wheels'  # of `prepare`
+    wheels = read_wheels(folder) if folder else []
     options = {name: request[name] for name in TARGET_OPTIONS}
     target = make_target(request['target'], args.keep, **options)
     check_path(args.out)
@@ -273,7 +283,13 @@ def main(argv: list[str] | None = None) -> None:
     elif words[:1] == ['show']:
         show(words[1:])
     else:
-        run(parse_args(words))
+        args = parse_args(words)
+        if args.prepare is None:
+            run(args)
+            return
+        with bar(f'filling {args.prepare}') as update:
+            prepare(args.prepare, update)
+        print(f'ready: --target emulated --root {args.prepare}')
 
 
 if __name__ == '__main__':

@@ -140,6 +140,8 @@ def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
             case.cpu.append(event['cpu'])
     elif kind == 'profile':
         case.layers = event['layers']
+    elif kind == 'count':
+        case.counts = dict(executed=event['executed'], layers=event['layers'])
     elif kind == 'state':
         recording.states.append(dict(where, when=event['when'], **event['state']))
     elif kind == 'interrupted':

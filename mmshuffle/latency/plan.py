@@ -154,6 +154,7 @@ class Case:
     # Processor's time as a share of the length, block by block.
     cpu: list[float] = field(default_factory=list)
     layers: list[dict[str, Any]] | None = None  # layers with their times, of a profile
+    counts: dict[str, Any] | None = None  # see device/counts.py
     failure: dict[str, str] | None = None  # stage and message, where it cannot be measured
 
     @property

@@ -62,6 +62,7 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
         gates=[dict(c.describe(), version=c.version, **c.gate) for c in cases if c.gate],
         results=[_result(c, recording, emulated) for c in cases if any(c.sessions)],
         profiles=[_profile(c) for c in cases if c.layers is not None],
+        counts=[dict(c.describe(), version=c.version, **c.counts) for c in cases if c.counts],
         failures=failures,
     )
     if not emulated:

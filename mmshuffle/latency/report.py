@@ -26,6 +26,23 @@ RATIOS = (
     "Student's interval of the sessions' ratios. Intervals of medians are a bootstrap alone: with "
     'three sessions that differ, they hold the true median in about 75 % of cases.'
 )
+COUNTS = (
+    'COUNTS, no times: what the ARM code of the runtime executes for one inference, the same on '
+    'every machine. Memory: accesses of up to 8 bytes; misses of a simulated 64 KiB (4 ways) and '
+    '512 KiB (8 ways) cache, lines of 64 bytes, least recently used, nothing fetched ahead.'
+)
+# Columns of counts, and their keys.
+COUNTED = {
+    'instructions': 'instructions',
+    'FP/SIMD': 'fp_simd',
+    'load/store': 'load_store',
+    'branch': 'branch',
+    'integer': 'integer',
+    'accesses': 'accesses',
+    'bytes': 'bytes',
+    'L1 misses': 'l1_misses',
+    'L2 misses': 'l2_misses',
+}
 # Papers' tables by the heading of their column.
 PAPER_TABLES = {
     '× in V1 paper (Snapdragon 820)': 'shufflenet_v1/table8',
@@ -59,11 +76,14 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
     if not record['target']['emulated']:
         add_ratios(plain, reference)
     parts = [_head(record)]
-    if record['target']['emulated']:
+    if record['target']['emulated'] and not record.get('counts'):
         parts.append(f'**{EMULATED}**')
     if record['problem']:
         parts.append(f'**Incomplete: {record["problem"]}**')
     tables = [_table(record, entries, reference) for entries in by_setting(record['results'])]
+    counts = record.get('counts', [])
+    if counts:
+        tables = [COUNTS, *(_counts(entries, reference) for entries in by_setting(counts))]
     if not tables and record['gates']:
         tables = [_gates(record['gates'])]
     parts += tables
@@ -268,6 +288,30 @@ def ncnn_ratio(shape: tuple[int, int], config: str, reference: str) -> tuple[flo
     return NCNN_RATIOS.get(_short_name(config))
 
 
+def _counts(entries: Sequence[Entry], reference: str | None) -> str:
+    """What one inference executes, and the share of each type of layer where it is known."""
+    chosen = _reference(entries, reference)
+    papers = _papers(entries, chosen['config'])
+    head = ['network', *COUNTED, f'× {label(chosen)}', *papers]
+    rows = []
+    for entry in entries:
+        found = entry['executed']
+        ratio = found['instructions'] / chosen['executed']['instructions']
+        cells = [f'{found[key] / 1e6:.2f}' for key in COUNTED.values()]
+        rows.append([label(entry), *cells, f'{ratio:.3f}', *(c(entry) for c in papers.values())])
+    heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]}), millions'
+    parts = [heading, markdown_table(head, rows)]
+    profiles: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        for layer in entry['layers']:
+            sums = profiles.setdefault(label(entry), {})
+            sums[layer['type']] = sums.get(layer['type'], 0) + layer['instructions'] / 1e6
+    if profiles:
+        kinds = dict.fromkeys(kind for sums in profiles.values() for kind in sums)
+        parts += ['Instructions by type of layer:', profile_table(profiles, sorted(kinds), 'M')]
+    return '\n\n'.join(parts)
+
+
 def _gates(gates: Sequence[Entry]) -> str:
     rows = [
         [
@@ -283,13 +327,17 @@ def _gates(gates: Sequence[Entry]) -> str:
     return f'## Outputs against PyTorch\n\n{markdown_table(head, rows)}'
 
 
-def profile_table(profiles: Mapping[str, Mapping[str, float]]) -> str:
+def profile_table(
+    profiles: Mapping[str, Mapping[str, float]], types: Sequence[str] = TYPES, unit: str = 'ms'
+) -> str:
     """Profiles as a table.
 
     Args:
-        profiles: Milliseconds by type, by the name of the network.
+        profiles: Milliseconds, or another unit, by type, by the name of the network.
+        types: In the order of their columns.
+        unit: Of the figures.
     """
-    kinds = [kind for kind in TYPES if any(kind in profile for profile in profiles.values())]
+    kinds = [kind for kind in types if any(kind in profile for profile in profiles.values())]
     rows = []
     for name, profile in profiles.items():
         total = sum(profile.values())
@@ -298,7 +346,7 @@ def profile_table(profiles: Mapping[str, Mapping[str, float]]) -> str:
             for kind in kinds
         ]
         rows.append([name, *cells, f'{total:.3f}'])
-    return markdown_table(['network', *(f'{kind}, ms' for kind in kinds), 'sum, ms'], rows)
+    return markdown_table(['network', *(f'{kind}, {unit}' for kind in kinds), f'sum, {unit}'], rows)
 
 
 def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:

@@ -47,7 +47,7 @@ DEFAULTS = dict(
     wheels=None,  # folder with packages to carry over
     cores=None,  # 'big', 'little' or a list such as '0,2-3'
     governor=None,  # frequency governor, to be set and put back
-    what='measure',  # or 'gate' or 'profile'
+    what='measure',  # or 'gate', 'profile' or 'count'
     mlperf=False,  # the 90th percentile, of at least 1024 runs and 60 s, as in its single stream
     reference=None,  # network that the others are set in relation to
 )
@@ -115,6 +115,8 @@ def _check(request: Request) -> None:
         )
     if request['what'] == 'profile' and runtimes != ['onnxruntime']:
         raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
+    if request['what'] == 'count' and (target != 'emulated' or request['threads'] != [1]):
+        raise UserError('--count: counts one thread on --target emulated, and nothing else')
     if request['what'] == 'profile' and target == 'emulated':
         raise UserError('--profile: the times of emulation say nothing about a device')
 

@@ -18,6 +18,7 @@ from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
 from mmshuffle.latency.report import (
+    COUNTED,
     ncnn_ratio,
     paper_ratio,
     profile_table,
@@ -149,6 +150,28 @@ def test_forms_of_a_network_are_ranked_with_each_other():
     assert rows['shufflenetv1-x1.0-g3'][8:10] == ['2', '1.000 [1.000 to 1.000]']
     difference = difference_table(dict(a=record, b=record))
     assert len(rows_of(difference)) == 5 and difference.count('same') == 8
+
+
+def test_counts_are_ratios_beside_the_published_ones_and_never_times(emulated):
+    recording = recording_of(MEDIANS)
+    for case in recording.cases:
+        case.sessions = []
+        executed = dict.fromkeys(
+            (*COUNTED.values(), 'other'), int(MEDIANS[case.network.name] * 1e6)
+        )
+        layer = dict(executed, name='a', type='Convolution 1x1')
+        case.counts = dict(executed=executed, layers=[layer])
+    record = record_of(recording, emulated)
+    check_schema(record)
+    text = to_markdown(record)
+    assert 'ms' not in text.replace("ncnn's runs", '') and 'COUNTS, no times' in text
+    rows = rows_of(text.partition('Instructions by type')[0])
+    head = rows['network']
+    column = {name: number for number, name in enumerate(head)}
+    assert rows['alexnet'][column['instructions']] == f'{MEDIANS["alexnet"]:.2f}'
+    assert float(rows['alexnet'][column['× shufflenetv1-x1.0-g3']]) == pytest.approx(4.5, rel=0.01)
+    assert rows['alexnet'][column['× in V1 paper (Snapdragon 820)']] == '4.87'
+    assert f'{MEDIANS["alexnet"]:.3f} (100%)' in rows_of(text)['alexnet']
 
 
 def test_emulated_times_are_labelled_and_neither_ranked_nor_compared_nor_drawn(emulated, tmp_path):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import cores, gate, loop, state
+from . import cores, counts, gate, loop, state
 from .runtimes import Loaded, Problem, load, one_line, profile
 
 # How long a run inside a runtime may go on after the other side is gone, and how long that side may
@@ -113,10 +113,11 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
     """Do a job.
 
     Args:
-        job: ``runs``, ``protocol``, ``cores``, ``governor``, ``what`` (``'gate'``, ``'measure'`` or
-            ``'profile'``).
+        job: ``runs``, ``protocol``, ``cores``, ``governor``, ``what`` (``'gate'``, ``'measure'``,
+            ``'profile'`` or ``'count'``).
         folder: Where its files are.
-        report: Gets the events ``device``, ``gate``, ``failed``, ``state``, ``times``, ``profile``.
+        report: Gets the events ``device``, ``gate``, ``failed``, ``state``, ``times``, ``profile``,
+            ``count``.
 
     Raises:
         Problem: No network can be measured.
@@ -133,6 +134,10 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
             )
     loaded = list(prepare(job, folder, report))
     if job['what'] == 'gate' or not loaded:
+        return
+    if job['what'] == 'count':
+        for number, network in loaded:
+            report('count', run=number, **counts.count(network, folder))
         return
     with cores.governor(job['governor'], PATIENCE + 2):
         if job['what'] == 'profile':

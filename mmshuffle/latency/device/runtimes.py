@@ -29,6 +29,9 @@ class Loaded(NamedTuple):
     options: dict[str, Any]  # settings of the runtime that bear on speed
     # Ends a profile and gives the path of its file; None where none is made.
     end_profile: Callable[[], str] | None = None
+    # Starts an inference; gives name and type of each layer, in their order, and a call that goes
+    # on to behind it or, made again, only reads its output. None where the runtime cannot stop.
+    layers: Callable[[], list[tuple[str, str, Callable]]] | None = None
 
 
 def load(run: dict[str, Any], folder: Path) -> Loaded:
@@ -147,8 +150,25 @@ def load_ncnn(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loade
             found.append(array('f', memoryview(mat).tobytes()))
         return found
 
+    def layers() -> list[tuple[str, str, Callable]]:
+        extractor = net.create_extractor()
+        extractor.input(first, image)
+
+        def run_to(blob: str) -> Callable:
+            return lambda: extractor.extract(blob, 1)  # 1: in the layout that the layer leaves
+
+        # type, name, number of inputs, number of outputs, inputs, outputs, settings
+        found = [line.split() for line in files['param'].read_text().splitlines()[2:]]
+        steps = []
+        for words in found:
+            if words and words[0] != 'Input':
+                side = [' {0}x{0}'.format(word[2:]) for word in words if word.startswith('1=')]
+                kind = ''.join([words[0], *side]) if 'Convolution' in words[0] else words[0]
+                steps.append((words[1], kind, run_to(words[4 + int(words[2])])))
+        return steps
+
     outputs()  # infer() alone, which is timed, does not look at the error codes
-    return Loaded(infer, outputs, module.__version__, options)
+    return Loaded(infer, outputs, module.__version__, options, layers=layers)
 
 
 def load_pytorch(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:

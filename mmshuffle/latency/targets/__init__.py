@@ -4,7 +4,8 @@ from mmshuffle.errors import UserError
 
 from .adb import AdbTarget
 from .base import DeviceError, Event, Target
-from .python_target import EmulatedTarget, LocalTarget, SSHTarget
+from .emulated import EmulatedTarget, prepare
+from .python_target import LocalTarget, SSHTarget
 
 __all__ = [
     'OPTIONS',
@@ -16,6 +17,7 @@ __all__ = [
     'SSHTarget',
     'Target',
     'make_target',
+    'prepare',
 ]
 
 

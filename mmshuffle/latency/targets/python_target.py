@@ -4,10 +4,8 @@ import contextlib
 import functools
 import io
 import json
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,7 +26,6 @@ RUNNER = 'runner.pyz'
 START = 'from runner.main import main\n\nmain()\n'
 # Errors of the standard input and output that mean: the process at the other end has gone.
 GONE = (BrokenPipeError, ConnectionError)
-QEMU = ('qemu-aarch64-static', 'qemu-aarch64')
 ADDRESS = re.compile(
     r'(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d+))?'
 )
@@ -225,41 +222,6 @@ class LocalTarget(PythonTarget):
 
     def __init__(self, python: str | None = None, **kwargs) -> None:
         super().__init__([python or sys.executable], **kwargs)
-
-
-class EmulatedTarget(PythonTarget):
-    """A 64-bit ARM system in a folder, whose programs QEMU translates one process at a time.
-
-    It shows whether the ARM code of a runtime gives the right outputs. Its times are those of a
-    translation: they say nothing about any ARM processor.
-
-    Args:
-        root: Folder of the system, with Python in ``usr/bin``.
-        cpu: Processor to be emulated, see ``qemu-aarch64-static -cpu help``.
-        **kwargs: See :class:`PythonTarget`.
-
-    Raises:
-        UserError: QEMU is missing, or the folder has no Python.
-    """
-
-    kind = 'emulated'
-    emulated = True
-
-    def __init__(self, root: str | None = None, cpu: str = 'max', **kwargs) -> None:
-        if root is None:
-            raise UserError('the target emulated needs --root, a folder with an arm64 system')
-        found = [path for path in map(shutil.which, QEMU) if path]
-        if not found:
-            raise UserError('the target emulated needs QEMU: apt-get install qemu-user-static')
-        python = Path(root, 'usr/bin/python3').resolve()
-        if not python.is_file():
-            raise UserError(f'--root {root}: no usr/bin/python3 there; see docs/latency.md')
-        emulator = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
-        super().__init__([*emulator, str(python)], **kwargs)
-
-    def environment(self) -> dict[str, str]:
-        """This environment without what is meant for this machine's own Python."""
-        return {key: value for key, value in os.environ.items() if not key.startswith('PYTHON')}
 
 
 class SSHTarget(PythonTarget):
