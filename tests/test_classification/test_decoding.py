@@ -1,20 +1,13 @@
-"""A JPEG's size is read from its header as OpenCV decodes it; reductions leave enough pixels."""
+"""A JPEG's size is read from its header as OpenCV decodes it; see also test_random_resized_crop."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmshuffle.classification.decoding import Box, decode_reduced, largest_reduction, read_jpeg_size
+from mmshuffle.classification.decoding import Box, read_jpeg_size
 from tests.test_classification.pictures import decode, jpeg, picture, with_orientation
 
 PLAIN = jpeg(picture(70, 101))
-
-
-@pytest.mark.parametrize('order', ['<', '>'])
-@pytest.mark.parametrize('orientation', range(1, 10))
-def test_size_is_that_of_the_upright_image(orientation, order):
-    data = with_orientation(PLAIN, orientation, order)
-    assert read_jpeg_size(data) == decode(data).shape[:2]
 
 
 @pytest.mark.parametrize(
@@ -43,23 +36,6 @@ def test_a_header_too_large_to_decode_is_no_error(monkeypatch):
     assert read_jpeg_size(PLAIN) is None
 
 
-def test_reduction_leaves_enough_pixels():
-    assert largest_reduction(Box(0, 0, 447, 4000), 224) == 1
-    assert largest_reduction(Box(0, 0, 448, 4000), 224) == 2
-    assert largest_reduction(Box(0, 0, 4000, 896), 224) == 4
-    assert largest_reduction(Box(0, 0, 4000, 4000), 224) == 8
-
-
 def test_reduced_parts_are_the_nearest():
     assert Box(3, 6, 10, 9).reduced(4) == Box(1, 2, 2, 2)
     assert Box(0, 0, 1, 1).reduced(8) == Box(0, 0, 1, 1)
-
-
-@pytest.mark.parametrize('reduction', [2, 4, 8])
-def test_reduced_images_have_the_size_that_was_read(reduction):
-    for orientation in (1, 6):
-        data = with_orientation(PLAIN, orientation)
-        height, width = shape = read_jpeg_size(data)
-        image = decode_reduced(data, shape, reduction)
-        assert image.shape == (-(-height // reduction), -(-width // reduction), 3)
-        assert decode_reduced(data, (height + 20, width), reduction) is None
