@@ -12,14 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-V1_STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-V2_STAGES = {
-    0.5: (48, 96, 192, 1024),
-    1.0: (116, 232, 464, 1024),
-    1.5: (176, 352, 704, 1024),
-    2.0: (244, 488, 976, 2048),
-}
-UNITS = (4, 8, 4)
+# Their costs, and with them the tables of widths, are compared with the papers' elsewhere.
+from mmshuffle.backbones.shufflenet_v1 import STAGE2_CHANNELS as V1_STAGE2
+from mmshuffle.backbones.shufflenet_v1 import STAGE_UNITS as UNITS
+from mmshuffle.backbones.shufflenet_v2 import STAGE_CHANNELS as V2_STAGES
+
 Activation = Callable[[Tensor], Tensor]
 Names = tuple[str, str]  # of a convolution and its BatchNorm
 

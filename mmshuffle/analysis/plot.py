@@ -147,25 +147,14 @@ def _label(axis: 'Axes', points: Sequence[Point]) -> None:
             if abs(other_x - x) < LABEL_WIDTH and abs(other_at - at) < LABEL_HEIGHT:
                 at = other_at - LABEL_HEIGHT
         placed.append((x, at))
-        axis.annotate(
-            point.row.row.model,
-            (point.x, point.y),
-            xytext=(6, at - y),
-            textcoords='offset points',
-            fontsize=6,
-            color='0.35',
-        )
+        beside = dict(xytext=(6, at - y), textcoords='offset points')
+        model, place = point.row.row.model, (point.x, point.y)
+        axis.annotate(model, place, fontsize=6, color='0.35', **beside)
 
 
 def _mark(colour: str, marker: str, fill: str) -> dict:
-    return dict(
-        linestyle='none',
-        marker=marker,
-        color=colour,
-        fillstyle=fill,
-        markerfacecoloralt='white',
-        markersize=7,
-    )
+    look = dict(marker=marker, color=colour, fillstyle=fill, markerfacecoloralt='white')
+    return dict(look, linestyle='none', markersize=7)
 
 
 def _add_legend(figure: 'Figure', points: Sequence[Point], styles: dict[str, Style]) -> None:

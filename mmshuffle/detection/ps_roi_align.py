@@ -93,14 +93,6 @@ class PSRoIAlign(nn.Module):
         )
         return torch.cat((index[..., None], first, first + step[:, None]), -1).flatten(0, 1)
 
-    def extra_repr(self) -> str:
-        """Show the settings."""
-        return (
-            f'output_size={self.output_size}, spatial_scale={self.spatial_scale}, '
-            f'sampling_ratio={self.sampling_ratio}, pool_mode={self.pool_mode}, '
-            f'aligned={self.aligned}'
-        )
-
 
 @MODELS.register_module()
 class PSRoIExtractor(BaseModule):

@@ -14,7 +14,7 @@ from torch import nn
 from mmshuffle.errors import UserError, one_line
 from mmshuffle.weights.families import hints, recognise
 from mmshuffle.weights.family import NOTE, check_settings, noted_settings, settings_of
-from mmshuffle.weights.loader import check_finite
+from mmshuffle.weights.loader import check_finite, compare_state
 from mmshuffle.weights.unpickler import Unread
 
 from .checkpoint import from_plain, to_plain
@@ -119,25 +119,17 @@ class PlainCheckpointHook(Hook):
         model = unwrapped_model(runner)
         state = checkpoint.get('state_dict', checkpoint)
         state = {str(name).removeprefix('module.'): value for name, value in state.items()}
-        # Old checkpoints lack BatchNorm's counter, which only a BatchNorm without momentum uses.
-        own = {k: v for k, v in model.state_dict().items() if not k.endswith('num_batches_tracked')}
-        missing = [name for name in own if name not in state]
-        misshapen = [n for n in own if n in state and state[n].shape != own[n].shape]
-        matched = len(own) - len(missing) - len(misshapen)
-        check_finite({name: state[name] for name in own if name in state}, 'the checkpoint')
-        if not missing and not misshapen:
+        report = compare_state(model, state, runner._load_from or 'the checkpoint')
+        check_finite({name: state[name] for name in report.matched}, 'the checkpoint')
+        absent = len(report.missing) + len(report.misshapen)
+        if not absent:
             return
-        examples = ', '.join((missing + misshapen)[:3])
-        report = (
-            f'{matched} of {len(own)} tensors match, {len(missing)} are missing and '
-            f'{len(misshapen)} have another shape (such as {examples})'
-        )
-        if fine_tuning and matched >= MIN_MATCHED * len(own):
+        if fine_tuning and len(report.matched) >= MIN_MATCHED * (len(report.matched) + absent):
             print_log(f'load_from: {report}', logger='current', level=logging.WARNING)
             return
         raise UserError(
-            f'{runner._load_from or "the checkpoint"} is of another network than the config: '
-            f'{report}; give the config that it was trained with, or another checkpoint'
+            f'the checkpoint is of another network than the config: {report}; give the config that '
+            'it was trained with, or another checkpoint'
         )
 
 

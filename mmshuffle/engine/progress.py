@@ -254,16 +254,8 @@ def _bar(title: str, total: int, initial: int = 0, leave: bool = True) -> tqdm |
     """Open a progress bar over images; None on all but the first process."""
     if not is_main_process():
         return None
-    return tqdm(
-        desc=title,
-        total=total,
-        initial=initial,
-        leave=leave,
-        file=sys.stderr,
-        bar_format=BAR,
-        # The mean over the whole run, which has the validations in it, foretells its end best.
-        smoothing=0,
-        # Into a file, a line now and then.
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-        dynamic_ncols=True,
-    )
+    # The mean over the whole run, which has the validations in it, foretells its end best.
+    look = dict(bar_format=BAR, smoothing=0, dynamic_ncols=True, leave=leave)
+    interval = 0.5 if sys.stderr.isatty() else 30  # into a file, a line now and then
+    end = dict(total=total, initial=initial)
+    return tqdm(desc=title, file=sys.stderr, mininterval=interval, **end, **look)

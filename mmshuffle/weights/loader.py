@@ -61,17 +61,14 @@ class LoadReport:
         return '; '.join([', '.join([counts, *excused]), *self.notes, *trained, *self.hints])
 
 
-def load_state(
+def compare_state(
     module: nn.Module,
-    state: dict[str, Tensor],
+    state: Mapping[str, Tensor],
     source: str,
-    family: str,
+    family: str = 'own names',
     allow_missing: Sequence[str] = (),
 ) -> LoadReport:
-    """Load ``state`` into ``module`` if it holds all that ``module`` needs; else change nothing.
-
-    Also then there is a report, whose ``matched`` is what would have fitted.
-    """
+    """Compare names and shapes of ``state`` with those of ``module``, which is not changed."""
     if isinstance(allow_missing, str):  # its letters would begin the names of everything
         allow_missing = (allow_missing,)
     report = LoadReport(source, family)
@@ -90,9 +87,6 @@ def load_state(
         else:
             report.missing.append(name)
     report.unexpected = sorted(state.keys() - own.keys())
-    if report.fits:
-        check_finite({name: state[name] for name in report.matched}, source)
-        module.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     return report
 
 
@@ -121,7 +115,7 @@ def load_weights(
     prefix: str | None = None,
     allow_missing: Sequence[str] = (),
 ) -> LoadReport:
-    """Recognise the family of weights, convert them, and load them as :func:`load_state` does.
+    """Recognise the family of weights, convert them, and load them if all is there, else nothing.
 
     Raises:
         UserError: There is nothing below the prefix, or the network was built in a way that the
@@ -134,12 +128,16 @@ def load_weights(
         # What is noted is of the model's own backbone, and not of another part.
         if prefix in (None, 'backbone', 'backbone.'):
             check_settings(module, noted_settings(weights.meta))
-        report = load_state(module, state, source, 'own names', allow_missing)
+        report = compare_state(module, state, source, allow_missing=allow_missing)
     else:
-        report = load_state(module, state, source, family.name, allow_missing)
+        report = compare_state(module, state, source, family.name, allow_missing)
         report.normalisation = family.normalisation
         report.hints = list(hints(module, family))
     report.notes = weights.notes
+    if report.fits:
+        fitting = {name: state[name] for name in report.matched}
+        check_finite(fitting, source)
+        module.load_state_dict(fitting, strict=False)
     return report
 
 

@@ -14,6 +14,7 @@ from mmshuffle.analysis.comparison import compare
 from mmshuffle.analysis.measured import find_runs
 from mmshuffle.analysis.plot import panels
 from mmshuffle.analysis.tables import load_tables
+from tests.test_analysis.test_comparison import write_metrics
 from tests.test_tools.conftest import assert_done, assert_refused
 
 
@@ -26,11 +27,8 @@ def tool(call, monkeypatch, tmp_path):
 @pytest.fixture
 def work_dirs(tmp_path) -> Path:
     folder = tmp_path / 'work_dirs' / 'shufflenetv1-x1.0-g3_8xb128-300k_imagenet'
-    folder.mkdir(parents=True)
     config = f'configs/imagenet/shufflenet_v1/{folder.name}.py'
-    metrics = {'accuracy/top1': 67.25, 'accuracy/top5': 87.5}
-    content = dict(config=config, checkpoint='epoch_240.pth', metrics=metrics)
-    (folder / 'metrics.json').write_text(json.dumps(content))
+    write_metrics(folder, config, {'accuracy/top1': 67.25, 'accuracy/top5': 87.5})
     return folder.parent
 
 
@@ -130,9 +128,7 @@ def test_configs_of_ones_own_are_rows_of_a_table(tool, tmp_path):
     for name, figures in zip(names, ((0.2, 0.22), (0.1, 0.15))):
         for seed, figure in enumerate(figures):
             folder = tmp_path / 'work_dirs' / name / f'seed_{seed}'
-            folder.mkdir(parents=True)
-            content = dict(config=f'{name}.py', checkpoint='', metrics={'coco/bbox_mAP': figure})
-            (folder / 'metrics.json').write_text(json.dumps(content))
+            write_metrics(folder, f'{name}.py', {'coco/bbox_mAP': figure})
     output, _ = assert_done(tool(*names, '--shape', '96', '128', '--out', 'out'))
     assert [line.split('|')[1].strip() for line in output.splitlines()[4:6]] == list(NETS)
     assert '| 21.0 (20.0 to 22.0) |' in output and '| 12.5 (10.0 to 15.0) |' in output

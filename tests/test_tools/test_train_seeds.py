@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmshuffle.weights import read_checkpoint
+from tests.test_analysis.test_comparison import write_metrics
 from tests.test_tools.conftest import Done, assert_done, assert_refused, exit_code, load_tool
 from tests.tiny import write_classifier, write_coco, write_config, write_folders, write_over
 
@@ -41,10 +42,7 @@ def test_classifiers_are_trained_once_and_averaged(seeds, tmp_path):
     config = write_classifier(tmp_path, data, epochs=1)
     arguments = (config, '--seeds', '3', '4', '--work-dir', tmp_path / 'w')
     done, missing = (tmp_path / 'w' / 'tiny' / f'seed_{seed}' for seed in (3, 4))
-    done.mkdir(parents=True)
-    (done / 'metrics.json').write_text(
-        json.dumps(dict(config='', checkpoint='', metrics={'accuracy/top1': 12.0}))
-    )
+    write_metrics(done, '', {'accuracy/top1': 12.0})
     ended, started = seeds(*arguments)
     printed, _ = assert_done(ended)
     figure = json.loads((missing / 'metrics.json').read_text())['metrics']['accuracy/top1']
