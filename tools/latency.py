@@ -35,7 +35,7 @@ from mmshuffle.latency.request import (
     replay,
 )
 from mmshuffle.latency.targets import make_target, prepare
-from mmshuffle.latency.wheels import read_wheels
+from mmshuffle.latency.wheels import choose_wheels, read_wheels
 
 EXAMPLE = """examples:
   python tools/latency.py shufflenetv1-x1.0-g3 mobilenetv1-x1.0 --shape 224x224
@@ -135,7 +135,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.replay:
         before = read_record(Path(args.replay))['request']
-        parser.set_defaults(**replay(before, args.target))
+        parser.set_defaults(**replay(before, args.target, args.what))
         args = parser.parse_args(argv)
     if args.checkpoint:
         args.checkpoints = read_checkpoints(args.checkpoint, args.models)
@@ -214,7 +214,9 @@ def run(args: argparse.Namespace) -> None:
     options = {name: request[name] for name in TARGET_OPTIONS}
     target = make_target(request['target'], args.keep, **options)
     check_path(args.out)
-    target.probe()  # before the networks are exported
+    place = target.probe(request)  # before the networks are exported
+    if wheels:
+        choose_wheels(wheels, place)
     with tempfile.TemporaryDirectory(prefix='mmshuffle-export-') as folder:
         plan = make_plan(request, Path(folder))
         with bar(f'measuring on {target.name}') as update:

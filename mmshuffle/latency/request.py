@@ -51,6 +51,21 @@ DEFAULTS = dict(
     mlperf=False,  # the 90th percentile, of at least 1024 runs and 60 s, as in its single stream
     reference=None,  # network that the others are set in relation to
 )
+# Options that are passed over by a target, or where something else than times is asked for.
+UNUSED = {
+    **{kind: [o for o in TARGET_OPTIONS if o not in used] for kind, used in OPTIONS.items()},
+    'gate': [*PROTOCOL, 'mlperf', 'reference', 'governor'],
+    'profile': [*PROTOCOL, 'mlperf', 'reference'],
+    'count': [*PROTOCOL, 'mlperf'],
+    'suite': ['checkpoints', 'part'],
+    'benchncnn': ['checkpoints'],
+    'emulation': ['reference'],
+}
+# A sample there is the mean of some runs of a program, which warms itself up.
+UNUSED['adb'] += ['governor', 'wheels', 'mlperf', 'warmup_loops', 'warmup_seconds', 'block_seconds']
+UNUSED['emulated'] += ['governor', 'cores', 'mlperf']
+FLAGS = dict(folder='device-folder', governor='set-governor', checkpoints='checkpoint')
+FLAGS |= dict(gate='gate-only')
 Request = dict[str, Any]
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
 GUIDELINES = 'guidelines'
@@ -66,10 +81,13 @@ def make_request(options: Mapping[str, Any]) -> Request:
             passed over.
 
     Raises:
-        UserError: It has no meaning; the message names the option.
+        UserError: It has no meaning, or no use there; the message names the option.
     """
     given = {key: value for key, value in options.items() if value is not None}
     request = {**DEFAULTS, **{key: given[key] for key in DEFAULTS if key in given}}
+    for key, who in _unused(request).items():
+        if given.get(key, DEFAULTS.get(key)) != DEFAULTS.get(key):
+            raise UserError(f'{_flag(key)}: {who} does not use it; leave it out')
     request['shapes'] = [tuple(shape) for shape in request['shapes']]
     timing = {key: given[key] for key in PROTOCOL if key in given}
     request['protocol'] = protocol = {**PROTOCOL, **request['protocol'], **timing}
@@ -80,12 +98,27 @@ def make_request(options: Mapping[str, Any]) -> Request:
     return request
 
 
+def _flag(key: str) -> str:
+    return '--' + FLAGS.get(key, key).replace('_', '-')
+
+
+def _unused(request: Request) -> dict[str, str]:
+    """Options that nothing would be done with, and what it is that has no use for them."""
+    kind, what = request['target'].partition(':')[0], request['what']
+    found = {kind: f'the target {kind}', what: _flag(what)}
+    if request['suite'] is not None:
+        found['suite'] = '--suite'
+    if kind == 'adb' and 'ncnn' in request['runtimes']:
+        found['benchncnn'] = 'benchncnn, which fills networks with zeros,'
+    if kind == 'emulated' and what == 'measure':
+        found['emulation'] = 'a table of emulated times'
+    return {key: who for name, who in found.items() for key in UNUSED.get(name, ())}
+
+
 def _check(request: Request) -> None:
     models, target, runtimes = (request[key] for key in ('models', 'target', 'runtimes'))
     if bool(models) == (request['suite'] is not None):
         raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
-    if request['suite'] is not None and request['checkpoints']:
-        raise UserError('--checkpoint: name the networks instead of --suite')
     for option, values, allowed in (
         ('--runtime', runtimes, RUNTIMES),
         ('--precision', request['precisions'], PRECISIONS),
@@ -99,20 +132,19 @@ def _check(request: Request) -> None:
     for name, value in request['protocol'].items():
         least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
         if not least <= value < math.inf:
-            option = f'--{name.replace("_", "-")}'
-            raise UserError(f'{option} {value:g}: give a finite number, at least {least}')
+            raise UserError(f'{_flag(name)} {value:g}: give a finite number, at least {least}')
     cores = request['cores']
     if cores and cores not in ('big', 'little') and not CORES.fullmatch(cores):
         raise UserError(f'--cores {cores}: give big, little or a list such as 0,2-3')
     on_android = target.partition(':')[0] == 'adb'
-    if on_android and request['wheels']:
-        raise UserError('--wheels: leave it out, the target adb runs no Python')
     lite = {name.endswith(TFLITE) for name in models}
     possible = runtimes == ['tflite'] and lite == {True} and on_android
     if ('tflite' in runtimes or True in lite) and not possible:
         raise UserError(
             '--runtime tflite: measures .tflite files, with --target adb, and nothing else'
         )
+    if True in lite and len(request['shapes']) != 1:
+        raise UserError('--shape: give the one size that the .tflite files take')
     if request['what'] == 'profile' and runtimes != ['onnxruntime']:
         raise UserError('--profile: only --runtime onnxruntime tells the time of each layer')
     if request['what'] == 'count' and (target != 'emulated' or request['threads'] != [1]):
@@ -235,8 +267,13 @@ def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
     return dict(kept, cores=cores, runs=runs)
 
 
-def replay(content: Any, target: str | None = None) -> Request:
-    """Read the request of a file, for a target: None is the same, another kind has its options.
+def replay(content: Any, target: str | None = None, what: str | None = None) -> Request:
+    """Read the request of a file, without what has no use on another target or for another task.
+
+    Args:
+        content: The request.
+        target: The file's where None.
+        what: What is to be done; as in the file where None.
 
     Raises:
         UserError: It has another form.
@@ -245,11 +282,11 @@ def replay(content: Any, target: str | None = None) -> Request:
         surprise = content.keys() - DEFAULTS.keys() or content['protocol'].keys() - PROTOCOL.keys()
         if surprise:
             raise KeyError(*surprise)
-        if content.get('cpu') == 'max':
-            content = dict(content, cpu=None)  # files had it with every target
-        request = make_request(content)
+        asked = {**DEFAULTS, **content}
+        same = dict(target=target or asked['target'], what=what or asked['what'])
+        if same['target'].partition(':')[0] != asked['target'].partition(':')[0]:
+            asked |= dict.fromkeys(('wheels', *TARGET_OPTIONS))
+        unused = {**_unused(asked), **_unused({**asked, **same})}
+        return make_request({key: asked[key] for key in asked if key not in unused})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'the file cannot be replayed: its request lacks or has {error}') from None
-    if target and target.partition(':')[0] != request['target'].partition(':')[0]:
-        request |= dict.fromkeys(('wheels', *TARGET_OPTIONS))
-    return request

@@ -13,7 +13,7 @@ from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
-from mmshuffle.latency.request import named
+from mmshuffle.latency.request import make_request, named
 from mmshuffle.latency.targets import AdbTarget, make_target
 from tests.conftest import refused
 
@@ -131,7 +131,7 @@ def test_phone_is_measured_and_left_clean(phone, plan):
 )
 def test_serials_are_taken_as_adb_lists_them(phone, serial):
     target = make_target(f'adb:{serial}', binary=str(phone.benchncnn))
-    target.probe()
+    target.probe(ask(target='adb', runtimes=['ncnn'], precisions=['fp16']))
     assert {tuple(words[:2]) for words in phone.asked()} == {('-s', serial)}
     assert target.name == f'adb:{serial}' and list(phone.folder.iterdir()) == []
 
@@ -206,19 +206,21 @@ def test_ctrl_c_keeps_what_was_measured(phone, plan):
 
 
 @pytest.mark.parametrize(
-    'job, precision, expected',
+    'options, expected',
     [
-        (ask(protocol=QUICK), 'fp32', '--precision fp16'),
-        (ask('gate'), 'fp16', 'cannot check outputs'),
-        (ask(protocol=QUICK, cores='0'), 'fp16', 'takes big or little'),
-        (ask(protocol=QUICK, governor='performance'), 'fp16', 'leaves the governor alone'),
+        (dict(precisions=['fp32']), '--precision fp16'),
+        (dict(precisions=['fp32', 'fp16']), '--precision fp16'),
+        (dict(runtimes=['ncnn', 'onnxruntime']), '--runtime ncnn'),
+        (dict(what='gate'), 'cannot check outputs'),
+        (dict(what='profile', runtimes=['onnxruntime']), 'cannot check outputs'),
+        (dict(cores='0'), 'takes big or little'),
     ],
 )
-def test_what_the_program_cannot_do_is_refused(phone, plan, job, precision, expected):
-    half = setting('ncnn', precision=precision)
-    plan.cases = [dataclasses.replace(case, setting=half) for case in plan.cases]
-    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), job)
-    assert expected in recording.problem and list(phone.folder.iterdir()) == []
+def test_what_the_program_cannot_do_is_refused_beforehand(phone, options, expected):
+    options = dict(models=['a'], target='adb', runtimes=['ncnn'], precisions=['fp16']) | options
+    with refused(expected):
+        AdbTarget(None, str(phone.benchncnn)).probe(make_request(options))
+    assert not phone.log.exists()
 
 
 def test_a_program_that_prints_no_figures_is_told(phone, plan):

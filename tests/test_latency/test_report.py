@@ -339,6 +339,8 @@ def test_on_another_kind_of_target_its_own_options_hold():
     request = make_request(dict(options, target='ssh:a', ssh_config='c', wheels='w'))
     assert replay(request, 'ssh:b') == request
     assert make_request(dict(replay(request, 'local'), target='local')) == make_request(options)
+    timed = make_request(dict(options, governor='performance', mlperf=True, reference='a'))
+    assert replay(timed, what='gate') == dict(make_request(options), protocol=timed['protocol'])
 
 
 def test_report_is_written_beside_the_file_and_shown_even_where_the_disk_takes_none(

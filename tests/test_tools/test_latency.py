@@ -1,6 +1,7 @@
 """The command line that measures latencies."""
 
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from mmshuffle.engine.files import write_json
 from mmshuffle.latency.record import read_record
-from mmshuffle.latency.request import make_request
+from mmshuffle.latency.request import PROTOCOL, make_request
 from tests.test_latency.tiny import check_schema, stop_after
 from tests.test_tools.conftest import exit_code, load_tool
 
@@ -89,14 +90,45 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
     assert len(record['results'][0]['samples_ms'][0]) >= 2
 
 
-def test_unreachable_device_is_told_before_anything_is_exported(tmp_path, capsys, monkeypatch):
-    out = tmp_path / 'a.json'
+@pytest.mark.parametrize(
+    'target, options',
+    [
+        ('ssh:nobody@127.0.0.1:1', ''),
+        ('local', '--python /no/python'),
+        ('local', '--device-folder /no/folder'),
+        ('local', '--wheels wheels'),  # for another machine
+        ('emulated', '--root root'),
+        ('emulated', '--root root --count'),
+        ('adb:R58M12ABCDE', '--binary benchncnn --precision fp16'),
+        ('adb', '--binary benchncnn --precision fp32'),
+    ],
+)
+@pytest.mark.parametrize('again', [False, True], ids=['', 'replay'])
+def test_unusable_device_is_told_before_anything_is_exported(
+    tmp_path, capsys, monkeypatch, request, target, options, again
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ('adb', 'benchncnn', 'root/usr/bin/python3', 'qemu-aarch64', 'gcc'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text('#!/bin/sh\necho error: no devices/emulators found >&2\nexit 1\n')
+        Path(name).chmod(0o755)
+    Path('wheels').mkdir()
+    Path('wheels/ncnn-1-cp311-cp311-manylinux2014_riscv64.whl').touch()
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
     tool = load_tool('latency')
     monkeypatch.setattr(tool, 'make_plan', lambda *args: pytest.fail('networks are exported'))
-    code = exit_code(tool, *SMALL, '--target', 'ssh:nobody@127.0.0.1:1', '--out', out)
-    err = capsys.readouterr().err.splitlines()[-1]
-    assert code == 2 and err.startswith('error: ssh:nobody@127.0.0.1:1: ')
-    assert not out.exists()
+    what = ['--replay', request.getfixturevalue('measured')] if again else SMALL
+    if target.startswith('adb') and not again:
+        what = [NETWORK, '--runtime', 'ncnn']
+    code = exit_code(tool, *what, '--target', target, *options.split(), '--out', 'a.json')
+    err = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
+    assert code == 2 and len(err) == 1 and not Path('a.json').exists()
+    assert (
+        target in err[0]
+        or '--wheels: the device is' in err[0]
+        or 'fp16' in err[0]
+        or '/no/' in err[0]
+    )
 
 
 def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
@@ -110,6 +142,34 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
     assert read_record(tmp_path / 'a.json')['failures'][0]['stage'] == 'load'
 
 
+TIMING = [f'--{name.replace("_", "-")}' for name in PROTOCOL]
+# Options that would be passed over, by what passes over them.
+UNUSED = {
+    '--target local': '--ssh-config --root --cpu --binary',
+    '--target ssh:pi': '--root --cpu --binary',
+    '--target adb --runtime ncnn': '--python --device-folder --ssh-config --root --cpu --wheels '
+    '--set-governor --mlperf --warmup-loops --warmup-seconds --block-seconds --checkpoint',
+    '--target emulated': '--python --ssh-config --binary --cores --set-governor --mlperf '
+    '--reference',
+    '--gate-only': f'{" ".join(TIMING)} --mlperf --set-governor --reference',
+    '--profile': f'{" ".join(TIMING)} --mlperf --reference',
+    '--count --target emulated': ' '.join(TIMING),
+    '--suite guidelines': '--part --checkpoint',
+}
+VALUES = {'--part': ['neck'], '--mlperf': [], '--checkpoint': [f'{NETWORK}=a.pth']}
+
+
+@pytest.mark.parametrize(
+    'where, option', [(where, o) for where, names in UNUSED.items() for o in names.split()]
+)
+def test_options_that_would_be_passed_over_are_refused(where, option, tmp_path, capsys):
+    network = [] if 'suite' in where else [NETWORK]
+    words = [*network, *where.split(), option, *VALUES.get(option, ['7'])]
+    assert latency(*words, '--out', tmp_path / 'a.json') == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
+    assert len(err) == 1 and f'{option}: ' in err[0] and 'does not use it; leave it out' in err[0]
+
+
 @pytest.mark.parametrize(
     'args, message',
     [
@@ -120,11 +180,7 @@ def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
         ([NETWORK, '--count', '--target', 'emulated', '--threads', '2'], '--count: counts one'),
         (['--prepare', '/'], '--prepare /: it exists'),
         ([NETWORK, '--target', 'adb'], 'adb'),
-        ([NETWORK, '--root', '/'], '--root: the target local does not use it'),
-        ([NETWORK, '--ssh-config', 'a'], '--ssh-config: the target local does not use it'),
-        ([NETWORK, '--target', 'ssh:pi', '--binary', 'a'], '--binary: the target ssh'),
-        ([NETWORK, '--target', 'ssh:pi', '--cpu', 'max'], '--cpu: the target ssh'),
-        ([NETWORK, '--target', 'adb', '--device-folder', '/a'], '--device-folder: the target adb'),
+        (['a.tflite', '--target', 'adb', '--runtime', 'tflite'], '--shape: give the one size'),
         *(
             ([NETWORK, '--shape', size], 'write height x width')
             for size in ('224', '0x224', 'axb', '224x224x3')

@@ -42,16 +42,12 @@ def make_target(name: str, keep: bool = False, **options: str | None) -> Target:
             ``binary``, benchmark program for Android.
 
     Raises:
-        UserError: There is no such target, or it does not use an option.
+        UserError: There is no such target.
     """
     kind, _, rest = name.partition(':')
     if name not in ('local', 'emulated', 'adb') and not (kind in ('ssh', 'adb') and rest):
         raise UserError(f'--target {name}: give local, ssh:USER@HOST, adb, adb:SERIAL or emulated')
     given = {key: value for key, value in options.items() if value}
-    for key in given:
-        if key not in OPTIONS[kind]:
-            option = 'device-folder' if key == 'folder' else key.replace('_', '-')
-            raise UserError(f'--{option}: the target {kind} does not use it; leave it out')
     if 'folder' in given:
         given['parent'] = given.pop('folder')
     return KINDS[kind](*([rest] if rest else []), keep=keep, **given)

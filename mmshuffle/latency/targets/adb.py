@@ -121,7 +121,7 @@ class AdbTarget(Target):
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
         """As of every target, but a sample is the mean of some runs."""
-        powersave = self._check(job)
+        powersave = POWERSAVE[job['cores']]
         yield dict(event='device', device=self._device())
         protocol = job['protocol']
         loops = protocol['block_loops']
@@ -141,21 +141,17 @@ class AdbTarget(Target):
             yield dict(event='times', run=run, ms=[mean], cpu=None, done=done)
         yield dict(event='state', when='after', state=self._state())
 
-    def _check(self, job: dict[str, Any]) -> int:
-        """Refuse what the program cannot do; returns benchncnn's number of the cluster."""
-        runtime, wanted = PROGRAMS[self.program]
-        if job['what'] != 'measure':
+    def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        runtime = PROGRAMS[self.program][0]
+        if request['what'] != 'measure':
             raise DeviceError('the target adb cannot check outputs or profile')
-        if job['governor'] is not None:
-            raise DeviceError('--set-governor: the target adb leaves the governor alone')
-        if isinstance(job['cores'], list) or (job['cores'] and runtime == 'tflite'):
+        if request['cores'] not in (POWERSAVE if runtime == 'ncnn' else (None,)):
             raise DeviceError('--cores: with the target adb, benchncnn takes big or little')
-        for run in job['runs']:
-            if wanted not in run['files']:
-                raise DeviceError(f'{self.program}: give --runtime {runtime}')
-            if runtime == 'ncnn' and run['precision'] != 'fp16':
-                raise DeviceError('benchncnn computes in half precision: give --precision fp16')
-        return POWERSAVE[job['cores']]
+        if request['runtimes'] != [runtime]:
+            raise DeviceError(f'{self.program}: give --runtime {runtime}')
+        if runtime == 'ncnn' and request['precisions'] != ['fp16']:
+            raise DeviceError('benchncnn computes in half precision: give --precision fp16')
+        return super().probe(request)
 
     def _measure(self, run: dict[str, Any], loops: int, powersave: int) -> float:
         """Mean milliseconds of some runs of the program."""

@@ -37,13 +37,21 @@ class Target(ABC):
         """How the target is called on the command line."""
         return self.kind
 
-    def probe(self) -> None:
-        """Refuse a device that cannot be reached, before long work is done for it.
+    def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse a device that cannot do what is asked, before long work is done for it.
+
+        Args:
+            request: See :func:`mmshuffle.latency.request.make_request`.
+
+        Returns:
+            What :attr:`place` has.
 
         Raises:
-            DeviceError: It cannot be, or nothing can be written there.
+            DeviceError: It cannot be reached or written to, or its program cannot do that.
         """
-        self.remove_folder(self.make_folder()['folder'])
+        place = self.make_folder()
+        self.remove_folder(place['folder'])
+        return place
 
     def __enter__(self) -> 'Target':
         """Make the folder and put into it what every job needs."""

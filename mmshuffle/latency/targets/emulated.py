@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ class EmulatedTarget(PythonTarget):
     def environment(self) -> dict[str, str]:
         """As little as possible: the size of the environment alone shifts every address."""
         return {key: os.environ[key] for key in ('TMPDIR',) if key in os.environ} | SERIAL
+
+    def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if request['what'] == 'count':
+            with tempfile.TemporaryDirectory() as folder:
+                compile_plugin(Path(folder, 'count.so'))
+        return super().probe(request)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
         """As of every target; ``count`` runs under the plugin, each network in its own process."""
