@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks import check_datasets, raise_on
-from mmshuffle.deploy import FORMATS, ExportReport, export
-from mmshuffle.deploy.detections import evaluate, in_runtime
+from mmshuffle.deploy import FORMATS, ExportReport, board, export
+from mmshuffle.deploy.detections import evaluate
+from mmshuffle.deploy.detector import Detector, picture_facts
 from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
 from mmshuffle.deploy.formats import Format, Unsupported
 from mmshuffle.deploy.forms import ALIGNS, DEVICES, NATIVE, ShuffleForm
@@ -35,7 +36,6 @@ from mmshuffle.engine.network import (
     list_parts,
     load_model,
     load_model_config,
-    predict,
 )
 from mmshuffle.errors import UserError
 from mmshuffle.latency.device import loop
@@ -89,7 +89,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--part',
         choices=PARTS,
-        help='what to write (default: the whole classifier or detector; a detector in ONNX only)',
+        help='what to write (default: the whole classifier or detector; two stages in ONNX only)',
     )
     parser.add_argument(
         '--shape',
@@ -110,8 +110,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--evaluate',
         action='store_true',
-        help="evaluate a whole detector on the config's test set, resized to --shape, with ONNX "
-        'Runtime and with PyTorch',
+        help="evaluate a whole detector on the config's test set, as a board runs it and with "
+        'PyTorch',
     )
     parser.add_argument('--out', help='file to write (default: a name in work_dirs/CONFIG/)')
     parser.add_argument('--json', metavar='OUT', help='write what is printed to this file')
@@ -119,7 +119,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace, part: str) -> tuple[int, int]:
+def check(args: argparse.Namespace, part: str, two_stages: bool) -> tuple[int, int]:
     """Refuse options that do not go together, and return the shape.
 
     Raises:
@@ -132,10 +132,12 @@ def check(args: argparse.Namespace, part: str) -> tuple[int, int]:
     if args.precision and args.precision not in FORMATS[args.format].precisions:
         raise UserError(f'--precision {args.precision}: {args.format} files compute in fp32 here')
     if part == 'detector':
-        if args.format != 'onnx':
+        if args.format != 'onnx' and two_stages:
             raise UserError(
                 f'{args.format} has no NMS and RoIAlign: add --part neck, or --format onnx'
             )
+        if args.format not in ('onnx', 'ncnn'):
+            raise UserError(f'{args.format} runs on no board: add --part neck, or --format onnx')
         if args.dynamic_batch:
             raise UserError('a whole detector takes one image: leave --dynamic-batch out')
     elif args.evaluate:
@@ -256,16 +258,10 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
     return '\n'.join(lines)
 
 
-def compare_figures(cfg: Config, model: nn.Module, path: Path, shape: tuple[int, int]) -> dict:
-    """Evaluate the exported detector and PyTorch's on the same images."""
-    with_runtime = in_runtime(FORMATS['onnx'].load([path]))
-
-    def with_pytorch(image: Tensor) -> list[Tensor]:
-        found = predict(model, image)
-        return [found.bboxes, found.scores, found.labels]
-
-    detectors = {'ONNX Runtime': with_runtime, 'PyTorch': with_pytorch}
-    return {name: evaluate(cfg, shape, detect, name) for name, detect in detectors.items()}
+def compare_figures(cfg: Config, model: nn.Module, path: Path) -> dict:
+    """Evaluate the exported detector, as a board runs it, and PyTorch's on the test set."""
+    detectors = {path.name: Detector(cfg, str(path)), 'PyTorch': Detector(cfg, model)}
+    return {name: evaluate(cfg, detector, name) for name, detector in detectors.items()}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -274,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_model_config(args.config, args.cfg_options)
     args.config = cfg.filename
     part = args.part or list_parts(cfg)[-1]
-    shape = check(args, part)
+    shape = check(args, part, 'roi_head' in cfg.model)
     if args.evaluate:
         raise_on(check_datasets(cfg, ['test_dataloader']))
     FORMATS[args.format].require()
@@ -286,9 +282,11 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = load_model(cfg, checkpoint, part, shape)
     size = (1, input_channels(model), *shape)
+    raw = args.format != 'onnx'
+    facts = picture_facts(cfg, model) if part == 'detector' else {}
 
     def write(form: ShuffleForm, path: Path) -> tuple[Part, ExportReport]:
-        cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture)
+        cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture, raw)
         batch = args.dynamic_batch
         return cut_out, export(cut_out.module, path, args.format, size, batch, **cut_out.options)
 
@@ -305,10 +303,14 @@ def main(argv: list[str] | None = None) -> None:
         )
     title = f'{Path(args.config).stem}: {part}, {args.format}, shuffle {form}'
     print(report(title, cut_out, done))
+    if facts:
+        beside = done.paths[0].with_suffix('.json')
+        write_json(dict(file=done.paths[0].name, **cut_out.facts, **facts), beside)
+        print(f'written  {beside}: for {board.__file__}')
     content = dict(config=args.config, checkpoint=args.checkpoint, part=part)
     content |= dict(shuffle=form.name, align=form.align, **done.as_dict())
     if args.evaluate:
-        content['figures'] = compare_figures(cfg, model, done.paths[0], shape)
+        content['figures'] = compare_figures(cfg, model, done.paths[0])
         for name, figures in content['figures'].items():
             print(f'{name:12} ' + ', '.join(f'{k} {v:.4f}' for k, v in figures.items()))
     if args.json:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 
 @torch.library.custom_op('mmshuffle::nms_mask', mutates_args=())
-def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float) -> Tensor:
+def nms_mask(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float, most: int = -1
+) -> Tensor:
     """Non-maximum suppression in each of G groups (levels or classes) on its own.
 
     Args:
@@ -23,6 +25,7 @@ def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshol
         scores: (G, N).
         iou_threshold: A box is dropped if a box of higher score overlaps it by more.
         score_threshold: Boxes without a higher score are dropped, and suppress none.
+        most: How many are kept of a group; all where -1.
 
     Returns:
         Which boxes are kept: 1 or 0 in float32, (G, N).
@@ -33,7 +36,9 @@ def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshol
     for group in range(len(boxes)):
         candidates = (scores[group] > score_threshold).nonzero()[:, 0]
         if len(candidates):
-            _, order = nms(boxes[group, candidates], scores[group, candidates], iou_threshold)
+            _, order = nms(
+                boxes[group, candidates], scores[group, candidates], iou_threshold, max_num=most
+            )
             kept[group, candidates[order]] = 1
     return kept
 
@@ -93,14 +98,18 @@ def onnx_translations() -> dict[Callable, Callable]:
     }
 
 
-def _onnx_nms_mask(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
+def _onnx_nms_mask(
+    boxes: Any, scores: Any, iou_threshold: float, score_threshold: float, most: int = -1
+) -> Any:
     from onnxscript import opset18 as op
 
     # The operator's batch is our group: its classes would share one set of boxes.
     chosen = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),
-        op.Gather(op.Shape(scores), op.Constant(value_ints=[1])),
+        op.Constant(value_ints=[most])
+        if most > 0
+        else op.Gather(op.Shape(scores), op.Constant(value_ints=[1])),
         op.Constant(value_floats=[iou_threshold]),
         op.Constant(value_floats=[score_threshold]),
     )

@@ -8,13 +8,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from tqdm import tqdm
 
-from mmshuffle.checks.dataset_config import type_name
 from mmshuffle.engine.progress import quiet_screen
-from mmshuffle.errors import UserError
 
-from .formats import Inference
-
-Detect = Callable[[Tensor], Sequence[Tensor]]
 # Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
 SWAPPED = 0.02
 
@@ -60,80 +55,27 @@ def _all_but_few(nearest: np.ndarray) -> float:
     return float(np.sort(nearest)[-1 - int(SWAPPED * len(nearest))])
 
 
-def evaluate(cfg: dict, shape: Sequence[int], detect: Detect, title: str) -> dict[str, float]:
-    """Evaluate on the test set of a config, with images resized to one shape.
+def evaluate(cfg: dict, detect: Callable[[str], InstanceData], title: str) -> dict[str, float]:
+    """Evaluate on the test set of a config.
 
     Args:
         cfg: Config of a detector, with ``test_dataloader`` and ``test_evaluator``.
-        shape: Height and width that images are resized to, whatever the config says.
-        detect: Maps an image, (3, H, W) as loaded, to boxes (K, 4) in its pixels, scores (K,) and
-            labels (K,); rows with score 0 are left out.
+        detect: Maps the path of a picture to ``bboxes`` in its pixels, ``scores`` and ``labels``.
         title: Of the progress bar.
 
     Returns:
         The figures of the evaluator, such as ``coco/bbox_mAP``.
-
-    Raises:
-        UserError: The images do not come out in that shape.
     """
     from mmdet.registry import DATASETS
     from mmengine.evaluator import Evaluator
 
     with quiet_screen():
-        settings = cfg['test_dataloader']['dataset']
-        pipeline = resized(settings['pipeline'], shape)
-        dataset = DATASETS.build({**settings, 'pipeline': pipeline})
+        dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
         evaluator = Evaluator(cfg['test_evaluator'])
     evaluator.dataset_meta = dataset.metainfo
     for index in tqdm(range(len(dataset)), title, unit='image'):
-        item = dataset[index]
-        sample = item['data_samples']
-        sample.pred_instances = detect_prepared(item, shape, detect)
+        sample = dataset[index]['data_samples']
+        sample.pred_instances = detect(dataset.get_data_info(index)['img_path'])
         evaluator.process(data_samples=[sample])
     with quiet_screen():
         return evaluator.evaluate(len(dataset))
-
-
-def detect_prepared(item: dict, shape: Sequence[int], detect: Detect) -> InstanceData:
-    """Detect on what a test pipeline made of a picture.
-
-    Args:
-        item: With ``inputs`` and ``data_samples``.
-        shape: Height and width that the detector takes.
-        detect: See :func:`evaluate`.
-
-    Returns:
-        ``bboxes`` in pixels of the picture, ``scores`` and ``labels``.
-
-    Raises:
-        UserError: The image does not have that shape.
-    """
-    size = tuple(item['inputs'].shape[1:])
-    if size != tuple(shape):
-        raise UserError(
-            f'the test pipeline makes images of {size[0]}x{size[1]} in spite of --shape '
-            f'{shape[0]} {shape[1]}: give it a step Resize, and none behind that pads or crops'
-        )
-    boxes, scores, labels = detect(item['inputs'])
-    real = scores > 0
-    scale = boxes.new_tensor(item['data_samples'].scale_factor * 2)
-    return InstanceData(bboxes=boxes[real] / scale, scores=scores[real], labels=labels[real])
-
-
-def in_runtime(run: Inference) -> Detect:
-    """A whole detector that a runtime has loaded, for :func:`evaluate`."""
-
-    def detect(image: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(out) for out in run(image[None].numpy().astype(np.float32))]
-
-    return detect
-
-
-def resized(pipeline: Sequence[dict], shape: Sequence[int]) -> list[dict]:
-    """A test pipeline that resizes to ``shape``, height and width, whatever the ratio of sides."""
-    return [
-        {**step, 'scale': (shape[1], shape[0]), 'keep_ratio': False}
-        if type_name(step) == 'Resize'
-        else step
-        for step in pipeline
-    ]

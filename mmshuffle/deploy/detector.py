@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +10,16 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.structures import InstanceData
+from torch import nn
 
 from mmshuffle.checks.dataset_config import class_names, type_name, unwrapped
-from mmshuffle.engine.network import load_model
+from mmshuffle.engine.network import input_channels, load_model
 from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
-from .detections import detect_prepared, in_runtime, resized
+from . import board
 from .detector_graph import TwoStageGraph
-from .export import FORMATS
+from .normalise import Normalise
 
 
 class Detector:
@@ -25,9 +27,10 @@ class Detector:
 
     Args:
         cfg: Of a detector, with ``test_dataloader``.
-        checkpoint: Weights, or a whole detector that ``tools/export.py`` wrote as ``.onnx``; that
-            one takes images of its own shape, whatever the pipeline's scale.
-        device: Where PyTorch computes; ONNX Runtime takes the CPU.
+        checkpoint: Weights, a model that has them, or a whole detector that ``tools/export.py``
+            wrote (``.onnx``, ``.param`` or the ``.json`` beside them), which prepares pictures by
+            itself.
+        device: Where PyTorch computes; other runtimes take the CPU.
 
     Attributes:
         classes: Names by label.
@@ -36,20 +39,21 @@ class Detector:
         UserError: The weights do not fit, or are of other classes than the config's.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
+    def __init__(self, cfg: Config, checkpoint: str | nn.Module, device: str = 'cpu') -> None:
         _, dataset = next(unwrapped(cfg, 'test_dataloader'))
         self.classes = class_names(dataset) or ()
         steps = without_annotations(dataset['pipeline'])
-        if Path(checkpoint).suffix == '.onnx':
-            FORMATS['onnx'].require()
-            run = in_runtime(FORMATS['onnx'].load([Path(checkpoint)]))
-            shape = graph_shape(checkpoint)
-            steps = resized(steps, shape)
-            self._detect = lambda item: detect_prepared(item, shape, run)
+        self._board = None
+        if isinstance(checkpoint, nn.Module):
+            self._model = checkpoint
+        elif Path(checkpoint).suffix in ('.json', *board.RUNTIMES):
+            try:
+                self._board = board.Detector(Path(checkpoint).with_suffix('.json'))
+            except board.Wrong as error:
+                raise UserError(str(error)) from None
         else:
             check_classes(checkpoint, self.classes)
             self._model = load_model(cfg, checkpoint).to(device)
-            self._detect = self._with_pytorch
         load, *rest = steps
         wrap = dict(type='mmdet.LoadImageFromNDArray')
         if 'to_float32' in load:
@@ -79,7 +83,7 @@ class Detector:
                 raise UserError(
                     f'{picture} cannot be read: it does not decode; repair or remove it'
                 ) from None
-        found = self._detect(self._prepare(item))
+        found = (self._on_board if self._board else self._with_pytorch)(item)
         if len(found) and found.labels.max() >= len(self.classes):
             raise UserError(
                 f'the detector has more classes than the {len(self.classes)} of the config: give '
@@ -89,8 +93,43 @@ class Detector:
 
     @torch.no_grad()
     def _with_pytorch(self, item: dict) -> InstanceData:
-        (sample,) = self._model.test_step(pseudo_collate([item]))
+        (sample,) = self._model.test_step(pseudo_collate([self._prepare(item)]))
         return sample.pred_instances.cpu()
+
+    def _on_board(self, item: dict) -> InstanceData:
+        picture = item['img'].astype(np.uint8)
+        found = self._board(picture.reshape(*picture.shape[:2], -1))
+        parts = zip(('bboxes', 'scores', 'labels'), map(torch.from_numpy, found))
+        return InstanceData(**dict(parts))
+
+
+def picture_facts(cfg: Config, model: nn.Module) -> dict[str, Any]:
+    """What the device has to know of pictures, see :func:`mmshuffle.deploy.board.prepare`.
+
+    Raises:
+        UserError: The test pipeline does with them what is not done there.
+    """
+    _, dataset = next(unwrapped(cfg, 'test_dataloader'), (None, {}))
+    channels, preprocessor = input_channels(model), model.data_preprocessor
+    fill, keep_ratio = torch.full((channels,), float(preprocessor.pad_value)), False
+    first = Normalise.of(preprocessor, channels)
+    if first is not None:
+        fill = torch.linalg.solve(first.conv.weight[..., 0, 0], fill - first.conv.bias).detach()
+    for step in dataset.get('pipeline', ()):
+        kind = type_name(step)
+        if kind == 'Resize':
+            keep_ratio = bool(step.get('keep_ratio', False))
+        elif kind == 'Pad':
+            value = step.get('pad_val', 0)
+            value = value.get('img', 0) if isinstance(value, Mapping) else value
+            fill = torch.tensor(value, dtype=torch.float).expand(channels)
+        elif not kind.startswith(('Load', 'Pack')):
+            raise UserError(
+                f'the test pipeline has a step {kind}, and an exported detector resizes and pads '
+                'only: leave it out, or export --part neck'
+            )
+    classes = list(class_names(dataset) or ()) if dataset else []
+    return dict(classes=classes, keep_ratio=keep_ratio, fill=[round(x, 3) for x in fill.tolist()])
 
 
 def without_annotations(pipeline: Sequence[dict]) -> list[dict]:

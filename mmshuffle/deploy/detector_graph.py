@@ -1,4 +1,4 @@
-"""A two-stage detector from image to detections as one graph of fixed shapes."""
+"""A detector as one graph of fixed shapes; a two-stage one from image to detections."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,58 @@ from .detection_ops import nms_mask, roi_align_levels
 from .normalise import Normalise
 
 
-class TwoStageGraph(nn.Module):
+class DetectorGraph(nn.Module):
+    """A detector for one image of one size, from a picture to its features.
+
+    Args:
+        detector: Of MMDetection, in evaluation mode.
+        shape: Height and width of the image that it takes; padding to the multiple that the
+            detector needs is part of the graph.
+    """
+
+    def __init__(self, detector: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.detector = detector
+        self.shape = tuple(shape)
+        self.channels = input_channels(detector)
+        self.normalise = Normalise.of(detector.data_preprocessor, self.channels)
+        divisor = detector.data_preprocessor.pad_size_divisor
+        self.missing = [-side % divisor for side in self.shape]
+
+    def features(self, image: Tensor) -> Sequence[Tensor]:
+        """Normalise, pad and run backbone and neck."""
+        if self.normalise is not None:
+            image = self.normalise(image)
+        bottom, right = self.missing
+        if right or bottom:
+            value = float(self.detector.data_preprocessor.pad_value)
+            image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
+        return self.detector.extract_feat(image)
+
+    def example(self) -> Tensor:
+        """A black image of the size that is taken."""
+        return torch.zeros(1, self.channels, *self.shape)
+
+    def clip(self, boxes: Tensor) -> Tensor:
+        """Cut boxes, (..., 4), off at the border of the image."""
+        height, width = self.shape
+        return torch.minimum(boxes.clamp(min=0), boxes.new_tensor((width, height) * 2))
+
+    def decode(self, coder: nn.Module, boxes: Tensor, deltas: Tensor) -> Tensor:
+        """Move boxes, (N, 4), by deltas, (N, 4 k), as ``coder`` does; returns (N, k, 4)."""
+        found = delta2bbox(
+            boxes,
+            deltas,
+            coder.means,
+            coder.stds,
+            clip_border=False,  # works in place, which makes more nodes
+            add_ctr_clamp=coder.add_ctr_clamp,
+            ctr_clamp=coder.ctr_clamp,
+        ).reshape(len(boxes), -1, 4)
+        return self.clip(found) if coder.clip_border else found
+
+
+class TwoStageGraph(DetectorGraph):
     """Faster R-CNN for one image of one size, post-processing included.
 
     It computes what MMDetection's ``predict`` does, with shapes that do not depend on the image:
@@ -35,18 +86,11 @@ class TwoStageGraph(nn.Module):
     output_names = ('boxes', 'scores', 'labels')
 
     def __init__(self, detector: nn.Module, shape: Sequence[int]) -> None:
-        super().__init__()
         _refuse_what_is_unknown(detector)
-        self.detector = detector
-        self.shape = tuple(shape)
-        self.channels = input_channels(detector)
-        self.normalise = Normalise.of(detector.data_preprocessor, self.channels)
-        divisor = detector.data_preprocessor.pad_size_divisor
-        self.missing = [-side % divisor for side in self.shape]
+        super().__init__(detector, shape)
         self.rpn_cfg, self.rcnn_cfg = detector.test_cfg['rpn'], detector.test_cfg['rcnn']
         with torch.no_grad():
-            image = torch.zeros(1, self.channels, *self.shape)
-            sizes = [level.shape[-2:] for level in self._features(image)]
+            sizes = [level.shape[-2:] for level in self.features(self.example())]
         anchors = detector.rpn_head.prior_generator.grid_priors(sizes, device='cpu')
         for index, level in enumerate(anchors):
             self.register_buffer(f'anchors_{index}', level, persistent=False)
@@ -67,7 +111,7 @@ class TwoStageGraph(nn.Module):
             Boxes, (K, 4), as (x1, y1, x2, y2) in pixels of the image; scores, (K,), falling; and
             labels, (K,) int64. Rows without a detection come last: box and score 0, label -1.
         """
-        features = self._features(image)
+        features = self.features(image)
         boxes, valid = self._propose(*self.detector.rpn_head(features))
         return self._classify(features, boxes, valid)
 
@@ -75,15 +119,6 @@ class TwoStageGraph(nn.Module):
         """How many are taken of the ``available``; a setting of the RPN below 1 means all."""
         most = self.rpn_cfg.get(setting, -1)
         return min(most, available) if most > 0 else available
-
-    def _features(self, image: Tensor) -> Sequence[Tensor]:
-        if self.normalise is not None:
-            image = self.normalise(image)
-        bottom, right = self.missing
-        if right or bottom:
-            value = float(self.detector.data_preprocessor.pad_value)
-            image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
-        return self.detector.extract_feat(image)
 
     def _propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Turn the outputs of the RPN into boxes, (P, 4), and whether each is one, (P,)."""
@@ -95,7 +130,7 @@ class TwoStageGraph(nn.Module):
             if self.candidates[index] < len(anchors):
                 score, best = score.topk(self.candidates[index])
                 anchors, delta = anchors[best], delta[best]
-            boxes.append(self._decode(self.detector.rpn_head, anchors, delta)[:, 0])
+            boxes.append(self.decode(self.detector.rpn_head.bbox_coder, anchors, delta)[:, 0])
             scores.append(score)
         # Every level as a group of the size of the largest.
         longest = max(self.candidates)
@@ -120,7 +155,7 @@ class TwoStageGraph(nn.Module):
         logits, deltas = head.bbox_head(pooled)
         classes = head.bbox_head.num_classes
         scores = logits.softmax(1)[:, :classes] * valid[:, None]
-        refined = self._decode(head.bbox_head, boxes, deltas).transpose(0, 1)
+        refined = self.decode(head.bbox_head.bbox_coder, boxes, deltas).transpose(0, 1)
         refined = refined.expand(classes, -1, -1)
         scores = scores.transpose(0, 1)
         kept = nms_mask(
@@ -130,23 +165,6 @@ class TwoStageGraph(nn.Module):
         real = score > 0
         label = torch.where(real, best // len(boxes), -1)
         return refined.reshape(-1, 4)[best] * real[:, None], score, label
-
-    def _decode(self, head: nn.Module, boxes: Tensor, deltas: Tensor) -> Tensor:
-        """Move boxes, (N, 4), by deltas, (N, 4 k), as ``head`` does; returns (N, k, 4)."""
-        coder = head.bbox_coder
-        found = delta2bbox(
-            boxes,
-            deltas,
-            coder.means,
-            coder.stds,
-            clip_border=False,  # works in place, which makes more nodes
-            add_ctr_clamp=coder.add_ctr_clamp,
-            ctr_clamp=coder.ctr_clamp,
-        ).reshape(len(boxes), -1, 4)
-        if not coder.clip_border:
-            return found
-        height, width = self.shape
-        return torch.minimum(found.clamp(min=0), found.new_tensor((width, height) * 2))
 
     def _pool(self, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Pool each box from its level (Feature Pyramid Networks, equation 1)."""
@@ -193,7 +211,7 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
         (extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
         (not box_head.custom_cls_channels, 'scores that are no softmax'),
         (not getattr(roi, 'with_mask', False), 'a mask head'),
-        *((_is_plain_nms(detector.test_cfg[p]['nms']), 'another NMS') for p in ('rpn', 'rcnn')),
+        *((is_plain_nms(detector.test_cfg[p]['nms']), 'another NMS') for p in ('rpn', 'rcnn')),
     ]
     for supported, what in settings:
         if not supported:
@@ -211,6 +229,6 @@ def _require(part: nn.Module, *names: str) -> None:
         )
 
 
-def _is_plain_nms(cfg: dict) -> bool:
+def is_plain_nms(cfg: dict) -> bool:
     """Whether it is greedy NMS, group by group; ``split_thr`` says only how MMDetection does it."""
     return cfg['type'] == 'nms' and cfg.keys() <= {'type', 'iou_threshold', 'split_thr'}

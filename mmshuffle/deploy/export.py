@@ -88,6 +88,7 @@ def export(
     *,
     images: Tensor | None = None,
     reference: Callable[[Tensor], Any] | None = None,
+    finish: Callable[[Outputs], Outputs] | None = None,
     compare: Callable[[Outputs, Outputs], float] = largest_difference,
     tolerance: float = TOLERANCE,
     output_names: Sequence[str] | None = None,
@@ -112,6 +113,8 @@ def export(
             that the exporter saw may be constants.
         reference: What the file must agree with; ``module`` itself where None. The plain network,
             say, where ``module`` is a rewritten one.
+        finish: What the device does with the file's outputs before they are compared with those of
+            ``reference``; nothing where None.
         compare: Measures the difference of two lists of outputs, PyTorch's first.
         tolerance: The largest difference that is not a fault.
         output_names: Names of the outputs in ONNX; ``output0``, ... where None.
@@ -137,15 +140,17 @@ def export(
     copied = AsTuple(module)
     plain = copied if reference is None else AsTuple(reference)
     expected = [expect(plain, batch) for batch in batches]
-    names = tuple(output_names or [f'output{i}' for i in range(len(expected[0]))])
+    raw = [expect(copied, batch) for batch in batches] if finish else expected
+    names = tuple(output_names or [f'output{i}' for i in range(len(raw[0]))])
     paths = written.paths(target)
     with folder_beside(target) as folder:
         partial = tuple(folder / path.name for path in paths)
         written.write(copied, images, partial, names, dynamic_batch)
         infer = written.load(partial)
         difference = 0.0
-        for batch, wanted in zip(batches, expected, strict=True):
-            differs = compare(wanted, _compute(infer, batch, wanted, format))
+        for batch, like, wanted in zip(batches, raw, expected, strict=True):
+            found = _compute(infer, batch, like, format)
+            differs = compare(wanted, finish(found) if finish else found)
             if not differs <= tolerance:  # NaN is a difference
                 raise UserError(
                     f'the {format} file differs from PyTorch by {differs:.2g}, and '
@@ -164,7 +169,7 @@ def export(
         size=size,
         input_shape=tuple(images.shape),
         output_names=names,
-        output_shapes=tuple(output.shape for output in expected[0]),
+        output_shapes=tuple(output.shape for output in raw[0]),
         dynamic_batch=dynamic_batch,
     )
 

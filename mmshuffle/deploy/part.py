@@ -1,7 +1,7 @@
 """The part of a model that is to be exported, with what its file is checked against."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from mmshuffle.engine.network import drawn_picture, extract_part, input_channels, predict
 from mmshuffle.errors import UserError
 
+from .board import decode
 from .detections import detection_difference, pad_detections
-from .detector_graph import TwoStageGraph
+from .detector_graph import DetectorGraph, TwoStageGraph
 from .normalise import Normalise
+from .one_stage import OneStageGraph, RawGraph
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Part:
     input: str  # what it takes, in words
     measure: str  # how a difference of its outputs is measured, in words
     options: dict[str, Any]  # arguments of ``export``
+    # Of a detector: what the device has to know, see :mod:`mmshuffle.deploy.board`.
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def cut(
@@ -31,6 +35,7 @@ def cut(
     rewrite: Callable[[nn.Module], nn.Module],
     normalise: bool | None = None,
     picture: Tensor | None = None,
+    raw: bool = False,
 ) -> Part:
     """Cut ``part`` out of a model and rewrite it.
 
@@ -45,6 +50,7 @@ def cut(
             neck do not.
         picture: Image to check with, (1, C, H, W) in 0 to 255. Where None, it is a drawn one, or
             random numbers for a part that takes normalised images.
+        raw: Of a one-stage detector: cut it off behind its head, for a format without NMS.
 
     Raises:
         UserError: The model has no such part, or a detector is to get normalised images.
@@ -58,14 +64,18 @@ def cut(
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
-        graph = TwoStageGraph(rewrite(model), shape)
+        graph = detector_graph(rewrite(model), shape, raw)
         options = dict(
             images=drawn_picture(shape, channels) if picture is None else picture,
             reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
             compare=detection_difference,
             output_names=graph.output_names,
         )
-        return Part(graph, words, 'in scores, or in corners over the longest side', options)
+        if raw:
+            options['finish'] = lambda outputs: decode(outputs, graph.facts, shape)
+        facts = dict(shape=list(shape), head=graph.facts if raw else None)
+        measure = 'in scores, or in corners over the longest side'
+        return Part(graph, words, measure, options, facts)
     plain, names = extract_part(model, part)
     changed = rewrite(plain) if part == 'backbone' else extract_part(rewrite(model), part)[0]
     first = Normalise.of(model.data_preprocessor, channels) or nn.Identity()
@@ -77,3 +87,11 @@ def cut(
     elif picture is not None:
         options['images'] = first(picture).detach()
     return Part(changed, words, "of each output's largest value", options)
+
+
+def detector_graph(detector: nn.Module, shape: Sequence[int], raw: bool) -> DetectorGraph:
+    """A detector of one stage or two as a graph; see :func:`cut` for ``raw``."""
+    if raw:
+        return RawGraph(detector, shape)
+    two = hasattr(detector, 'roi_head') or not hasattr(detector, 'bbox_head')
+    return (TwoStageGraph if two else OneStageGraph)(detector, shape)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ DEFAULT_SHAPE = (128, 128)
 # Root mean square that random weights give the outputs of the last layers of a detector; all others
 # have 1. Class scores that all but agree would be ordered by rounding, and boxes far from their
 # anchors would leave the image.
-LAST_LAYERS = {'rpn_cls': 2.0, 'fc_cls': 2.0, 'rpn_reg': 0.1, 'fc_reg': 0.1}
+LAST_LAYERS = {'cls': 2.0, 'reg': 0.1}
 
 
 def load_model_config(
@@ -155,7 +156,8 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
             layer.weight.normal_(0, math.sqrt(2 / layer.weight[0].numel()), generator=random)
             if layer.bias is not None:
                 layer.bias.normal_(0, 0.1, generator=random)
-            size = LAST_LAYERS.get(name.rpartition('.')[2], 1.0)
+            last = re.search(r'[a-z]_(cls|reg)(\.\d+)?$', name)  # fc_cls, gfl_reg, rtm_cls.0
+            size = LAST_LAYERS[last[1]] if last else 1.0
             handles.append(layer.register_forward_hook(_scale_once(size)))
         elif isinstance(layer, _BatchNorm):
             layer.running_mean.normal_(0, 0.1, generator=random)
@@ -165,7 +167,7 @@ def randomise(model: nn.Module, shape: Sequence[int] = DEFAULT_SHAPE, seed: int 
                 layer.bias.normal_(0, 0.1, generator=random)
     try:
         with running(type(model).__name__, shape):
-            if hasattr(model, 'roi_head'):
+            if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
                 predict(model, drawn_picture(shape, channels)[0])
             else:
                 run = model if hasattr(model, 'head') else getattr(model, 'extract_feat', model)
