@@ -41,6 +41,7 @@ class NcnnFormat(Format):
         shape = ','.join(map(str, images.shape))
         module = copy.deepcopy(module)
         lower_gathers(module)
+        untie(module)
         # pnnx writes seven files beside its input.
         with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
             save(trace(module, images), Path(folder, 'net.pt'))
@@ -101,6 +102,17 @@ class NcnnFormat(Format):
 def _layer_types(param: Path) -> list[str]:
     """Types of the layers of a .param file, behind its magic number and its counts."""
     return [line.split()[0] for line in param.read_text().splitlines()[2:] if line.strip()]
+
+
+def untie(module: nn.Module) -> None:
+    """Copy what is registered in several places, in place: pnnx knows a module by one name only."""
+    seen: set[nn.Module] = set()
+    for holder in list(module.modules()):
+        for name, child in holder._modules.items():
+            if child in seen:
+                holder._modules[name] = copy.deepcopy(child)
+            elif child is not None:
+                seen.add(child)
 
 
 def lower_gathers(module: nn.Module) -> None:

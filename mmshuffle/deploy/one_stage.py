@@ -40,7 +40,6 @@ class RawGraph(DetectorGraph):
     def __init__(self, detector: nn.Module, shape: Sequence[int]) -> None:
         refuse_unknown_head(detector)
         super().__init__(detector, shape)
-        self.head = detector.bbox_head
         with torch.no_grad():
             parts = self.head(self.features(self.example()))
         levels = range(len(parts[0]))
@@ -52,6 +51,11 @@ class RawGraph(DetectorGraph):
         self.candidates = [min(before, size) if before > 0 else size for size in sizes]
         rows, most = sum(self.candidates), self.facts['max_per_img']
         self.rows = min(rows, most) if most > 0 else rows
+
+    @property
+    def head(self) -> nn.Module:
+        """Head of the detector."""
+        return self.detector.bbox_head
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map an image, (1, C, H, W) in float32 and 0 to 255, to the outputs of the head."""
@@ -83,7 +87,7 @@ class OneStageGraph(RawGraph):
             large = ((box[:, 2:] - box[:, :2]) > smallest).all(1)
             score = torch.where(large, score, 0.0)
         real = score > 0
-        extent = (box * real[:, None]).amax() + 1
+        extent = (box * real[:, None]).flatten().amax(0) + 1
         apart = box + (label * extent)[:, None]
         kept = nms_mask(apart[None], score[None], self.facts['iou'], 0.0, self.rows)[0]
         score, best = (score * kept).topk(self.rows)

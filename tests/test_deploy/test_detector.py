@@ -3,26 +3,28 @@
 import copy
 import functools
 import itertools
+import json
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmcv.ops import RoIAlign, nms
-from mmdet.models import CascadeRoIHead, EmbeddingRPNHead
+from mmdet.models import CascadeRoIHead, EmbeddingRPNHead, YOLOXHead
 from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
-from mmdet.registry import DATASETS
+from mmdet.registry import TRANSFORMS
 from torch import nn
 
-from mmshuffle.deploy import FORMATS, export
+from mmshuffle.deploy import FORMATS, board, export
 from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
-from mmshuffle.deploy.detections import detection_difference, evaluate, pad_detections
+from mmshuffle.deploy.detections import detection_difference, pad_detections
+from mmshuffle.deploy.detector import picture_facts
 from mmshuffle.deploy.detector_graph import TwoStageGraph
+from mmshuffle.deploy.one_stage import OneStageGraph, RawGraph
 from mmshuffle.deploy.part import cut
 from mmshuffle.engine.network import load_model, load_model_config, predict
 from tests.conftest import REPO, facts, refused
 from tests.test_deploy.plain import Of
-from tests.tiny import write_coco, write_config
 
 FPN = REPO / 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_bccd.py'
 C4 = REPO / 'configs/faster_rcnn/faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco.py'
@@ -174,23 +176,109 @@ def test_detections_are_compared_whatever_their_order():
     assert detection_difference(whole, none) == np.inf
 
 
-def test_evaluation_maps_boxes_back_to_the_original_image(tmp_path):
-    """A detector that knows the truth at another size has an AP of 1."""
-    cfg = load_model_config(str(write_config(tmp_path, write_coco(tmp_path / 'data'))))
-    truth = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
-    answers = iter(truth[index] for index in range(len(truth)))
-    shape = (128, 96)  # the images are 64x96
+ONE_STAGE = {
+    'gfl/gfl_shufflenetv2-x0.5_pafpn-320_8xb24-120e_coco': (96, 120),
+    'retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco': (96, 128),
+    'rtmdet/rtmdet-tiny_shufflenetv2-x0.5_8xb24-120e_coco': (96, 120),
+    'ssd/ssdlite_shufflenetv2-x0.5_8xb24-120e_coco': (320, 320),
+    'ATSSHead': (96, 120),
+    'FCOSHead': (96, 120),
+}
+# Heads that no config here has.
+HEAD = dict(_delete_=True, num_classes=80, in_channels=256, stacked_convs=1, feat_channels=64)
+STRIDES = [8, 16, 32, 64, 128]
+ANCHORS = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1)
+OTHER_HEADS = {
+    'ATSSHead': dict(anchor_generator=dict(ANCHORS, strides=STRIDES), **HEAD),
+    'FCOSHead': dict(strides=STRIDES, norm_on_bbox=True, **HEAD),
+}
+OTHER_SETTINGS = {
+    'model.test_cfg.min_bbox_size': 0.5,
+    'model.test_cfg.nms_pre': 300,
+    'model.test_cfg.max_per_img': 25,
+    'model.test_cfg.score_thr': 0.3,
+}
 
-    def detect(image):
-        assert tuple(image.shape) == (3, *shape)
-        instances = next(answers)['instances']
-        boxes = torch.tensor([instance['bbox'] for instance in instances])
-        labels = torch.tensor([instance['bbox_label'] for instance in instances])
-        rows = torch.cat((boxes * torch.tensor([1.0, 2.0, 1.0, 2.0]), torch.zeros(1, 4)))
-        scores = torch.cat((torch.ones(len(labels)), torch.zeros(1)))
-        return rows, scores, torch.cat((labels, torch.tensor([-1])))
 
-    assert evaluate(cfg, shape, detect, 'truth')['coco/bbox_mAP'] == 1.0
+def one_stage(name: str, **options) -> nn.Module:
+    """A detector with random weights, of a config or of the RetinaNet with another head."""
+    if name in OTHER_HEADS:
+        options['model.bbox_head'] = dict(type=name, **OTHER_HEADS[name])
+        name = 'retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco'
+    return load_model(load_model_config(str(REPO / 'configs' / f'{name}.py'), options))
+
+
+@pytest.mark.parametrize('name', ONE_STAGE)
+@pytest.mark.parametrize('options', [{}, OTHER_SETTINGS], ids=['own', 'other'])
+def test_one_stage_is_decoded_as_mmdetection_does_in_a_graph_and_in_numpy(name, options):
+    detector, shape = one_stage(name, **options), ONE_STAGE[name]
+    whole, raw = OneStageGraph(detector, shape).eval(), RawGraph(detector, shape).eval()
+    facts = json.loads(json.dumps(raw.facts))
+    for image in pictures(2, shape):
+        expected = predicted(detector, image, whole.rows)
+        with torch.no_grad():
+            found = [output.numpy() for output in whole(image[None])]
+            outputs = [output.numpy() for output in raw(image[None])]
+        assert detection_difference(expected, found) < 1e-4
+        assert detection_difference(expected, board.decode(outputs, facts, shape)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('size', 'keep_ratio'),
+    [((480, 640), False), *(((h, w), True) for h, w in ((480, 640), (33, 200), (9, 9), (1, 9)))],
+)
+def test_the_board_prepares_pictures_as_the_test_pipeline_does(size, keep_ratio):
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    step = TRANSFORMS.build(dict(type='mmdet.Resize', scale=(427, 320), keep_ratio=keep_ratio))
+    expected = step(dict(img=picture))
+    facts = dict(shape=[320, 427], keep_ratio=keep_ratio, fill=[1, 2, 3], head=None)
+    image, (height, width) = board.prepare(picture, facts)
+    assert image.shape == (1, 3, 320, 427) and expected['img'].shape[:2] == (height, width)
+    inside = image[0, :, :height, :width].transpose(1, 2, 0)
+    assert np.abs(inside - expected['img']).max() <= 1
+    assert (image[0, :, height:] == np.array([[[1]], [[2]], [[3]]])).all()
+    # Boxes come back to the picture, and end where it ends.
+    box = np.array([[width / 4, 0, 500, height / 2], [0, 0, 0, 0]], np.float32)
+    found = board.finish((box, np.array([0.5, 0]), np.array([2, -1])), facts, (height, width), size)
+    np.testing.assert_allclose(found[0], [[size[1] / 4, 0, size[1], size[0] / 2]], rtol=1e-5)
+    assert found[2].tolist() == [2]
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_the_board_reads_bmp_files(channels, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (7, 5, channels), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.bmp'), picture)
+    assert np.array_equal(board.read_bmp(tmp_path / 'a.bmp'), picture[..., :3])
+    data = bytearray((tmp_path / 'a.bmp').read_bytes())
+    data[22:26] = (-7).to_bytes(4, 'little', signed=True)  # the first row on top
+    (tmp_path / 'b.bmp').write_bytes(data)
+    assert np.array_equal(board.read_bmp(tmp_path / 'b.bmp'), picture[::-1, :, :3])
+    for damaged in (b'', b'BM', data[:-1], b'PK' + data[2:], data[:28] + b'\x08' + data[29:]):
+        (tmp_path / 'c.bmp').write_bytes(damaged)
+        with pytest.raises(board.Wrong, match='is no uncompressed BMP'):
+            board.read_bmp(tmp_path / 'c.bmp')
+
+
+@pytest.mark.parametrize(
+    ('steps', 'keep_ratio', 'fill'),
+    [
+        ([dict(type='Resize', scale=(9, 9), keep_ratio=True)], True, [103.53, 116.28, 123.675]),
+        ([dict(type='Resize', scale=(9, 9)), dict(type='Pad', pad_val=114)], False, [114.0] * 3),
+        ([dict(type='mmdet.Pad', pad_val=dict(img=(1, 2, 3)))], False, [1.0, 2.0, 3.0]),
+        ([dict(type='CenterCrop', crop_size=9)], None, None),
+    ],
+)
+def test_the_board_is_told_what_the_test_pipeline_does(detector, steps, keep_ratio, fill):
+    cfg = load_model_config(str(FPN))
+    pipeline = [dict(type='LoadImageFromFile'), *steps, dict(type='PackDetInputs')]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    if fill is None:
+        with refused('has a step CenterCrop'):
+            picture_facts(cfg, detector)
+        return
+    given = picture_facts(cfg, detector)
+    assert given['keep_ratio'] is keep_ratio and given['fill'] == pytest.approx(fill, abs=1e-2)
+    assert given['classes'] == ['Platelets', 'RBC', 'WBC']
 
 
 EXTRACTOR = 'roi_head.bbox_roi_extractor'
@@ -220,3 +308,20 @@ def test_what_the_graph_does_not_know_is_refused(detector, change, message):
     change(altered)
     with refused(message):
         TwoStageGraph(altered, (96, 64))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (put('bbox_head.test_cfg.nms.type', 'soft_nms'), 'with another NMS'),
+        (put('bbox_head.test_cfg.nms', None), 'with another NMS'),
+        (put('bbox_head.bbox_coder.__class__', LegacyDeltaXYWHBBoxCoder), 'with LegacyDelta'),
+        (put('bbox_head.__class__', YOLOXHead), 'with YOLOXHead cannot be exported, whose predict'),
+        (lambda detector: delattr(detector, 'bbox_head'), 'is no one-stage detector'),
+    ],
+)
+def test_a_head_that_decodes_otherwise_is_refused(change, message):
+    altered = one_stage('retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco')
+    change(altered)
+    with refused(message):
+        RawGraph(altered, (96, 64))

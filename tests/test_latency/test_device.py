@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mmshuffle.deploy import board
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.gate import TILE, make_input
 from mmshuffle.latency.device.runtimes import Problem, load_onnxruntime
@@ -431,10 +432,14 @@ GENERICS = {'dict', 'list', 'set', 'tuple', 'type', 'Callable', 'Iterator', 'Seq
 NEWER = {'removeprefix', 'removesuffix', 'bit_count', 'is_relative_to', 'strict', 'unparse'}
 
 
-@pytest.mark.parametrize('path', [*DEVICE.glob('*.py')], ids=lambda path: path.stem)
-def test_runner_is_python_3_8_and_needs_nothing_but_the_standard_library(path):
+@pytest.mark.parametrize(
+    'path', [*DEVICE.glob('*.py'), Path(board.__file__)], ids=lambda path: path.stem
+)
+def test_what_goes_to_a_device_is_python_3_8_and_needs_nothing_but_the_standard_library(path):
     tree = ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))
     allowed = set(sys.stdlib_module_names) | {'numpy'}  # ONNX Runtime's Python has it anyway
+    if path.stem == 'board':
+        allowed |= {'onnxruntime', 'ncnn'}
     annotations = set()
     for node in ast.walk(tree):
         names = []

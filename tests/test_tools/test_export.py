@@ -2,15 +2,19 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from torch import nn
 
-from mmshuffle.deploy import FORMATS, export
+from mmshuffle.deploy import FORMATS, board, export
 from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.deploy.forms import ShuffleForm
 from mmshuffle.deploy.part import Part
@@ -18,9 +22,14 @@ from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import REPO, refused
 from tests.test_tools.conftest import assert_done, assert_refused, exit_code, load_tool, run
-from tests.tiny import write_classifier, write_coco, write_config
+from tests.tiny import CLASSES, write_classifier, write_coco, write_config
 
 NETWORK = 'shufflenetv2-x0.5'
+BOXES_AND_DISCS = {
+    'ann_file': 'annotations.json',
+    'data_prefix.img': 'images/',
+    'metainfo.classes': CLASSES,
+}
 for package in ('onnxruntime', 'onnxscript', 'ncnn', 'pnnx'):
     pytest.importorskip(package)
 
@@ -44,17 +53,60 @@ def test_a_detector_is_written_checked_and_evaluated(detector, tmp_path):
     given = ('--shape', 64, 96, '--image', image, '--shuffle', 'free', '--evaluate')
     arguments = (detector, 'none', *given, '--out', out, '--json', figures)
     printed, _ = assert_done(run('tools/export.py', *arguments))
-    assert [path.name for path in out.parent.iterdir()] == ['net.onnx']
+    assert {path.name for path in out.parent.iterdir()} == {'net.onnx', 'net.json'}
     assert 'NonMaxSuppression 2' in printed and f'written  {out}' in printed
     content = json.loads(figures.read_text())
     assert content['nodes']['RoiAlign'] == 4 and content['difference'] < 1e-4
-    runtime, pytorch = content['figures']['ONNX Runtime'], content['figures']['PyTorch']
+    runtime, pytorch = content['figures']['net.onnx'], content['figures']['PyTorch']
     assert runtime == pytest.approx(pytorch, abs=2e-3)
     # The file takes what OpenCV loads.
     boxes, scores, labels = FORMATS['onnx'].load([out])(
         cv2.imread(str(image)).transpose(2, 0, 1)[None].astype(np.float32)
     )
     assert boxes.shape == (100, 4) and scores[0] > 0.05 and labels[0] in (0, 1)
+
+
+@pytest.mark.parametrize('format', ['onnx', 'ncnn'])
+def test_a_detector_of_one_stage_runs_on_a_board_with_one_file(call, tmp_path, format):
+    """Pictures of 64x96 and 80x70 into 64x112: some of the image is filled."""
+    data = write_coco(tmp_path / 'data')
+    path = data / 'images/0.jpg'
+    given = {f'test_dataloader.dataset.{key}': value for key, value in BOXES_AND_DISCS.items()}
+    given |= {'test_dataloader.dataset.data_root': f'{data}/', 'model.bbox_head.num_classes': 2}
+    given['test_evaluator.ann_file'] = f'{data}/annotations.json'
+    options = ('--cfg-options', *(f'{key}={value}' for key, value in given.items()))
+    out = tmp_path / 'board' / f'net{FORMATS[format].suffixes[0]}'
+    arguments = ('--shape', 64, 112, '--format', format, '--evaluate', '--out', out)
+    code, printed, err = call('export', 'bccd-gfl', 'none', *arguments, *options)
+    assert code == 0 and f'written  {out.with_suffix(".json")}' in printed, err
+    script = Path(shutil.copy(board.__file__, out.parent))
+    cfg = load_model_config('bccd-gfl', {'model.bbox_head.num_classes': 2})
+    model = load_model(cfg, None, 'detector', (64, 112))
+    for picture in (cv2.imread(str(path)), cv2.resize(cv2.imread(str(path)), (70, 80))):
+        cv2.imwrite(str(out.parent / 'a.bmp'), picture)
+        command = [sys.executable, script.name, 'net.json', 'a.bmp', '--json', 'found.json']
+        done = subprocess.run(command, cwd=out.parent, capture_output=True, text=True, env={})
+        assert done.returncode == 0 and 'a.bmp ' in done.stdout, done.stderr
+        found = json.loads((out.parent / 'found.json').read_text())['a.bmp']
+        detector = board.Detector(out.with_suffix('.json'))
+        assert [part.tolist() for part in detector(picture)] == list(found.values())
+        image, size = board.prepare(picture, detector.facts)
+        # The graph cuts boxes off at the image, the board where the picture ends in it.
+        border = (64, 112) if format == 'onnx' else size
+        meta = dict(img_id=0, img_shape=border, ori_shape=border, scale_factor=(1.0, 1.0))
+        batch = dict(inputs=[torch.from_numpy(image[0])])
+        batch['data_samples'] = [DetDataSample(metainfo=meta)]
+        with torch.no_grad():
+            truth = model.test_step(batch)[0].pred_instances
+        limits = np.array((*size[::-1], *size[::-1]))
+        boxes = (
+            np.minimum(truth.bboxes.numpy(), limits) / limits * np.array(picture.shape[1::-1] * 2)
+        )
+        np.testing.assert_allclose(found['scores'], truth.scores, atol=1e-4)
+        np.testing.assert_allclose(found['boxes'], boxes, atol=1e-2)
+    out.unlink()
+    done = subprocess.run(command, cwd=out.parent, capture_output=True, text=True, env={})
+    assert done.returncode == 2 and done.stderr == f'board.py: {out.name} is missing: copy it too\n'
 
 
 def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_path):
