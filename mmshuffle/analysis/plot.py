@@ -4,16 +4,17 @@ One colour a family; hollow marks are published figures, filled ones measured.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from mmshuffle.reporting import new_figure, to_png
 
 from .comparison import Compared
 from .tables import Table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Names of the project's own families by the type of their backbones. They look the same in every
 # plot: colour and mark go by the place here, and the others follow. The mark is for readers who do
@@ -117,9 +118,7 @@ def family_styles(families: Sequence[str]) -> dict[str, Style]:
     }
 
 
-def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style]) -> None:
-    from matplotlib.ticker import LogLocator, StrMethodFormatter
-
+def _draw_panel(axis: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
     for point in points:
         axis.plot(point.x, point.y, **_mark(*styles[point.row.row.family], point.fill))
     axis.set_xscale('log')
@@ -135,7 +134,7 @@ def _draw_panel(axis: 'Axes', points: Sequence[Point], styles: dict[str, Style])
         _label(axis, labelled)
 
 
-def _label(axis: 'Axes', points: Sequence[Point]) -> None:
+def _label(axis: Axes, points: Sequence[Point]) -> None:
     """Write the models beside their marks, from above downwards and none on another."""
     to_dots = axis.transData.transform
     dots_per_point = axis.figure.dpi / 72
@@ -157,10 +156,8 @@ def _mark(colour: str, marker: str, fill: str) -> dict:
     return dict(look, linestyle='none', markersize=7)
 
 
-def _add_legend(figure: 'Figure', points: Sequence[Point], styles: dict[str, Style]) -> None:
+def _add_legend(figure: Figure, points: Sequence[Point], styles: dict[str, Style]) -> None:
     """Name the families by colour, and what hollow and filled mean, as far as they occur."""
-    from matplotlib.lines import Line2D
-
     families = {point.row.row.family for point in points}
     fills = {point.fill for point in points}
     entries = [(name, *style, 'full') for name, style in styles.items() if name in families]

@@ -10,11 +10,11 @@ from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
 from .arguments import check_choice
 from .base import BaseBackbone
-from .layers import run_unit
+from .layers import Layers
 
 # Output channels and groups of the five convolutions.
 VERSIONS = {
@@ -78,7 +78,7 @@ class AlexNet(BaseBackbone):
             if conv < 2 and self.version == 'caffe' and self.layer_cfg['norm_cfg'] is None:
                 # Caffe's constants; like PyTorch it divides alpha by the size. The paper's k is 2.
                 layers.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0))
-        return Stage(layers, self.with_cp)
+        return Layers({str(i): layer for i, layer in enumerate(layers)}, self.with_cp)
 
     def _make_pool(self) -> nn.Module:
         if self.padding == 'symmetric':
@@ -114,15 +114,3 @@ class AlexNet(BaseBackbone):
             nn.init.normal_(conv.weight, std=0.01)
             if conv.bias is not None:
                 nn.init.constant_(conv.bias, 0.1 if number in (2, 4, 5) else 0.0)
-
-
-class Stage(nn.Sequential):
-    """Layers one after another."""
-
-    def __init__(self, layers: Sequence[nn.Module], with_cp: bool) -> None:
-        super().__init__(*layers)
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride)) when padded."""
-        return run_unit(self, super().forward, x, self.with_cp)

@@ -1,6 +1,7 @@
 """What two or more networks share."""
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -151,6 +152,18 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
         return run_unit(self, self._forward, x, self.with_cp)
+
+
+class Layers(nn.Sequential):
+    """Layers by their names, one after another, with ``with_cp`` as one unit."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], with_cp: bool) -> None:
+        super().__init__(OrderedDict(layers))
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride)) when padded."""
+        return run_unit(self, super().forward, x, self.with_cp)
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
 from .arguments import check_choice, refuse
 from .base import BaseBackbone
-from .layers import Unit
+from .layers import Layers
 
 # Table 1: (output channels, stride) of the depthwise separable layers of each stage. The last
 # layer is printed with stride 2, but its printed input and output are both 7x7: it has stride 1.
@@ -97,13 +97,14 @@ class MobileNetV1(BaseBackbone):
         return nn.Sequential(*layers)
 
     def _layer(self, in_channels: int, out_channels: int, **placing: int) -> nn.Module:
+        """Make one of Figure 3: 3x3, or 3x3 depthwise and 1x1 convolution, each with BatchNorm."""
         if not self.separable:
-            return FullConv(self._conv3x3(in_channels, out_channels, **placing), self.with_cp)
-        return SeparableConv(
-            self._conv3x3(in_channels, in_channels, groups=in_channels, **placing),
-            ConvModule(in_channels, out_channels, 1, **self.layer_cfg),
-            self.with_cp,
-        )
+            convs = dict(conv=self._conv3x3(in_channels, out_channels, **placing))
+        else:
+            depthwise = self._conv3x3(in_channels, in_channels, groups=in_channels, **placing)
+            pointwise = ConvModule(in_channels, out_channels, 1, **self.layer_cfg)
+            convs = dict(depthwise=depthwise, pointwise=pointwise)
+        return Layers(convs, self.with_cp)
 
     def _conv3x3(
         self,
@@ -123,26 +124,3 @@ class MobileNetV1(BaseBackbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
-
-
-class SeparableConv(Unit):
-    """3x3 depthwise and 1x1 convolution, each with BatchNorm and activation (Figure 3)."""
-
-    def __init__(self, depthwise: ConvModule, pointwise: ConvModule, with_cp: bool) -> None:
-        super().__init__(with_cp)
-        self.depthwise = depthwise
-        self.pointwise = pointwise
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))
-
-
-class FullConv(Unit):
-    """3x3 convolution with BatchNorm and activation (Figure 3, left)."""
-
-    def __init__(self, conv: ConvModule, with_cp: bool) -> None:
-        super().__init__(with_cp)
-        self.conv = conv
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .arguments import check_choice
 from .base import StackedUnits
-from .layers import Unit, build_activation, projection_shortcut
+from .layers import Layers, Unit, build_activation, projection_shortcut
 
 # Channels of Conv1, Stage2, Stage3 and Stage4 by unit and cost (millions of multiply-adds). Printed
 # are Stage4's at 38 M (section 4.2); the others are chosen, as near to doubling from stage to stage
@@ -62,20 +62,13 @@ class ShuffleNetV1Baseline(StackedUnits):
         self._build_stages(self.widths, (4, 8, 16, 32))
 
 
-class VGGUnit(Unit):
+def vgg_unit(
+    in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
+) -> nn.Module:
     """Two 3x3 convolutions with BatchNorm and activation, without a shortcut (section 4.2)."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
-    ) -> None:
-        super().__init__(with_cp)
-        self.layers = nn.Sequential(
-            ConvModule(in_channels, out_channels, 3, stride, padding=1, **layer_cfg),
-            ConvModule(out_channels, out_channels, 3, padding=1, **layer_cfg),
-        )
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    first = ConvModule(in_channels, out_channels, 3, stride, padding=1, **layer_cfg)
+    second = ConvModule(out_channels, out_channels, 3, padding=1, **layer_cfg)
+    return Layers(dict(layers=nn.Sequential(first, second)), with_cp)
 
 
 class Bottleneck(Unit):
@@ -115,7 +108,7 @@ class Bottleneck(Unit):
 
 
 UNITS: dict[str, Callable[..., nn.Module]] = {
-    'vgg': VGGUnit,
+    'vgg': vgg_unit,
     'resnet': Bottleneck,
     'resnext': partial(Bottleneck, ratio=2, groups=CARDINALITY),
 }

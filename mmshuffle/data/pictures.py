@@ -126,9 +126,9 @@ def explain_missing(
     return f'{len(missing)} of {total} images are missing in {folder} ({shown}): {hint}'
 
 
-def sample(count: int, size: int = SAMPLE) -> list[int]:
+def sample(count: int) -> list[int]:
     """Indices of a fixed sample: the first, the last and evenly spaced ones between."""
-    return sorted(set(np.linspace(0, count - 1, min(count, size)).round().astype(int).tolist()))
+    return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
 
 
 def inspect_image(
