@@ -195,19 +195,7 @@ def test_temperatures_are_read_in_the_unit_of_the_board(tmp_path, value, celsius
     assert state.read_state(tmp_path)['celsius'] == expected
 
 
-def switch_off(root: Path, online: str) -> Path:
-    """As Linux does it: what is offline is in the list alone, and has no frequency."""
-    cpu = root / state.CPU
-    (cpu / 'present').write_text('0-3\n')
-    (cpu / 'online').write_text(f'{online}\n')
-    blocks = (root / 'proc/cpuinfo').read_text().strip().split('\n\n')
-    for n in {0, 1, 2, 3} - set(state.parse_cores(online)):
-        shutil.rmtree(cpu / f'cpu{n}')
-        blocks[n] = ''
-    (root / 'proc/cpuinfo').write_text('\n\n'.join(filter(None, blocks)) + '\n\n')
-    return root
-
-
+@pytest.mark.parametrize('capacities', [('400', '1024'), ('', '')], ids=['capacities', ''])
 @pytest.mark.parametrize(
     'online, wanted, chosen',
     [
@@ -216,23 +204,21 @@ def switch_off(root: Path, online: str) -> Path:
         ('0-2', [2, 3], 'switched off core 3'),
         ('0', [1, 2], 'switched off core 1, 2'),
         ('0-2', [2, 5], 'no core 5'),
-        ('0-1', 'big', 'of one kind'),
+        ('0-1', 'big', 'switched off core 2, 3|of one kind'),  # where the capacity is not known
     ],
 )
-@pytest.mark.parametrize('capacities', [False, True])
 def test_cores_that_are_offline_are_told_and_never_chosen(
     tmp_path, online, wanted, chosen, capacities
 ):
-    root = switch_off(make_system(tmp_path), online)
-    for n in range(4) if capacities else ():
-        (root / state.CPU / f'cpu{n}').mkdir(exist_ok=True)
-        (root / state.CPU / f'cpu{n}/cpu_capacity').write_text('400' if n < 2 else '1024')
-    if capacities and chosen == 'of one kind':  # which it is not, as is known now
-        chosen = 'switched off core 2, 3'
-    numbers = state.parse_cores(online)
+    root, numbers = make_system(tmp_path), state.parse_cores(online)
+    for name, content in dict(present='0-3\n', online=f'{online}\n').items():
+        (root / state.CPU / name).write_text(content)
+    for n in range(4):
+        (root / state.CPU / f'cpu{n}/cpu_capacity').write_text(capacities[n > 1])
+        if n not in numbers:
+            shutil.rmtree(root / state.CPU / f'cpu{n}/cpufreq')
     known = state.read_device(root)
-    assert [core['number'] for core in known['cores']] == [0, 1, 2, 3]
-    assert [core['number'] for core in known['cores'] if core['online']] == numbers
+    assert [core['online'] for core in known['cores']] == [n in numbers for n in range(4)]
     assert sorted(n for cluster in known['clusters'] for n in cluster) == numbers
     with cores.governor('performance', 1, root):
         assert governors(root) == {'performance'}

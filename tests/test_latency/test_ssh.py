@@ -76,12 +76,6 @@ def test_what_is_missing_there_is_said(server, plan, device_folder, changes, par
     assert_one_line(measure(plan, reach(server, device_folder, **changes), ask()), *parts)
 
 
-def test_unreachable_host(plan, tmp_path):
-    target = make_target('ssh:nobody@127.0.0.1:1', folder=str(tmp_path))
-    recording = measure(plan, target, ask())
-    assert_one_line(recording, 'ssh:nobody@127.0.0.1:1: ', 'Connection refused', 'ssh server')
-
-
 def test_connection_that_drops_while_it_measures(server, plan, device_folder):
     seen = []
 

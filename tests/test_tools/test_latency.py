@@ -90,41 +90,36 @@ def test_ctrl_c_writes_what_was_measured(measured, tmp_path, monkeypatch, capsys
     assert len(record['results'][0]['samples_ms'][0]) >= 2
 
 
-@pytest.mark.parametrize(
-    'target, options',
-    [
-        ('ssh:nobody@127.0.0.1:1', ''),
-        ('local', '--python /no/python'),
-        ('local', '--device-folder /no/folder'),
-        ('local', '--wheels wheels'),  # for another machine
-        ('emulated', '--root root'),
-        ('emulated', '--root root --count'),
-        ('adb:R58M12ABCDE', '--binary benchncnn --precision fp16'),
-        ('adb', '--binary benchncnn --precision fp32'),
-    ],
-)
+UNUSABLE = {
+    '--target ssh:nobody@127.0.0.1:1': 'ssh',
+    '--python /no/python': '/no/python cannot be started',
+    '--device-folder /no/folder': 'prepare there failed',
+    '--wheels .': 'ncnn is there only as ncnn-1-cp311-cp311-manylinux2014_riscv64.whl',
+    '--target emulated --root .': 'emulated: the command there ended with exit code 1: no device',
+    '--target emulated --root . --count': 'gcc cannot compile',
+    '--target adb:R58M12ABCDE --binary benchncnn --precision fp16': 'allow USB debugging',
+    '--target adb --binary benchncnn': 'give --precision fp16',
+}
+
+
 @pytest.mark.parametrize('again', [False, True], ids=['', 'replay'])
+@pytest.mark.parametrize('where', UNUSABLE)
 def test_unusable_device_is_told_before_anything_is_exported(
-    tmp_path, capsys, monkeypatch, request, target, options, again
+    tmp_path, capsys, monkeypatch, request, where, again
 ):
+    what = ['--replay', request.getfixturevalue('measured')] if again else [NETWORK]
     monkeypatch.chdir(tmp_path)
-    for name in ('adb', 'benchncnn', 'root/usr/bin/python3', 'qemu-aarch64', 'gcc'):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text('#!/bin/sh\necho error: no devices/emulators found >&2\nexit 1\n')
+    Path('usr/bin').mkdir(parents=True)
+    Path('ncnn-1-cp311-cp311-manylinux2014_riscv64.whl').touch()
+    for name in ('adb', 'benchncnn', 'usr/bin/python3', 'qemu-aarch64', 'gcc'):
+        Path(name).write_text('#!/bin/sh\necho no devices/emulators found >&2\nexit 1\n')
         Path(name).chmod(0o755)
-    Path('wheels').mkdir()
-    Path('wheels/ncnn-1-cp311-cp311-manylinux2014_riscv64.whl').touch()
     monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
     tool = load_tool('latency')
     monkeypatch.setattr(tool, 'make_plan', lambda *args: pytest.fail('networks are exported'))
-    what = ['--replay', request.getfixturevalue('measured')] if again else SMALL
-    if not again and (target.startswith('adb') or '--count' in options):
-        what = [NETWORK, '--runtime', 'ncnn']
-    code = exit_code(tool, *what, '--target', target, *options.split(), '--out', 'a.json')
-    err = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
-    assert code == 2 and len(err) == 1 and not Path('a.json').exists()
-    assert 'does not use it' not in err[0]
-    assert any(w in err[0] for w in (target, '--wheels: the device is', 'fp16', '/no/', 'gcc can'))
+    assert exit_code(tool, *what, '--runtime', 'ncnn', *where.split(), '--out', 'a.json') == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
+    assert UNUSABLE[where] in error and not Path('a.json').exists()
 
 
 def test_network_that_fails_is_an_error_and_kept(measured, tmp_path, capsys):
