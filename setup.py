@@ -30,6 +30,8 @@ EXTRAS_REQUIRE = {
     'onedl': ['onedl-mmdetection>=3.5.1', 'onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6'],
     # For tools/export.py and tools/latency.py; each is needed only for its own format.
     'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'ncnn', 'pnnx'],
+    'litert': ['litert-torch', 'ai-edge-litert'],  # converts on x86-64 Linux only
+    'executorch': ['executorch'],
     # For tools/test.py --eval-backend, and for tools/compare.py --html.
     'report': ['faster-coco-eval', 'hotcoco', 'plotly'],
     'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'jsonschema'],

@@ -48,12 +48,18 @@ BUILD_TOOLS = {
 }
 MMCV = {'openmmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv>=2.3.6'}
 ALL = ('dev', 'deploy', 'report')
-EXTRAS = {'quickstart': (), 'run': ('dev',), 'env': ALL, 'test': ALL}
+RUNTIMES = (*ALL, 'litert', 'executorch')
+EXTRAS = {'quickstart': (), 'run': ('dev',), 'env': ALL, 'test': ALL, 'test-runtimes': RUNTIMES}
 # A process a core, each with the tests of whole files, which share what they have trained.
 PROGRAMS = {
     'quickstart': (str(ROOT / 'tools' / 'quickstart.py'),),
     'test': ('-m', 'pytest', '--numprocesses=auto', '--maxprocesses=8', '--dist=loadfile'),
     'run': (),
+    # LiteRT and ExecuTorch, with what is slow in it.
+    'test-runtimes': (
+        *('-m', 'pytest', '-m', '', 'tests/test_deploy/test_xnnpack.py'),
+        *('tests/test_deploy/test_export.py', 'tests/test_latency/test_local.py'),
+    ),
 }
 NO_ISOLATION = '--no-build-isolation'  # mmcv's build must see the PyTorch it is built for
 HEARTBEAT = 30  # seconds between lines where the output is not a terminal

@@ -108,7 +108,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='fill a folder for --root with Debian packages and wheels (250 MB), and end',
     )
     where.add_argument('--cpu', help='processor of the target emulated (default cortex-a76)')
-    where.add_argument('--binary', metavar='FILE', help='benchncnn of the target adb')
+    where.add_argument('--binary', metavar='FILE', help='benchmark program of the target adb')
     where.add_argument('--cores', help='big, little or a list such as 0,2-3')
     where.add_argument(
         '--set-governor',

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from mmshuffle.engine.network import running
 from mmshuffle.errors import UserError, one_line
 
+from .executorch_format import ExecuTorchFormat
 from .formats import Format, Inference, OnnxFormat, TorchScriptFormat
+from .litert_format import LiteRTFormat
 from .ncnn_format import NcnnFormat
 
-FORMATS: dict[str, Format] = {
-    known.name: known for known in (OnnxFormat(), NcnnFormat(), TorchScriptFormat())
-}
+KINDS = (OnnxFormat, NcnnFormat, LiteRTFormat, ExecuTorchFormat, TorchScriptFormat)
+FORMATS: dict[str, Format] = {kind.name: kind() for kind in KINDS}
 # Float32 in another order of summation, over some hundred layers; a wrong weight is far above.
 TOLERANCE = 1e-4
 # The check is conclusive where another image changes the outputs by this many tolerances.
@@ -36,7 +37,7 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        format: ``'onnx'``, ``'ncnn'`` or ``'torchscript'``.
+        format: A key of :data:`FORMATS`.
         paths: The files; of ncnn the ``.param`` and the ``.bin`` file.
         nodes: Number of nodes of the graph by type, most frequent first.
         difference: Largest difference between the file's outputs and PyTorch's, as ``compare`` of
@@ -104,7 +105,7 @@ def export(
             changed: a copy is exported, on the CPU, in evaluation mode and in float32.
         path: File to write. The format's suffix (``.onnx``, ``.param``, ``.pt``) is added where it
             lacks; ncnn gets a ``.bin`` file beside it.
-        format: ``'onnx'``, ``'ncnn'`` or ``'torchscript'``.
+        format: A key of :data:`FORMATS`.
         shape: Of the input: (1, C, H, W), where C is 3 for images. It is the shape of the file's
             input, but for the batch.
         dynamic_batch: Leave N free, and check with another N; ncnn cannot.

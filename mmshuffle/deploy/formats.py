@@ -29,6 +29,19 @@ class Unsupported(UserError):
     """A network, or a form of it, cannot be written; another form or format may."""
 
 
+@contextlib.contextmanager
+def refusing(what: str, kind: type[UserError] = Unsupported) -> Iterator[None]:
+    """Turn whatever a library raises into ``kind``, with ``what`` in front of its message."""
+    try:
+        yield
+    except Exception as error:  # those of the libraries have no common base
+        if (
+            isinstance(error, OSError) and kind is Unsupported
+        ):  # a full disk, and no network's fault
+            raise
+        raise kind(f'{what}: {one_line(error)}') from error
+
+
 class Format(ABC):
     """One file format and the runtime that is its judge."""
 
@@ -122,21 +135,17 @@ class OnnxFormat(Format):
             # A batch of 1 would be taken for a constant.
             images = torch.cat((images, images))
             free = ({0: torch.export.Dim('batch')},)
-        try:
-            with _quiet():
-                program = torch.onnx.export(
-                    module,
-                    (images,),
-                    input_names=['image'],
-                    output_names=list(names),
-                    dynamic_shapes=free,
-                    custom_translation_table=onnx_translations(),
-                    dynamo=True,
-                    verbose=False,
-                )
-        except Exception as error:  # whatever the network of a user makes the exporter raise
-            message = f'the network cannot be written as ONNX: {one_line(error)}'
-            raise Unsupported(message) from error
+        with refusing('the network cannot be written as ONNX'), _quiet():
+            program = torch.onnx.export(
+                module,
+                (images,),
+                input_names=['image'],
+                output_names=list(names),
+                dynamic_shapes=free,
+                custom_translation_table=onnx_translations(),
+                dynamo=True,
+                verbose=False,
+            )
         _forget_sources(program.model)
         program.save(str(paths[0]))
 
@@ -148,14 +157,10 @@ class OnnxFormat(Format):
         options.intra_op_num_threads = threads or 0  # 0 is its own choice
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        try:
+        with refusing(f'ONNX Runtime cannot load {paths[0].name}', UserError):
             session = onnxruntime.InferenceSession(
                 str(paths[0]), options, providers=['CPUExecutionProvider']
             )
-        except Exception as error:  # its exceptions have no common base
-            raise UserError(
-                f'ONNX Runtime cannot load {paths[0].name}: {one_line(error)}'
-            ) from error
         name = session.get_inputs()[0].name
         return lambda images: session.run(None, {name: images})
 
@@ -227,12 +232,9 @@ class TorchScriptFormat(Format):
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), refusing(f'PyTorch cannot load {path.name}', UserError):
         warnings.simplefilter('ignore', DeprecationWarning)
-        try:
-            return torch.jit.load(str(path))
-        except RuntimeError as error:
-            raise UserError(f'PyTorch cannot load {path.name}: {one_line(error)}') from error
+        return torch.jit.load(str(path))
 
 
 def save(traced: torch.jit.ScriptModule, path: Path) -> None:
@@ -246,10 +248,8 @@ def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     Raises:
         Unsupported: It cannot be recorded.
     """
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter('ignore')
+    with refusing('the network cannot be traced'), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with torch.inference_mode(False), torch.no_grad():
             # The exported file is compared with the module itself afterwards.
             return torch.jit.trace(module, images, check_trace=False)
-    except Exception as error:  # whatever the network of a user raises
-        raise Unsupported(f'the network cannot be traced: {one_line(error)}') from error

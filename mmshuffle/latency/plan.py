@@ -24,9 +24,14 @@ from .device.gate import make_input
 PARTS = ('auto', 'backbone', 'neck', 'classifier')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
-RUNTIMES = ('onnxruntime', 'ncnn', 'pytorch', 'tflite')
 # Runtimes that read a file of another program than PyTorch, and its format.
-FILE_FORMATS = {'onnxruntime': 'onnx', 'ncnn': 'ncnn'}
+FILE_FORMATS = {
+    'onnxruntime': 'onnx',
+    'ncnn': 'ncnn',
+    'litert': 'litert',
+    'executorch': 'executorch',
+}
+RUNTIMES = (*FILE_FORMATS, 'pytorch')
 PRECISIONS = ('fp32', 'fp16')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
 # another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half

@@ -16,12 +16,14 @@ from mmshuffle.deploy import FORMATS, export
 from mmshuffle.deploy.export import largest_difference, replace_all
 from tests.conftest import refused
 from tests.test_deploy.plain import Of
+from tests.test_deploy.test_xnnpack import BOTH
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 pytest.importorskip('ncnn')
 pytest.importorskip('pnnx')
 SHAPE = (1, 3, 64, 96)
+EVERY = ['onnx', 'ncnn', 'torchscript', *BOTH]
 
 
 class Small(nn.Module):
@@ -52,10 +54,12 @@ NODES = {
     'onnx': ('Conv', 'BatchNormalization'),
     'ncnn': ('Convolution', 'BatchNorm'),
     'torchscript': ('_convolution', 'batch_norm'),
+    'litert': ('CONV_2D', 'ADD'),
+    'executorch': ('XnnpackBackend', 'native_batch_norm'),
 }
 
 
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize('format', EVERY)
 def test_the_file_computes_what_the_network_computes(network, format, tmp_path):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     report = export(network, tmp_path / 'net', format, SHAPE)
@@ -106,7 +110,7 @@ def test_a_network_that_fixes_the_batch_is_not_passed_off_as_free(network, messa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize('format', EVERY)
 def test_a_file_that_differs_is_deleted_and_an_older_one_stays(network, format, tmp_path):
     older = export(network, tmp_path / 'net', format, SHAPE)
     content = [path.read_bytes() for path in older.paths]
@@ -117,7 +121,7 @@ def test_a_file_that_differs_is_deleted_and_an_older_one_stays(network, format, 
     assert sorted(tmp_path.iterdir()) == sorted(older.paths)
 
 
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize('format', EVERY)
 def test_an_interrupted_export_leaves_nothing(network, format, tmp_path):
     def interrupt(expected, found):
         assert any(tmp_path.rglob('net*'))  # written already
@@ -175,6 +179,7 @@ class Deeper(nn.Module):
     [
         (nn.ReLU(), 'ncnn'),  # the first layer may work in place
         (Deeper(), 'ncnn'),
+        *(pytest.param(Deeper(), *format.values, marks=format.marks) for format in BOTH),
         (Of(lambda x: x.flatten(1).argmax(1)), 'torchscript'),  # whole numbers
     ],
 )
@@ -239,10 +244,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(network, tmp_path, monkeypatch
     monkeypatch.setattr(torch.onnx, 'export', lambda model, args, f: None)  # as in PyTorch 2.4
     refuse('needs a newer PyTorch than 2', Small(), tmp_path / 'net', 'onnx', SHAPE)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    refuse('needs ncnn and pnnx: pip install ncnn pnnx', Small(), tmp_path / 'net', 'ncnn', SHAPE)
+    for format, names in (('ncnn', 'ncnn pnnx'), ('litert', 'litert_torch ai_edge_litert')):
+        said = f'the {format} format needs {names.replace(" ", " and ")}: pip install {names}'
+        refuse(said, Small(), tmp_path / 'net', format, SHAPE)
 
 
-@pytest.mark.parametrize('format', FORMATS)
+# Not LiteRT: litert-torch ends the process where a temporary file of its own cannot be written.
+@pytest.mark.parametrize('format', [*EVERY[:3], BOTH[1]])
 def test_a_full_disk_is_one_line_and_leaves_nothing(format, tmp_path):
     network, unlimited = nn.Conv2d(3, 800, 3), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, unlimited[1]))
@@ -265,7 +273,7 @@ def test_arguments_are_checked(network, tmp_path):
     for name in ('net', 'net.param', 'net.bin'):
         wanted = (tmp_path / 'net.param', tmp_path / 'net.bin')
         assert FORMATS['ncnn'].paths(tmp_path / name) == wanted
-    with pytest.raises(ValueError, match=re.escape("format='tflite': choose one of 'onnx'")):
-        export(network, tmp_path / 'net', 'tflite')
+    with pytest.raises(ValueError, match=re.escape("format='tensorrt': choose one of 'onnx'")):
+        export(network, tmp_path / 'net', 'tensorrt')
     with pytest.raises(ValueError, match=re.escape('shape=(3, 64, 64): give (1, channels')):
         export(network, tmp_path / 'net', 'onnx', (3, 64, 64))

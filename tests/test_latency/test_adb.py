@@ -15,6 +15,7 @@ from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.request import make_request, named
 from mmshuffle.latency.targets import AdbTarget, make_target
+from mmshuffle.latency.targets.adb import PROGRAMS
 from tests.conftest import refused
 
 from .tiny import QUICK, ask, stop_after
@@ -35,6 +36,10 @@ INFO: Running benchmark for at least 5 iterations and at least 0 seconds
 INFO: count=5 first=32000 curr=34000 min=32000 max=34000 avg=33250.5 std=450
 
 INFO: Inference timings in us: Init: 855, First inference: 48000, Inference (avg): 33250.5
+"""
+EXECUTOR_RUNNER = """I ExecuTorch: Model executed successfully 9 time(s) in 99.0 ms.
+I ExecuTorch: Model executed successfully 2 time(s) in 8.5 ms.
+I ExecuTorch: 1 outputs:
 """
 # Pushes into a folder and runs commands of the shell there; what it is asked is written down.
 ADB = """#!{python}
@@ -77,6 +82,10 @@ class Phone:
         self._program(self.benchncnn, f'#!/bin/sh\ncat >&2 <<EOF\n{BENCHNCNN}EOF\n')
         self.benchmark_model = folder / 'benchmark_model'
         self._program(self.benchmark_model, f'#!/bin/sh\ncat <<EOF\n{BENCHMARK_MODEL}EOF\n')
+        # It prints nothing: what it says is in the system's log, behind what an older run has said.
+        self.executor_runner = folder / 'executor_runner-android'
+        self._program(self.executor_runner, '#!/bin/sh\n')
+        self._program(self.bin / 'logcat', f'#!/bin/sh\ncat <<EOF\n{EXECUTOR_RUNNER}EOF\n')
 
     @staticmethod
     def _program(path: Path, text: str) -> None:
@@ -148,16 +157,34 @@ def test_unchecked_figures_are_not_ranked(phone, plan):
     assert len(rows) == 2 and all('| - |' in row for row in rows)
 
 
-def test_tensorflow_lite_file_is_measured(phone, tmp_path):
+@pytest.mark.parametrize(
+    ('program', 'role', 'ms', 'command'),
+    [
+        ('benchmark_model', 'tflite', 33.2505, '--graph={} --num_threads=1 --num_runs=2'),
+        ('executor_runner', 'pte', 4.25, '--model_path={} --cpu_threads=1 --num_executions=2'),
+    ],
+)
+def test_other_programs_run_their_files(phone, plan, tmp_path, program, role, ms, command):
+    runtime = PROGRAMS[program][0]
+    file = tmp_path / f'net.{role}'
+    file.write_bytes(b'TFL3')
+    plan.files = {file.name: file}
+    changes = dict(setting=setting(runtime), files={role: file.name})
+    plan.cases = [dataclasses.replace(plan.cases[0], **changes)]
+    target = AdbTarget(None, str(getattr(phone, program)))
+    recording = measure(plan, target, ask(protocol=QUICK))
+    assert recording.problem is None and recording.cases[0].sessions == [[[ms]] * 3] * 2
+    assert recording.cases[0].version.startswith(f'{program}, sha256 ')
+    assert any(f' && ./{program} {command.format(file.name)}' in c[-1] for c in phone.asked())
+
+
+def test_a_litert_file_is_measured_as_it_is(phone, tmp_path):
     (tmp_path / 'net.tflite').write_bytes(b'TFL3')
     plan = Plan(tmp_path)
     ((network, _),) = named([str(tmp_path / 'net.tflite')], {})
-    list(plan.add(network, [(8, 8)], [setting('tflite')]))
-    target = AdbTarget(None, str(phone.benchmark_model))
-    recording = measure(plan, target, ask(protocol=QUICK))
-    assert recording.problem is None and recording.cases[0].sessions == [[[33.2505]] * 3] * 2
-    (call, *_) = [words[1] for words in phone.asked() if '--graph' in words[-1]]
-    assert call.endswith('.tflite --num_threads=1 --num_runs=2 --min_secs=0')
+    list(plan.add(network, [(8, 8)], [setting('litert')]))
+    recording = measure(plan, AdbTarget(None, str(phone.benchmark_model)), ask(protocol=QUICK))
+    assert recording.cases[0].sessions == [[[33.2505]] * 3] * 2
 
 
 def test_device_cannot_write_files_here(phone, tmp_path, monkeypatch):

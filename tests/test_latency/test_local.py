@@ -16,12 +16,14 @@ import zipfile
 import pytest
 
 from mmshuffle.latency.measure import INTERRUPTED, measure
-from mmshuffle.latency.plan import setting
+from mmshuffle.latency.plan import Network, Plan, setting
 from mmshuffle.latency.targets import LocalTarget, make_target
 from mmshuffle.latency.wheels import choose_wheels, read_wheels
 from tests.conftest import refused
+from tests.test_deploy.plain import Of
+from tests.test_deploy.test_xnnpack import BOTH
 
-from .tiny import QUICK, ask, assert_blocks, change_expected
+from .tiny import QUICK, ask, assert_blocks, change_expected, make_conv
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -41,6 +43,22 @@ def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
     assert recording.device['machine'] == platform.machine()
     states = [(s['session'], s['when']) for s in recording.states]
     assert states == list(itertools.product((0, 1), ('before', 'after')))
+
+
+@pytest.mark.parametrize('runtime', BOTH)
+def test_runtimes_with_xnnpack_are_measured(runtime, tmp_path, device_folder):
+    plan = Plan(tmp_path)
+    convs = [make_conv(channels) for channels in range(4, 15)]  # more than ten: LiteRT sorts names
+    network = Network('net', lambda shape: Of(lambda x: [conv(x) for conv in convs]))
+    list(plan.add(network, [(8, 12)], [setting(runtime, threads) for threads in (1, 2)]))
+    recording = measure(plan, LocalTarget(parent=str(device_folder)), ask(protocol=QUICK))
+    assert recording.problem is None
+    for case in recording.cases:
+        assert case.gate['passed'] and case.gate['error'] < 1e-5
+        assert_blocks(case)
+    change_expected(plan, 1)
+    again = measure(plan, LocalTarget(parent=str(device_folder)), ask('gate'))
+    assert again.cases[1].failure['stage'] == 'gate'
 
 
 def test_gate_alone_times_nothing_and_keep_keeps_the_files(plan, device_folder):

@@ -190,11 +190,57 @@ def load_pytorch(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Lo
     return Loaded(infer, outputs, module.__version__, dict(memory_format='contiguous'))
 
 
+def load_litert(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
+    """Load a LiteRT file; XNNPACK gets what it takes of it, as is usual."""
+    import ai_edge_litert
+    import numpy
+
+    interpreter = module.Interpreter(str(files['tflite']), num_threads=run['threads'])
+    interpreter.allocate_tensors()
+    values = numpy.frombuffer(make_input(math.prod(run['input'])), numpy.float32)
+    image = interpreter.get_input_details()[0]['index']
+    interpreter.set_tensor(image, values.reshape(run['input']))
+    # LiteRT has an order of its own; the names have the network's.
+    details = interpreter.get_output_details()
+    details.sort(key=lambda known: int(known['name'].rsplit('output_', 1)[1].split('_')[0]))
+
+    def outputs() -> list[array]:
+        interpreter.invoke()
+        found = [interpreter.get_tensor(known['index']) for known in details]
+        return [array('f', y.astype(numpy.float32).tobytes()) for y in found]
+
+    nodes = [node['op_name'] for node in interpreter._get_ops_details()]
+    options = dict(xnnpack_delegates=nodes.count('DELEGATE'))
+    return Loaded(interpreter.invoke, outputs, ai_edge_litert.__version__, options)
+
+
+def load_executorch(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
+    """Load an ExecuTorch program; its threads are those of all programs of the process."""
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.version import __version__
+
+    portable_lib._unsafe_reset_threadpool(run['threads'])
+    program = module.Runtime.get().load_program(files['pte'])
+    method = program.load_method('forward')
+    values = torch.frombuffer(make_input(math.prod(run['input'])), dtype=torch.float32)
+    image = [values.reshape(run['input'])]
+
+    def outputs() -> list[array]:
+        # The program, without which the method has no memory, lives as long as this.
+        found = program.load_method('forward').execute(image)
+        return [array('f', y.flatten().tolist()) for y in found]
+
+    return Loaded(lambda: method.execute(image), outputs, __version__, dict(backend='XNNPACK'))
+
+
 # Loader and importable name of each runtime.
 RUNTIMES = {
     'onnxruntime': (load_onnxruntime, 'onnxruntime'),
     'ncnn': (load_ncnn, 'ncnn'),
     'pytorch': (load_pytorch, 'torch'),
+    'litert': (load_litert, 'ai_edge_litert.interpreter'),
+    'executorch': (load_executorch, 'executorch.runtime'),
 }
 
 

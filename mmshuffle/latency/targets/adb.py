@@ -26,13 +26,20 @@ PARENT = '/data/local/tmp'
 # Of USB, TCP (also IPv6 with its zone), an emulator, mDNS (also its second of a name).
 SERIAL = re.compile(r'[\w\[?][\w.:,%()\[\]?+/#@=~ -]*')
 # The runtime of each program, and the file of a network that it is given.
-PROGRAMS = {'benchncnn': ('ncnn', 'param'), 'benchmark_model': ('tflite', 'tflite')}
+PROGRAMS = {
+    'benchncnn': ('ncnn', 'param'),
+    'benchmark_model': ('litert', 'tflite'),
+    'executor_runner': ('executorch', 'pte'),
+}
+PROGRAMS_OR = ' or '.join(PROGRAMS)
 # benchncnn's names of clusters.
 POWERSAVE = {None: 0, 'little': 1, 'big': 2}
 # Its figures, of a network from a file of one's own (since June 2023).
 BENCHNCNN = re.compile(r'min =\s*[\d.]+\s+max =\s*[\d.]+\s+avg =\s*([\d.]+)')
-# TensorFlow Lite's, in microseconds; the last such line is that of the measured runs.
+# LiteRT's, in microseconds; the last such line is that of the measured runs.
 BENCHMARK_MODEL = re.compile(r'count=\d+.*?\bmin=[\d.e+]+\s+max=[\d.e+]+\s+avg=([\d.e+]+)')
+# ExecuTorch's: the milliseconds of all runs, and before them their number.
+EXECUTOR_RUNNER = re.compile(r'executed successfully (\d+) time\(s\) in ([\d.]+) ms')
 # Files that say what the device is and does; the script has no word of the user's in it.
 STATE_SCRIPT = (
     'cd /; for f in proc/cpuinfo proc/meminfo proc/loadavg '
@@ -66,7 +73,7 @@ class AdbTarget(Target):
 
     Args:
         serial: Which one; the only one where None.
-        binary: The program, ``benchncnn`` or ``benchmark_model``, built for the device.
+        binary: The program, one of :data:`PROGRAMS`, built for the device.
         keep: Leave the files there.
 
     Raises:
@@ -83,13 +90,14 @@ class AdbTarget(Target):
         if shutil.which('adb') is None:
             raise UserError('the target adb needs adb: apt-get install adb')
         if binary is None or not Path(binary).is_file():
-            raise UserError('the target adb needs --binary, a benchncnn built for the device')
+            raise UserError(f'the target adb needs --binary, a {PROGRAMS_OR} for the device')
         self.serial = serial
         self.keep = keep
         self.binary = Path(binary)
-        if not self.binary.name.startswith('bench'):
-            raise UserError(f'--binary {binary}: give benchncnn or benchmark_model')
-        self.program = 'benchmark_model' if 'model' in self.binary.name else 'benchncnn'
+        found = [program for program in PROGRAMS if program in self.binary.name]
+        if not found:
+            raise UserError(f'--binary {binary}: give {PROGRAMS_OR}')
+        self.program = found[0]
         self._folder = f'{PARENT}/{PREFIX}{uuid.uuid4().hex[:8]}'
 
     @property
@@ -162,9 +170,14 @@ class AdbTarget(Target):
             # Runs, threads, cluster, no GPU, no pause of ten seconds.
             words += [str(loops), str(run['threads']), str(powersave), '-1', '0']
             words += [f'param={file}', f'shape=[{width},{height},{channels}]']
-        else:
+        elif self.program == 'benchmark_model':
             words += [f'--graph={file}', f'--num_threads={run["threads"]}']
             words += [f'--num_runs={loops}', '--min_secs=0']
+        else:
+            words += [f'--model_path={file}', f'--cpu_threads={run["threads"]}']
+            words += [f'--num_executions={loops}']
+            # Built for Android, it tells its figures to the system's log alone.
+            words += ['&&', 'logcat', '-d', '-s', 'ExecuTorch:I']
         return parse(self._shell(*words), self.program)
 
     def _device(self) -> dict[str, Any]:
@@ -218,14 +231,17 @@ def parse(text: str, program: str) -> float:
 
     Args:
         text: Its output.
-        program: ``'benchncnn'`` or ``'benchmark_model'``.
+        program: One of :data:`PROGRAMS`.
 
     Raises:
         DeviceError: There is none.
     """
-    pattern, unit = (BENCHNCNN, 1) if program == 'benchncnn' else (BENCHMARK_MODEL, 1e3)
-    found = pattern.findall(text)
-    mean = float(found[-1]) / unit if found else 0.0
+    if program == 'executor_runner':
+        found = [float(ms) / int(runs) for runs, ms in EXECUTOR_RUNNER.findall(text)]
+    else:
+        pattern, unit = (BENCHNCNN, 1) if program == 'benchncnn' else (BENCHMARK_MODEL, 1e3)
+        found = [float(mean) / unit for mean in pattern.findall(text)]
+    mean = found[-1] if found else 0.0
     if not mean > 0:
         raise DeviceError(f'{program} prints no figures: {last_line(text)}')
     return mean

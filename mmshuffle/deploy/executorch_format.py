@@ -1,0 +1,82 @@
+"""ExecuTorch with XNNPACK."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmshuffle.errors import UserError
+
+from .formats import Format, Inference, Names, Paths, Unsupported, refusing
+from .lowering import lower, silence
+
+
+class ExecuTorchFormat(Format):
+    """ExecuTorch's program in float32, for XNNPACK as far as that takes it."""
+
+    name = 'executorch'
+    suffixes = ('.pte',)
+    packages = ('executorch',)
+    dynamic_batch = False
+
+    def write(
+        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
+    ) -> None:
+        """Compile what ``torch.export`` records."""
+        with silence():
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+                XnnpackPartitioner,
+            )
+            from executorch.exir import to_edge_transform_and_lower
+
+            recorded = lower(module, images)
+            with refusing('ExecuTorch cannot compile the network'):
+                program = torch.export.export(recorded, (images,))
+                edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+                content = edge.to_executorch().buffer
+            from executorch.runtime import Runtime
+
+            paths[0].write_bytes(content)
+            known = Runtime.get().operator_registry.operator_names
+            lacking = [name for name in _operators(paths) if '::' in name and name not in known]
+        if lacking:
+            raise Unsupported(f'ExecuTorch has no {", ".join(sorted(set(lacking)))}: try onnx')
+
+    def load(self, paths: Paths, threads: int | None = None) -> Inference:
+        """Load the program; ``threads`` becomes the number of threads of the process."""
+        with refusing(f'ExecuTorch cannot load {paths[0].name}', UserError), silence():
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime
+
+            if threads is not None:
+                portable_lib._unsafe_reset_threadpool(threads)
+            program = Runtime.get().load_program(paths[0].read_bytes())
+            program.load_method('forward')
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            # A method alone does not keep the program's memory.
+            method = program.load_method('forward')
+            return [output.numpy() for output in method.execute([torch.from_numpy(images)])]
+
+        return run
+
+    def count_nodes(self, paths: Paths) -> Counter[str]:
+        """Count the pieces that XNNPACK gets, and the operators outside them."""
+        with silence():
+            return Counter(name.removeprefix('aten::') for name in _operators(paths))
+
+
+def _operators(paths: Paths) -> list[str]:
+    """Names of a program's operators, in their order; ``XnnpackBackend`` is a piece for XNNPACK."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    (plan,) = deserialize_pte_binary(paths[0].read_bytes()).program.execution_plan
+    found = []
+    for step in (step.instr_args for chain in plan.chains for step in chain.instructions):
+        if hasattr(step, 'delegate_index'):
+            found.append(plan.delegates[step.delegate_index].id)
+        elif hasattr(step, 'op_index'):
+            called = plan.operators[step.op_index]
+            found.append('.'.join(filter(None, (called.name, called.overload))))
+    return found
