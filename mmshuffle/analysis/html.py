@@ -131,6 +131,6 @@ def _origin(point: Point, kind: str) -> list[str]:
     lines = [compared.row.model, kind]
     if compared.path is not None:
         lines.append(f'config {compared.path.name}')
-    if point.fill == 'full' and compared.run:
+    if point.fill in ('full', 'top') and compared.run:
         lines.append(f'from {compared.run.path}')
     return lines

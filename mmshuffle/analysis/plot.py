@@ -30,6 +30,7 @@ FAMILIES = {
 }
 MARKS = 'os^vDPX<>*p'
 FILLS = dict(none='published', full='measured', bottom='measured time,\npublished accuracy')
+FILLS['top'] = 'measured time,\nnot stable'
 MAX_LABELLED = 20
 LABEL_WIDTH, LABEL_HEIGHT = 90, 7  # in points
 Style = tuple[str, str]
@@ -42,7 +43,7 @@ class Point(NamedTuple):
     y: float  # accuracy or AP in percent
     row: Compared  # whose it is
     # ``'none'`` for published figures, ``'full'`` for measured ones, ``'bottom'`` for a measured
-    # latency at a published accuracy.
+    # latency at a published accuracy, ``'top'`` for one that its file calls unstable.
     fill: str
 
 
@@ -66,7 +67,8 @@ def latency_points(rows: Sequence[Compared]) -> list[Point]:
         published, measured = accuracies(r)
         points.append(Point(r.row.latency_ms, published, r, 'none'))
         y, fill = (published, 'bottom') if measured is None else (measured, 'full')
-        points += [Point(milliseconds, y, r, fill) for milliseconds in r.latency_ms.values()]
+        for name, milliseconds in r.latency_ms.items():
+            points.append(Point(milliseconds, y, r, 'top' if name in r.unstable else fill))
     return [point for point in points if None not in point[:2]]
 
 

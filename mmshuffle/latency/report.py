@@ -21,8 +21,8 @@ EMULATED = (
 )
 ONE_SESSION = 'One session: the intervals do not show what differs from start to start.'
 RATIOS = (
-    'Ratios are of blocks of the same turn. Their intervals are for any further session on this '
-    'device, from {} sessions: a bootstrap over sessions and turns, and no narrower than '
+    'Ratios are of blocks of the same turn. Their intervals, from {} sessions, are for the mean of '
+    'further sessions on this device: a bootstrap over sessions and turns, and no narrower than '
     "Student's interval of the sessions' ratios. Intervals of medians are a bootstrap alone: with "
     'three sessions that differ, they hold the true median in about 75 % of cases.'
 )

@@ -228,6 +228,8 @@ def test_accuracies_of_a_plot_are_where_they_belong():
     assert [(p.x, p.y, p.fill) for p in plot.latency_points([untested])][1:] == [
         (60.0, 67.6, 'bottom')
     ]
+    unstable = Compared(row, latency_ms={'a': 60.0, 'b': 61.0}, unstable=frozenset('b'))
+    assert [p.fill for p in plot.latency_points([unstable])] == ['none', 'bottom', 'top']
 
 
 def test_families_have_different_looks():
