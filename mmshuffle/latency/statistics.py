@@ -103,15 +103,9 @@ def paired_ratio(mine: Figures, other: Figures, seed: int = 0) -> dict[str, Any]
 
     What slows the device down for longer than a turn cancels out, so that the ratio may be
     reliable where both times are not. It is the geometric mean of the sessions' ratios, each the
-    median over its turns. Its interval is a bootstrap that draws sessions first and then turns
-    within each, made as wide as Student's interval of the sessions' ratios where that is wider:
-    draws from three sessions never leave their range, which holds the ratio of all sessions only
-    in 75 % of cases.
-
-    Args:
-        mine: A result, see ``schema.json``.
-        other: That of the network that it is set in relation to.
-        seed: Of the random draws.
+    median over its turns. Its interval is a bootstrap over sessions, and turns within them, or
+    Student's interval of the sessions' ratios where that is wider: draws from three sessions never
+    leave their range, which holds the ratio of all sessions only in 75 % of cases.
 
     Returns:
         ``value``, ``interval`` (None where there are too few blocks), ``verdict``, ``reasons``.

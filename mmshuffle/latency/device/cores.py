@@ -62,13 +62,8 @@ def pin(cores: Sequence[int]) -> None:
 def governor(name: str | None, patience: float, root: Path = Path('/')) -> Iterator[None]:
     """Set the frequency governor of all cores for the time of the block; None leaves it.
 
-    A process of its own, see :mod:`.guard`, puts it back, also where the block hangs or this
-    process is killed.
-
-    Args:
-        name: The governor.
-        patience: Seconds that this process may take to end after its standard input has ended.
-        root: Where the file system begins.
+    A process of its own, see :mod:`.guard`, puts it back, also where this one is killed, or hangs
+    for ``patience`` seconds after its standard input has ended.
 
     Raises:
         Problem: The device has no governor of this name or does not allow the change.

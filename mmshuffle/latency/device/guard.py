@@ -14,13 +14,9 @@ HUNG_UP = select.POLLHUP | getattr(select, 'POLLRDHUP', 0x2000)  # of a pipe, an
 
 
 def main(before, runner, patience, job):
-    """Wait until the standard input ends, which is a pipe from the runner; then put back.
+    """Wait for the end of the standard input, a pipe from the runner; then write ``before``.
 
-    Args:
-        before: Governors by the paths of their files, as JSON.
-        runner: Its process id.
-        patience: Seconds after the end of the job's own input in which the runner has to end.
-        job: File descriptor of that input.
+    The runner, a process id, has ``patience`` seconds from the end of its own input, ``job``.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
