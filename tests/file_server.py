@@ -13,8 +13,7 @@ class FileServer:
     """What the server does, and what it did."""
 
     content: bytes  # bytes of every file
-    # For the next requests, after how many bytes the connection is dropped.
-    cuts: list[int] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)  # bytes after which next ones are dropped
     status: int = 200  # sent in the place of 200
     delay: float = 0.0  # seconds before each part of the content
     asked: int = 0  # requests so far

@@ -34,10 +34,8 @@ class Compared:
     cost: ModelCost | None = None  # counted cost at the row's image size; None without a config
     problem: str | None = None  # why it could not be counted
     run: Run | None = None  # tested checkpoint of the config, where an accuracy is published
-    # Measured milliseconds of one image, by the name of the latency file.
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
-    # Names of the latency files that call their figure unstable.
-    unstable: frozenset[str] = frozenset()
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # measured, by latency file
+    unstable: frozenset[str] = frozenset()  # latency files that call their figure unstable
 
     @property
     def multiply_adds(self) -> float | None:

@@ -31,8 +31,7 @@ class Run:
     # Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in percent,
     # ``coco/bbox_mAP`` as a fraction; of several seeds, their means.
     metrics: dict[str, float]
-    # The metrics of each seed, where the runs are in folders ``seed_N``.
-    seeds: tuple[dict[str, float], ...] = ()
+    seeds: tuple[dict[str, float], ...] = ()  # metrics of each, if in folders ``seed_N``
 
     def by_seed(self, figure: str) -> list[float]:
         """A figure of each seed, such as ``'coco_map'``."""

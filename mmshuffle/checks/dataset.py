@@ -9,24 +9,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmshuffle.data.annotations import (
-    Use,
-    check_categories,
-    listed,
-    read_annotations,
-    used_ids,
-    used_names,
-)
+from mmshuffle.data import annotations, pictures
+from mmshuffle.data.annotations import Use, listed, read_annotations, used_ids, used_names
 from mmshuffle.data.boxes import Kept, check_boxes
 from mmshuffle.data.entries import check_entries
-from mmshuffle.data.pictures import (
-    Loading,
-    explain_missing,
-    find_missing,
-    inspect_image,
-    sample,
-    summarise,
-)
+from mmshuffle.data.pictures import Loading
 from mmshuffle.errors import UserError
 
 from .dataset_config import (
@@ -53,10 +40,8 @@ class CocoFile:
     path: Path
     use: Use
     loading: Loading | None  # how the run reads its images; None where that is not known
-    # Names of the categories that become labels, in their order.
-    names: list[str] = field(default_factory=list)
-    # Names of its image files by id, without folders.
-    image_names: dict[Any, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # of the categories that become labels
+    image_names: dict[Any, str] = field(default_factory=dict)  # by id, without folders
     kept: Kept | None = None
     missing: int = 0  # number of the images that are used and not there
     # Path, width and height of the others; empty where ``loading`` is None.
@@ -165,7 +150,7 @@ def _check_coco(
         return
     file.content = content
     files.append(file)
-    for finding in check_categories(content, file.use.classes):
+    for finding in annotations.check_categories(content, file.use.classes):
         of_config = finding.message.startswith('classes')
         yield Problem(f'{where}.metainfo' if of_config else file.source, *finding)
     file.names = used_names(content, file.use.classes)
@@ -224,10 +209,10 @@ def _check_pictures(
 ) -> Iterator[Problem]:
     """Look for the images, and open a sample of them."""
     folder = file.folder
-    missing = find_missing(folder, [image['file_name'] for image in images])
+    missing = pictures.find_missing(folder, [image['file_name'] for image in images])
     file.missing = len(missing)
     if missing:
-        message = explain_missing(folder, root, missing, len(images))
+        message = pictures.explain_missing(folder, root, missing, len(images))
         fatal = len(missing) > min(file.loading.tolerated, len(images) - 1)
         yield Problem(file.source, message, fatal)
     gone = set(missing)
@@ -238,9 +223,10 @@ def _check_pictures(
     }
     paths = list(file.pictures)
     if sampled and paths:
-        picked = [paths[index] for index in sample(len(paths))]
-        faults = [f for p in picked for f in inspect_image(p, file.pictures[p], file.loading)]
-        for finding in summarise(faults, len(picked), file.loading):
+        picked = [paths[index] for index in pictures.sample(len(paths))]
+        opened = (pictures.inspect_image(p, file.pictures[p], file.loading) for p in picked)
+        faults = list(itertools.chain.from_iterable(opened))
+        for finding in pictures.summarise(faults, len(picked), file.loading):
             yield Problem(file.source, *finding)
 
 

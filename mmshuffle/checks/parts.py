@@ -72,8 +72,7 @@ class Trial:
     # Why it cannot be built or does not take these inputs, in one line; None where nothing is known
     # to be wrong.
     error: str | None = None
-    # Settings under which it runs, where it does not run with its own.
-    fix: Mapping[str, Any] | None = None
+    fix: Mapping[str, Any] | None = None  # settings under which it runs, if not its own
     absent: bool = False
 
 

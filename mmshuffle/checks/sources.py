@@ -25,8 +25,7 @@ class Source:
 
     problems: list[Problem]
     parts: list[Part]
-    # Numbers of each part: name, source, images, missing, boxes, kept, lost by reason.
-    summary: list[dict[str, Any]]
+    summary: list[dict[str, Any]]  # numbers of each part: images, missing, boxes, kept, lost
 
 
 def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) -> Source:

@@ -24,8 +24,7 @@ class Picture:
     """An image to open."""
 
     path: str
-    # Width and height by its annotations, where they say it.
-    size: tuple[float, float] | None = None
+    size: tuple[float, float] | None = None  # width and height, where annotations say them
     label: int | None = None  # class of the whole image, where it has one
 
 

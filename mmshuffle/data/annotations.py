@@ -29,8 +29,7 @@ class Finding(NamedTuple):
 class Use:
     """What a run does with an annotation file."""
 
-    # Names of the classes that are trained on; all of the file's where None.
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None  # names of those trained on, or all of the file's
     labelled: bool = True
     evaluated: bool = False
     masks: bool = False

@@ -39,12 +39,10 @@ class Scene:
     """A drawn picture and what is on it."""
 
     image: np.ndarray  # BGR, (height, width, 3), uint8
-    # Index into :data:`CLASSES` of each object, the hindmost first.
-    labels: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)  # of each object, the hindmost first
     # What each object covers, hidden parts included, (height, width), 0 to 1.
     opacities: list[np.ndarray] = field(default_factory=list)
-    # What is seen of it, (height, width), 0 to 1.
-    visible: list[np.ndarray] = field(default_factory=list)
+    visible: list[np.ndarray] = field(default_factory=list)  # what is seen of it, likewise
     truncated: list[bool] = field(default_factory=list)  # whether the border cuts the object
 
     def masks(self) -> list[np.ndarray]:

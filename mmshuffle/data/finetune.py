@@ -47,8 +47,7 @@ class DetectionData:
 
     train: Split
     val: Split
-    # Names of the categories that have annotations, in the order of the training file.
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # those with annotations, in the order of the training file
 
 
 def find_dataset(folder: str | Path, **given: str | Path | None) -> DetectionData:

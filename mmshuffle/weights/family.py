@@ -59,10 +59,8 @@ class Family:
     normalisation: Normalisation
     # Configs of the networks that files can be of. Their shapes differ, so one at most fits a file.
     networks: Sequence[Network]
-    # Arguments of the network without which the weights mean something else.
-    requires: Mapping[str, Any] = field(default_factory=dict)
-    # Applied to the renamed tensors, such as to reorder them.
-    finish: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    requires: Mapping[str, Any] = field(default_factory=dict)  # arguments that decide the meaning
+    finish: Callable[[Tensors], Tensors] = lambda tensors: tensors  # reorders them, if needed
     eps: float = 1e-5
     act_cfg: Mapping[str, Any] = field(default_factory=lambda: dict(type='ReLU'))
     # The published classifier, after renaming: name of a layer to its name in the head of

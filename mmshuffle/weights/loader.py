@@ -28,20 +28,14 @@ class LoadReport:
     source: str
     family: str
     matched: list[str] = field(default_factory=list)
-    # Names that the network needs and the checkpoint lacks.
-    missing: list[str] = field(default_factory=list)
-    # Names that the network has no use for, such as a classifier.
-    unexpected: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # in the checkpoint
+    unexpected: list[str] = field(default_factory=list)  # of no use, such as a classifier
     # Name, shape in the checkpoint, shape in the network.
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
-    # Names missing or misshapen that were allowed to be: they keep their values.
-    excused: list[str] = field(default_factory=list)
-    # The input that the weights were trained with, where the family tells.
-    normalisation: Normalisation | None = None
-    # Settings in which the network differs from the one that was trained.
-    hints: list[str] = field(default_factory=list)
-    # What was chosen where the file left a choice, such as moving averages.
-    notes: Sequence[str] = ()
+    excused: list[str] = field(default_factory=list)  # missing or misshapen, as allowed
+    normalisation: Normalisation | None = None  # of the training, where the family tells
+    hints: list[str] = field(default_factory=list)  # settings of the training that are other
+    notes: Sequence[str] = ()  # what was chosen in the file, such as moving averages
 
     @property
     def fits(self) -> bool:

@@ -43,8 +43,7 @@ class Entry:
     source: str  # who publishes that figure
     network: dict[str, Any]  # config of the backbone that the file fits
     aliases: Sequence[str] = ()  # names behind ``torchvision://`` in mmengine
-    # SHA-256 of the file, where its address does not end in the first digits.
-    sha256: str | None = None
+    sha256: str | None = None  # of the file, where its address does not end in the first digits
 
     @property
     def digest(self) -> str:
