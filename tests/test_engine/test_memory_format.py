@@ -1,17 +1,15 @@
 """channels_last never reaches mmcv's RoI operators."""
 
-import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 
-from mmshuffle.engine import set_memory_format
+from mmshuffle.engine import MemoryFormatHook, set_memory_format
 from tests.tiny import write_coco, write_config
 
 ROIS = torch.tensor([[0.0, 2.0, 3.0, 40.0, 50.0], [1.0, 5.0, 1.0, 30.0, 20.0]])
@@ -56,45 +54,23 @@ def test_unknown_layouts_are_named():
         set_memory_format(nn.Identity(), 'nhwc')
 
 
-class Net(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3))
+@pytest.mark.parametrize('wrap', [nn.Identity, nn.DataParallel])
+def test_a_distributed_wrapper_is_made_anew_around_the_converted_model(wrap):
+    """It lays out its buckets by the strides of the gradients, once."""
+    net = nn.ModuleDict({'backbone': nn.Conv2d(8, 4, 3)})
+    layouts = []
 
-    def forward(self, inputs: list, mode: str) -> dict:
-        return dict(loss=self.backbone(torch.stack(inputs)).square().mean())
+    def wrap_model(cfg, model):
+        assert model is net and cfg is wrapper
+        layouts.append(model['backbone'].weight.is_contiguous(memory_format=torch.channels_last))
+        return nn.DataParallel(model)
 
-
-def test_gradient_buckets_have_the_layout_of_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    store = f'file://{tmp_path}/store'
-    torch.distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        find_unused_parameters=True,  # otherwise the buckets are laid out anew after a step
-        device_ids=None,
-    )
-    try:
-        runner = Runner(
-            Net(),
-            str(tmp_path / 'work'),
-            train_dataloader=dict(
-                dataset=[dict(inputs=torch.randn(3, 12, 12))] * 4,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                batch_size=2,
-            ),
-            train_cfg=dict(by_epoch=True, max_epochs=1),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-            custom_hooks=[dict(type='MemoryFormatHook')],
-            launcher='pytorch',
-            experiment_name=tmp_path.name,
-            cfg=Config(dict(model_wrapper_cfg=wrapper)),
-        )
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter('always')
-            runner.train()
-    finally:
-        torch.distributed.destroy_process_group()
-    assert not [warning for warning in seen if 'Grad strides' in str(warning.message)]
-    weight = runner.model.module.backbone[1].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
+    wrapper = dict(type='DataParallel')
+    given = net if wrap is nn.Identity else wrap(net)
+    runner = SimpleNamespace(model=given, cfg=dict(model_wrapper_cfg=wrapper))
+    runner.wrap_model = wrap_model
+    hook = MemoryFormatHook()
+    for _ in range(2):
+        hook.before_run(runner)
+    assert layouts == [True] * (given is not net) and (runner.model is given) == (given is net)
+    assert net['backbone'].weight.is_contiguous(memory_format=torch.channels_last)
