@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import mmdet
@@ -12,7 +13,10 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmengine.config import Config
 
 from mmshuffle.engine import shipped
-from tests.conftest import REPO, load_file
+from mmshuffle.engine.checkpoint import from_plain
+from mmshuffle.weights import read_checkpoint, read_tensors
+from tests.conftest import REPO
+from tests.test_tools.conftest import assert_done, run
 from tests.tiny import write_classifier, write_coco, write_config, write_folders, write_over
 
 TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -26,10 +30,7 @@ def drive(tool: str, *args: object) -> None:
     """Run ``mmdet/test`` or ``mmshuffle/train``, the tool of one or the other, in this process."""
     project, name = tool.split('/')
     folder = TOOLS if project == 'mmdet' else REPO / 'tools'
-    module = load_file(folder / f'{name}.py')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('sys.argv', [name, *map(str, args)])
-        module.main()
+    assert_done(run(folder / f'{name}.py', *args))
 
 
 def metrics(work: Path) -> dict[str, float]:
@@ -54,6 +55,54 @@ def test_its_tools_and_the_projects_take_each_others_checkpoints(tmp_path, kind)
         checkpoint = tmp_path / project / last.name
         drive(f'{project}/test', config, checkpoint, '--work-dir', tmp_path / f'{project}_test')
     assert metrics(tmp_path / 'mmdet_test') == metrics(tmp_path / 'mmshuffle_test')
+
+
+# Neither this project's hooks nor its way of saving; and averages, as many train with.
+STOCK = """
+default_hooks = dict(checkpoint=dict(backend_args=None))
+custom_hooks = [dict(type='EMAHook')]
+"""
+
+
+def test_checkpoints_of_its_own_hooks_are_taken_by_every_tool(tmp_path, call):
+    config = write_config(tmp_path, write_coco(tmp_path / 'data', images=2), STOCK, epochs=1)
+    drive('mmdet/train', config, '--work-dir', tmp_path / 'work')
+    checkpoint = tmp_path / 'work' / 'epoch_1.pth'
+    before = read_checkpoint(checkpoint)
+
+    drive('mmshuffle/test', config, checkpoint, '--work-dir', tmp_path / 'test')
+    (log,) = (tmp_path / 'work').glob('*/*.log')
+    (validated,) = re.findall(r'coco/bbox_mAP: ([\d.]+)', log.read_text())
+    assert metrics(tmp_path / 'test')['coco/bbox_mAP'] == float(validated)
+
+    more = ('--cfg-options', 'train_cfg.max_epochs=2', '--work-dir', tmp_path / 'more')
+    drive('mmshuffle/train', config, '--resume', checkpoint, *more)
+    after = torch.load(tmp_path / 'more' / 'epoch_2.pth', weights_only=True)
+    assert (after['meta']['epoch'], after['meta']['iter']) == (2, 2)
+    assert after['meta']['seed'] == before['meta']['seed']
+    # The log goes on, and so do the optimiser and the averages.
+    first, both = (
+        from_plain(content['message_hub']['log_scalars']['train/loss']).data[0].tolist()
+        for content in (before, read_checkpoint(tmp_path / 'more' / 'epoch_2.pth'))
+    )
+    assert len(both) == 2 and both[:1] == first
+    buffers = [c['optimizer']['state'][0]['momentum_buffer'] for c in (before, after)]
+    assert not torch.equal(*buffers) and after['ema_state_dict']['steps'] == 2
+
+    options = ('--cfg-options', f'load_from={checkpoint}', 'optim_wrapper.optimizer.lr=1e-30')
+    drive('mmshuffle/train', config, *options, '--work-dir', tmp_path / 'other')
+    name = 'backbone.stages.3.branches.2.1.conv.weight'
+    start, end = (read_tensors(p)[name] for p in (checkpoint, tmp_path / 'other/epoch_1.pth'))
+    assert torch.equal(start, end)
+
+    form = ('--format', 'torchscript', '--part', 'backbone', '--shape', 64, 96)
+    assert_done(call('export', config, checkpoint, *form, '--out', tmp_path / 'a.pt'))
+    assert_done(call('convert_weights', checkpoint, tmp_path / 'b.pth', '--config', config))
+    assert_done(call('publish_weights', checkpoint, tmp_path / 'c'))
+    whole, (published,) = before['state_dict'], tmp_path.glob('c-*')
+    backbone = read_tensors(tmp_path / 'b.pth')
+    assert all(torch.equal(whole[f'backbone.{name}'], v) for name, v in backbone.items())
+    assert read_tensors(published).keys() == whole.keys()
 
 
 @pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
