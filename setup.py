@@ -112,7 +112,7 @@ if __name__ == '__main__':
         entry_points={'console_scripts': ['mmshuffle = mmshuffle_command:main']},
         package_data={
             'mmshuffle.analysis.tables': ['*.json'],
-            'mmshuffle.latency': ['schema.json', 'targets/count.c'],
+            'mmshuffle.latency': ['*.json', 'targets/count.c'],
             'mmshuffle.weights': ['zoo.json'],
         },
         include_package_data=False,

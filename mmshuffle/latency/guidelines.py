@@ -14,27 +14,28 @@ All have ten blocks on a map of 56x56. The paper does not print everything; what
 * G2 at 180 channels is built with 184, because 180 channels have no 8 equal groups.
 """
 
-import math
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from mmshuffle.engine import files
 from mmshuffle.engine.network import randomise
 
 from .plan import Network
 
 SIDE = 56
-BLOCKS = 10
-SCALES = (1, 2, 4)
+DEPTH = 10
 
 
 class Row(NamedTuple):
     """A row of a table: its networks, from the narrowest to the widest, and their images/s."""
 
-    label: tuple[str, ...]  # as printed in the first columns
+    label: list[str]  # as printed in the first columns
     networks: list[Network]
-    published: tuple[float, ...]  # on the ARM device with a single thread
+    published: list[float]  # on the ARM device with a single thread
 
 
 class Guideline(NamedTuple):
@@ -42,8 +43,8 @@ class Guideline(NamedTuple):
 
     name: str
     title: str
-    head: tuple[str, ...]
-    columns: tuple[str, ...]
+    head: list[str]
+    columns: list[str]
     rows: list[Row]
 
 
@@ -98,86 +99,30 @@ def build_g3(channels: int, fragments: int, parallel: bool) -> nn.Module:
     return nn.Sequential(*(pointwise(channels, channels) for _ in range(fragments)))
 
 
-# c1:c2, channels at the smallest width, and the printed images/s at the three widths.
-TABLE_1 = (
-    ('1:1', 32, 32, (76.2, 21.7, 5.3)),
-    ('1:2', 22, 44, (72.9, 20.5, 5.1)),
-    ('1:6', 13, 78, (69.1, 17.9, 4.6)),
-    ('1:12', 9, 108, (57.6, 15.1, 4.4)),
-)
-# Groups, and channels.
-TABLE_2 = (
-    (1, 64, (40.0, 10.2, 2.3)),
-    (2, 90, (35.0, 9.5, 2.2)),
-    (4, 128, (32.9, 8.7, 2.1)),
-    (8, 180, (27.8, 7.5, 1.8)),
-)
-# Fragments, side by side or in a row.
-TABLE_3 = (
-    ('1-fragment', 1, False, (40.2, 10.1, 2.3)),
-    ('2-fragment-series', 2, False, (38.6, 10.1, 2.2)),
-    ('4-fragment-series', 4, False, (38.4, 10.1, 2.3)),
-    ('2-fragment-parallel', 2, True, (33.4, 9.1, 2.2)),
-    ('4-fragment-parallel', 4, True, (35.0, 8.4, 2.1)),
-)
-# ReLU and shortcut.
-TABLE_4 = (
-    (True, True, (56.7, 16.9, 5.0)),
-    (True, False, (61.9, 18.8, 5.2)),
-    (False, True, (57.3, 18.2, 5.1)),
-    (False, False, (66.3, 20.2, 5.4)),
-)
+# Block of each table in ``guidelines.json``; the first argument is the width of its input.
+BLOCKS = dict(pair=build_g1, pointwise=pointwise, fragments=build_g3, bottleneck=Bottleneck)
 
 
+@functools.cache
 def guidelines() -> list[Guideline]:
     """The four tables, with the printed figures of the ARM device."""
-    scales = tuple(f'x{s}' for s in SCALES)
-    wide, narrow = (tuple(f'c={c * s}' for s in SCALES) for c in (64, 32))
-    g1, g2, g3, g4 = [], [], [], []
-    for ratio, c1, c2, speeds in TABLE_1:
-        sizes = [(c1 * s, c2 * s) for s in SCALES]
-        nets = [_network(f'g1-{a}-{b}', a, build_g1, a, b) for a, b in sizes]
-        g1.append(Row((ratio, f'{c1}, {c2}'), nets, speeds))
-    for groups, channels, speeds in TABLE_2:
-        widths = [math.ceil(channels * s / groups) * groups for s in SCALES]
-        nets = [_network(f'g2-{c}-groups{groups}', c, pointwise, c, c, groups) for c in widths]
-        g2.append(Row((str(groups), str(widths[0])), nets, speeds))
-    for label, fragments, parallel, speeds in TABLE_3:
-        widths = [round(64 * s / math.sqrt(fragments)) for s in SCALES]
-        nets = [
-            _network(f'g3-{label}-{64 * s}', c, build_g3, c, fragments, parallel)
-            for s, c in zip(SCALES, widths)
-        ]
-        g3.append(Row((label,), nets, speeds))
-    for relu, shortcut, speeds in TABLE_4:
-        name = f'g4-{"relu" if relu else "linear"}-{"shortcut" if shortcut else "plain"}'
-        nets = [
-            _network(f'{name}-{32 * s}', 32 * s, Bottleneck, 32 * s, relu, shortcut) for s in SCALES
-        ]
-        words = tuple('yes' if part else 'no' for part in (relu, shortcut))
-        g4.append(Row(words, nets, speeds))
-    grouped = 'Group convolution costs memory access'
-    elements = 'Element-wise operations take time'
-    least = 'Equal numbers of input and output channels take the least memory access'
-    return [
-        Guideline('G1, Table 1', least, ('c1:c2', 'c1, c2 at x1'), scales, g1),
-        Guideline('G2, Table 2', grouped, ('groups', 'c at x1'), scales, g2),
-        Guideline('G3, Table 3', 'Fragmentation reduces parallelism', ('structure',), wide, g3),
-        Guideline('G4, Table 4', elements, ('ReLU', 'shortcut'), narrow, g4),
-    ]
+    tables = files.read_json(Path(__file__).with_name('guidelines.json'))
+    for table in tables:
+        block = BLOCKS[table.pop('block')]
+        for row in table['rows']:
+            found = row['networks'].items()
+            row['networks'] = [_network(name, block, *arguments) for name, arguments in found]
+        table['rows'] = [Row(**row) for row in table['rows']]
+    return [Guideline(**table) for table in tables]
 
 
-def _network(
-    name: str, channels: int, block: Callable[..., nn.Module], *arguments: object
-) -> Network:
-    """A stack of blocks."""
-
+def _network(name: str, block: Callable[..., nn.Module], *arguments: int) -> Network:
     def build(shape: Sequence[int]) -> nn.Module:
-        network = nn.Sequential(*(block(*arguments) for _ in range(BLOCKS))).eval()
+        network = nn.Sequential(*(block(*arguments) for _ in range(DEPTH))).eval()
         randomise(network, (SIDE, SIDE))
         return network
 
-    return Network(name, build, channels)
+    return Network(name, build, channels=arguments[0])
 
 
 def all_networks() -> list[Network]:
