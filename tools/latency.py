@@ -9,9 +9,10 @@ table of one again.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,14 +23,18 @@ from mmshuffle.errors import UserError
 from mmshuffle.latency import report
 from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
-from mmshuffle.latency.plan import PARTS, PRECISIONS, RUNTIMES, Plan
+from mmshuffle.latency.plan import Plan
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
+    CHOICES,
+    OPTIONS,
     PROTOCOL,
     TARGET_OPTIONS,
+    TASKS,
     Request,
     find_settings,
     find_work,
+    flag,
     make_request,
     names,
     replay,
@@ -54,77 +59,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         UserError: That file, or a checkpoint's network, is not clear.
     """
     parser = cli.make_parser(__doc__, EXAMPLE)
-    what = parser.add_argument_group('what')
-    what.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
-    what.add_argument('--suite', help=f'instead of networks: {", ".join(names())}')
-    what.add_argument(
-        '--checkpoint',
-        action='append',
-        default=[],
-        metavar='[NAME=]FILE',
-        help='weights of a network (default: random ones under which every layer matters)',
-    )
-    what.add_argument('--part', choices=PARTS, help='part of the model of a config')
-    what.add_argument(
-        '--shape', dest='shapes', nargs='+', type=read_shape, metavar='HxW', help='image sizes'
-    )
-    what.add_argument(
-        '--runtime', dest='runtimes', nargs='+', choices=RUNTIMES, help='default onnxruntime'
-    )
-    what.add_argument('--threads', nargs='+', type=int, metavar='N', help='several are a sweep')
-    what.add_argument(
-        '--precision', dest='precisions', nargs='+', choices=PRECISIONS, help='fp16 with ncnn only'
-    )
-    what.add_argument(
-        '--shuffle',
-        dest='shuffles',
-        nargs='+',
-        metavar='FORM',
-        help='form of the shuffle: native (default), free, or free-8 and the like, with channels '
-        'filled up to a multiple',
-    )
-    instead = what.add_mutually_exclusive_group()
-    for option, value, text in (
-        ('--profile', 'profile', 'time by type of layer instead'),
-        ('--count', 'count', 'instructions and memory accesses instead, with --target emulated'),
-        ('--gate-only', 'gate', 'compare outputs, time nothing'),
-    ):
-        instead.add_argument(option, dest='what', action='store_const', const=value, help=text)
-    where = parser.add_argument_group('where')
-    where.add_argument(
-        '--target',
-        help='local (default), ssh:[USER@]HOST[:PORT], adb, adb:SERIAL or emulated',
-    )
-    where.add_argument('--python', help='Python there')
-    where.add_argument('--device-folder', dest='folder', help='folder there to work in')
-    where.add_argument('--keep', action='store_true', help='leave the files there')
-    where.add_argument('--wheels', metavar='DIR', help='packages to carry over, as .whl files')
-    where.add_argument('--ssh-config', metavar='FILE', help='ssh settings')
-    where.add_argument('--root', metavar='DIR', help='arm64 system of the target emulated')
-    where.add_argument(
+    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
+    for title, options in OPTIONS.items():
+        add_options(parser.add_argument_group(title), options)
+    tasks = parser.add_mutually_exclusive_group()
+    for what, (option, text) in TASKS.items():
+        tasks.add_argument(option, dest='what', action='store_const', const=what, help=text)
+    parser.add_argument('--keep', action='store_true', help='leave the files on the device')
+    parser.add_argument(
         '--prepare',
         type=Path,
         metavar='DIR',
         help='fill a folder for --root with Debian packages and wheels (250 MB), and end',
     )
-    where.add_argument('--cpu', help='processor of the target emulated (default cortex-a76)')
-    where.add_argument('--binary', metavar='FILE', help='benchmark program of the target adb')
-    where.add_argument('--cores', help='big, little or a list such as 0,2-3')
-    where.add_argument(
-        '--set-governor',
-        dest='governor',
-        metavar='NAME',
-        help='frequency governor for the time of the measurement; needs root there',
-    )
-    how = parser.add_argument_group('how')
-    for name, default in PROTOCOL.items():
-        option = f'--{name.replace("_", "-")}'
-        how.add_argument(option, type=type(default), metavar='N', help=f'default {default}')
-    how.add_argument(
-        '--mlperf', action='store_true', help='at least 1024 runs and 60 s; 90th percentile'
-    )
-    how.add_argument('--replay', metavar='FILE', help='repeat the measurement of a file')
-    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
+    parser.add_argument('--replay', metavar='FILE', help='repeat the measurement of a file')
     parser.add_argument(
         '--out',
         type=Path,
@@ -140,6 +88,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.checkpoint:
         args.checkpoints = read_checkpoints(args.checkpoint, args.models)
     return args
+
+
+def add_options(group: argparse._ArgumentGroup, options: Mapping[str, Any]) -> None:
+    """Add a group of ``options.json``; what is not given is None."""
+    for name, option in options.items():
+        words = {key: option[key] for key in ('nargs', 'metavar', 'action') if key in option}
+        if name in TYPES:
+            words['type'] = TYPES[name]
+        if name in CHOICES:
+            words['choices'] = CHOICES[name]
+        text = option['help'].format(suites=', '.join(names()))
+        if name in PROTOCOL:
+            words.update(type=type(option['default']), metavar='N')
+            text += f' (default {option["default"]})'
+        dest = option.get('dest', name)
+        group.add_argument(flag(name), dest=dest, default=None, help=text, **words)
 
 
 def read_shape(text: str) -> tuple[int, int]:
@@ -165,6 +129,9 @@ def read_checkpoints(options: list[str], models: list[str]) -> dict[str, str]:
         if '=' not in option:
             raise UserError(f'--checkpoint {option}: write NAME=FILE, with one of the networks')
     return dict(option.split('=', 1) for option in options)
+
+
+TYPES = dict(shapes=read_shape, threads=int)
 
 
 @contextmanager

@@ -8,64 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from mmshuffle.analysis.tables import Row, load_table, load_tables
-from mmshuffle.engine import shipped
+from mmshuffle.engine import files, shipped
 from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
 from .device.state import parse_cores
 from .guidelines import SIDE, all_networks
 from .plan import PARTS, PRECISIONS, RUNTIMES, Case, Network, Setting, from_config, setting
-from .targets import OPTIONS
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
-TARGET_OPTIONS = sorted({option for options in OPTIONS.values() for option in options})
-# How networks are timed; all but `sessions` and `cooldown` are what is done at least.
-PROTOCOL = dict(
-    loops=50,  # runs of a session
-    seconds=2.0,
-    warmup_loops=8,  # runs that are not timed
-    warmup_seconds=1.0,
-    block_loops=5,  # runs of one network before the next one's turn
-    block_seconds=0.2,
-    sessions=3,  # each in processes of its own
-    cooldown=5.0,  # seconds between sessions in which nothing runs
-)
-DEFAULTS = dict(
-    models=[],  # names or paths of configs
-    checkpoints={},  # weights by name
-    suite=None,  # its name, instead of models
-    part='auto',  # of a config's model
-    shapes=[],  # image sizes, (height, width)
-    # Every combination is measured; see `setting`.
-    runtimes=['onnxruntime'],
-    threads=[1],
-    precisions=['fp32'],
-    shuffles=['native'],
-    protocol=PROTOCOL,
-    target='local',
-    **dict.fromkeys(TARGET_OPTIONS),  # see `make_target`
-    wheels=None,  # folder with packages to carry over
-    cores=None,  # 'big', 'little' or a list such as '0,2-3'
-    governor=None,  # frequency governor, to be set and put back
-    what='measure',  # or 'gate', 'profile' or 'count'
-    mlperf=False,  # the 90th percentile, of at least 1024 runs and 60 s, as in its single stream
-    reference=None,  # network that the others are set in relation to
-)
-# Options that are passed over by a target, or where something else than times is asked for.
-UNUSED = {
-    **{kind: [o for o in TARGET_OPTIONS if o not in used] for kind, used in OPTIONS.items()},
-    'gate': [*PROTOCOL, 'mlperf', 'reference', 'governor'],
-    'profile': [*PROTOCOL, 'mlperf', 'reference'],
-    'count': [*PROTOCOL, 'mlperf'],
-    'suite': ['checkpoints', 'part'],
-    'benchncnn': ['checkpoints'],
-    'emulation': ['reference'],
+# Of the command line, by group: `default` (None where not given), `flag`, `dest` (theirs where not
+# the name's), `only` (the targets that use it), `unused` (other targets, tasks and what else passes
+# it over), `least` (the least value), and what argparse shows.
+OPTIONS = files.read_json(Path(__file__).with_name('options.json'))
+PROTOCOL = {name: option['default'] for name, option in OPTIONS['protocol'].items()}
+FLAT = {name: option for group in OPTIONS.values() for name, option in group.items()}
+TARGET_OPTIONS = [name for name, option in FLAT.items() if 'only' in option]  # see `make_target`
+# Tasks instead of `measure`: flag and help.
+TASKS = {
+    'profile': ('--profile', 'time by type of layer instead'),
+    'count': ('--count', 'instructions and memory accesses instead, with --target emulated'),
+    'gate': ('--gate-only', 'compare outputs, time nothing'),
 }
-# A sample there is the mean of some runs of a program, which warms itself up.
-UNUSED['adb'] += ['governor', 'wheels', 'mlperf', 'warmup_loops', 'warmup_seconds', 'block_seconds']
-UNUSED['emulated'] += ['governor', 'cores', 'mlperf']
-FLAGS = dict(folder='device-folder', governor='set-governor', checkpoints='checkpoint')
-FLAGS |= dict(gate='gate-only')
+DEFAULTS = {name: FLAT[name].get('default') for name in FLAT if name not in PROTOCOL}
+DEFAULTS |= dict(models=[], what='measure', protocol=PROTOCOL)
+CHOICES = dict(part=PARTS, runtimes=RUNTIMES, precisions=PRECISIONS)
 Request = dict[str, Any]
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
 GUIDELINES = 'guidelines'
@@ -87,7 +54,7 @@ def make_request(options: Mapping[str, Any]) -> Request:
     request = {**DEFAULTS, **{key: given[key] for key in DEFAULTS if key in given}}
     for key, who in _unused(request).items():
         if given.get(key, DEFAULTS.get(key)) != DEFAULTS.get(key):
-            raise UserError(f'{_flag(key)}: {who} does not use it; leave it out')
+            raise UserError(f'{flag(key)}: {who} does not use it; leave it out')
     request['shapes'] = [tuple(shape) for shape in request['shapes']]
     timing = {key: given[key] for key in PROTOCOL if key in given}
     request['protocol'] = protocol = {**PROTOCOL, **request['protocol'], **timing}
@@ -98,41 +65,45 @@ def make_request(options: Mapping[str, Any]) -> Request:
     return request
 
 
-def _flag(key: str) -> str:
-    return '--' + FLAGS.get(key, key).replace('_', '-')
+def flag(name: str) -> str:
+    """How an option is called on the command line."""
+    return FLAT[name].get('flag', f'--{name.replace("_", "-")}')
 
 
 def _unused(request: Request) -> dict[str, str]:
     """Options that nothing would be done with, and what it is that has no use for them."""
     kind, what = request['target'].partition(':')[0], request['what']
-    found = {kind: f'the target {kind}', what: _flag(what)}
+    found = {kind: f'the target {kind}', what: TASKS.get(what, [''])[0]}
     if request['suite'] is not None:
         found['suite'] = '--suite'
     if kind == 'adb' and 'ncnn' in request['runtimes']:
         found['benchncnn'] = 'benchncnn, which fills networks with zeros,'
     if kind == 'emulated' and what == 'measure':
         found['emulation'] = 'a table of emulated times'
-    return {key: who for name, who in found.items() for key in UNUSED.get(name, ())}
+    unused = {}
+    for name, option in FLAT.items():
+        users = [found[user] for user in option.get('unused', ()) if user in found]
+        if kind not in option.get('only', [kind]):
+            users = [found[kind]]
+        if users:
+            unused[name] = users[0]
+    return unused
 
 
 def _check(request: Request) -> None:
     models, target, runtimes = (request[key] for key in ('models', 'target', 'runtimes'))
     if bool(models) == (request['suite'] is not None):
         raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
-    for option, values, allowed in (
-        ('--runtime', runtimes, RUNTIMES),
-        ('--precision', request['precisions'], PRECISIONS),
-        ('--part', [request['part']], PARTS),
-    ):
-        for value in values:
+    for name, allowed in CHOICES.items():
+        for value in [request[name]] if isinstance(request[name], str) else request[name]:
             if value not in allowed:
-                raise UserError(f'{option} {value}: give {", ".join(allowed)}')
+                raise UserError(f'{flag(name)} {value}: give {", ".join(allowed)}')
     if min(request['threads']) < 1:
         raise UserError('--threads: give numbers of at least 1')
     for name, value in request['protocol'].items():
-        least = 1 if name in ('loops', 'block_loops', 'sessions') else 0
+        least = FLAT[name].get('least', 0)
         if not least <= value < math.inf:
-            raise UserError(f'{_flag(name)} {value:g}: give a finite number, at least {least}')
+            raise UserError(f'{flag(name)} {value:g}: give a finite number, at least {least}')
     cores = request['cores']
     if cores and cores not in ('big', 'little') and not CORES.fullmatch(cores):
         raise UserError(f'--cores {cores}: give big, little or a list such as 0,2-3')

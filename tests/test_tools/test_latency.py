@@ -171,7 +171,7 @@ def test_options_that_would_be_passed_over_are_refused(where, option, tmp_path, 
         ([NETWORK, '--count', '--target', 'emulated', '--threads', '2'], '--count: counts one'),
         (['--prepare', '/'], '--prepare /: it exists'),
         ([NETWORK, '--target', 'adb'], 'adb'),
-        (['a.tflite', '--target', 'adb', '--runtime', 'tflite'], '--shape: give the one size'),
+        (['a.tflite', '--target', 'adb', '--runtime', 'litert'], '--shape: give the one size'),
         *(
             ([NETWORK, '--shape', size], 'write height x width')
             for size in ('224', '0x224', 'axb', '224x224x3')

@@ -8,7 +8,6 @@ from .emulated import EmulatedTarget, prepare
 from .python_target import LocalTarget, SSHTarget
 
 __all__ = [
-    'OPTIONS',
     'AdbTarget',
     'DeviceError',
     'EmulatedTarget',
@@ -20,15 +19,7 @@ __all__ = [
     'prepare',
 ]
 
-
 KINDS = {cls.kind: cls for cls in (LocalTarget, SSHTarget, AdbTarget, EmulatedTarget)}
-# Options of the command line that each kind of target uses.
-OPTIONS = {
-    'local': ('python', 'folder'),
-    'ssh': ('python', 'folder', 'ssh_config'),
-    'adb': ('binary',),
-    'emulated': ('root', 'cpu', 'folder'),
-}
 
 
 def make_target(name: str, keep: bool = False, **options: str | None) -> Target:
