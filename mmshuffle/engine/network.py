@@ -123,6 +123,10 @@ def extract_part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
     """
     if part == 'backbone':
         return model.backbone, [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
+    if part == 'detector':
+        if not hasattr(model, 'bbox_head'):
+            raise UserError(f'{type(model).__name__} is not of one stage: give --part neck')
+        return HeadOutputs(model), []
     if part == 'classifier':
         if not hasattr(model, 'head'):
             raise UserError(f'{type(model).__name__} is no classifier: give another --part')
@@ -131,6 +135,19 @@ def extract_part(model: nn.Module, part: str) -> tuple[nn.Module, list[str]]:
         raise UserError(f'{type(model).__name__} has no neck: give another --part')
     neck = nn.Sequential(model.backbone, model.neck)
     return neck, [f'level{i}' for i in range(getattr(model.neck, 'num_outs', 0))]
+
+
+class HeadOutputs(nn.Module):
+    """A one-stage detector from a normalised image to what its head puts out, level by level."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Class scores of all levels, then their boxes, then their factors if there are some."""
+        parts = self.detector.bbox_head(self.detector.extract_feat(image))
+        return tuple(level for part in parts for level in part)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from mmshuffle.errors import UserError, one_line
 
 from .device.gate import make_input
 
-PARTS = ('auto', 'backbone', 'neck', 'classifier')
+PARTS = ('auto', 'backbone', 'neck', 'classifier', 'detector')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
 # Runtimes that read a file of another program than PyTorch, and its format.
@@ -61,15 +61,16 @@ def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') ->
     Args:
         name: Name of a config that comes with the project, or path of one.
         checkpoint: Weights of its model; random ones where None.
-        part: ``'backbone'``; ``'neck'``, backbone and neck; ``'classifier'``; ``'auto'``, the last
-            that the model has.
+        part: ``'backbone'``; ``'neck'``, backbone and neck; ``'classifier'``; ``'detector'``, one
+            of one stage up to what its head puts out; ``'auto'``, all of a classifier, the neck of
+            a detector, or its backbone.
 
     Raises:
         UserError: There is no such config or part.
     """
     cfg = load_model_config(name)
     parts = [known for known in list_parts(cfg) if known in PARTS]
-    chosen = parts[-1] if part == 'auto' else part
+    chosen = [known for known in parts if known != 'detector'][-1] if part == 'auto' else part
     if chosen not in parts:
         raise UserError(f'--part {part}: the model of {name} has {", ".join(parts)}')
 

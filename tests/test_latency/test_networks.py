@@ -102,6 +102,8 @@ def test_network_that_cannot_run_or_whose_outputs_say_nothing_is_refused():
         (CONFIG, 'backbone', 1),
         (DETECTOR, 'auto', 5),
         (DETECTOR, 'backbone', 4),
+        ('bccd-gfl', 'auto', 4),
+        ('bccd-gfl', 'detector', 8),
     ],
 )
 def test_part_of_a_config_is_taken(name, part, outputs):
@@ -109,6 +111,11 @@ def test_part_of_a_config_is_taken(name, part, outputs):
     assert len(expected_outputs(name, network.build((64, 64)), (1, 3, 64, 64))[0]) == outputs
     with refused('has backbone, '):
         from_config(name, part='head')
+
+
+def test_a_detector_of_two_stages_is_refused():
+    with refused('FasterRCNN is not of one stage: give --part neck'):
+        from_config(DETECTOR, part='detector').build((64, 64))
 
 
 def test_table8_has_its_five_networks_and_three_sizes():
