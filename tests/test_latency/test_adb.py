@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmshuffle.latency.device.state import read_state
 from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
@@ -192,7 +193,7 @@ def test_device_cannot_write_files_here(phone, tmp_path, monkeypatch):
     target = AdbTarget(None, str(phone.benchncnn))
     text = f'@@ {outside}\nx\n@@ ../../outside\nx\n@@ proc/loadavg\n1.50 0 0 1/1 1\n'
     monkeypatch.setattr(target, '_shell', lambda *words: text)
-    assert target._state()['load'] == 1.5 and not outside.exists()
+    assert target._read(read_state)['load'] == 1.5 and not outside.exists()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else f'{text[:300]}...'
 
 
+def fixed_input(library: Any, run: dict[str, Any]) -> Any:
+    """The input of a run as an array of NumPy or a tensor of PyTorch."""
+    values = make_input(math.prod(run['input']))
+    return library.frombuffer(values, dtype=library.float32).reshape(run['input'])
+
+
+def read_floats(outputs: Any) -> list[array]:
+    """Values of a tensor or array, or of several."""
+    several = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    return [array('f', output.ravel().tolist()) for output in several]
+
+
 def load_onnxruntime(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
     """Load an ONNX file on the CPU of ONNX Runtime."""
     import numpy
@@ -87,22 +99,13 @@ def load_onnxruntime(module: Any, run: dict[str, Any], files: dict[str, Path]) -
     session = module.InferenceSession(
         str(files['onnx']), options, providers=['CPUExecutionProvider']
     )
-    values = numpy.frombuffer(make_input(math.prod(run['input'])), numpy.float32)
-    feed = {session.get_inputs()[0].name: values.reshape(run['input'])}
-
-    def outputs() -> list[array]:
-        return [array('f', y.astype(numpy.float32).tobytes()) for y in session.run(None, feed)]
-
+    feed = {session.get_inputs()[0].name: fixed_input(numpy, run)}
+    shown = dict(graph_optimization='all', execution_mode='sequential', force_spinning_stop=True)
     return Loaded(
         lambda: session.run(None, feed),
-        outputs,
+        lambda: read_floats(session.run(None, feed)),
         module.__version__,
-        dict(
-            graph_optimization='all',
-            execution_mode='sequential',
-            provider='CPUExecutionProvider',
-            force_spinning_stop=True,
-        ),
+        dict(shown, provider='CPUExecutionProvider'),
         session.end_profiling if run.get('profile') else None,
     )
 
@@ -143,12 +146,11 @@ def load_ncnn(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loade
         return [extractor.extract(name) for name in names]
 
     def outputs() -> list[array]:
-        found = []
-        for code, mat in infer():
+        found = infer()
+        for code, _ in found:
             if code != 0:
                 raise Problem(f'ncnn {module.__version__} stops with error {code}')
-            found.append(array('f', memoryview(mat).tobytes()))
-        return found
+        return [array('f', memoryview(mat).tobytes()) for _, mat in found]
 
     def layers() -> list[tuple[str, str, Callable]]:
         extractor = net.create_extractor()
@@ -157,14 +159,15 @@ def load_ncnn(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loade
         def run_to(blob: str) -> Callable:
             return lambda: extractor.extract(blob, 1)  # 1: in the layout that the layer leaves
 
-        # type, name, number of inputs, number of outputs, inputs, outputs, settings
-        found = [line.split() for line in files['param'].read_text().splitlines()[2:]]
         steps = []
-        for words in found:
-            if words and words[0] != 'Input':
-                side = [' {0}x{0}'.format(word[2:]) for word in words if word.startswith('1=')]
-                kind = ''.join([words[0], *side]) if 'Convolution' in words[0] else words[0]
-                steps.append((words[1], kind, run_to(words[4 + int(words[2])])))
+        # type, name, number of inputs, number of outputs, inputs, outputs, settings
+        lines = files['param'].read_text().splitlines()[2:]
+        for kind, name, inputs, *words in filter(None, map(str.split, lines)):
+            if kind == 'Input':
+                continue
+            if 'Convolution' in kind:
+                kind += ''.join(' {0}x{0}'.format(word[2:]) for word in words if word[:2] == '1=')
+            steps.append((name, kind, run_to(words[1 + int(inputs)])))
         return steps
 
     outputs()  # infer() alone, which is timed, does not look at the error codes
@@ -175,19 +178,14 @@ def load_pytorch(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Lo
     """Load a program of ``torch.export`` and run it operator by operator, as eager PyTorch does."""
     module.set_num_threads(run['threads'])
     program = module.export.load(str(files['pt2'])).module()
-    values = module.frombuffer(make_input(math.prod(run['input'])), dtype=module.float32)
-    image = values.reshape(run['input'])
+    image = fixed_input(module, run)
 
     def infer() -> Any:
         with module.inference_mode():
             return program(image)
 
-    def outputs() -> list[array]:
-        found = infer()
-        tensors = found if isinstance(found, (tuple, list)) else [found]
-        return [array('f', y.flatten().tolist()) for y in tensors]
-
-    return Loaded(infer, outputs, module.__version__, dict(memory_format='contiguous'))
+    options = dict(memory_format='contiguous')
+    return Loaded(infer, lambda: read_floats(infer()), module.__version__, options)
 
 
 def load_litert(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loaded:
@@ -197,17 +195,15 @@ def load_litert(module: Any, run: dict[str, Any], files: dict[str, Path]) -> Loa
 
     interpreter = module.Interpreter(str(files['tflite']), num_threads=run['threads'])
     interpreter.allocate_tensors()
-    values = numpy.frombuffer(make_input(math.prod(run['input'])), numpy.float32)
-    image = interpreter.get_input_details()[0]['index']
-    interpreter.set_tensor(image, values.reshape(run['input']))
+    image = interpreter.get_input_details()[0]
+    interpreter.set_tensor(image['index'], fixed_input(numpy, run))
     # LiteRT has an order of its own; the names have the network's.
     details = interpreter.get_output_details()
     details.sort(key=lambda known: int(known['name'].rsplit('output_', 1)[1].split('_')[0]))
 
     def outputs() -> list[array]:
         interpreter.invoke()
-        found = [interpreter.get_tensor(known['index']) for known in details]
-        return [array('f', y.astype(numpy.float32).tobytes()) for y in found]
+        return read_floats([interpreter.get_tensor(known['index']) for known in details])
 
     nodes = [node['op_name'] for node in interpreter._get_ops_details()]
     options = dict(xnnpack_delegates=nodes.count('DELEGATE'))
@@ -223,13 +219,11 @@ def load_executorch(module: Any, run: dict[str, Any], files: dict[str, Path]) ->
     portable_lib._unsafe_reset_threadpool(run['threads'])
     program = module.Runtime.get().load_program(files['pte'])
     method = program.load_method('forward')
-    values = torch.frombuffer(make_input(math.prod(run['input'])), dtype=torch.float32)
-    image = [values.reshape(run['input'])]
+    image = [fixed_input(torch, run)]
 
     def outputs() -> list[array]:
         # The program, without which the method has no memory, lives as long as this.
-        found = program.load_method('forward').execute(image)
-        return [array('f', y.flatten().tolist()) for y in found]
+        return read_floats(program.load_method('forward').execute(image))
 
     return Loaded(lambda: method.execute(image), outputs, __version__, dict(backend='XNNPACK'))
 

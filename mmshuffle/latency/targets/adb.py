@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,11 @@ class AdbTarget(Target):
             raise UserError('the target adb needs adb: apt-get install adb')
         if binary is None or not Path(binary).is_file():
             raise UserError(f'the target adb needs --binary, a {PROGRAMS_OR} for the device')
-        self.serial = serial
-        self.keep = keep
-        self.binary = Path(binary)
-        found = [program for program in PROGRAMS if program in self.binary.name]
+        found = [program for program in PROGRAMS if program in Path(binary).name]
         if not found:
             raise UserError(f'--binary {binary}: give {PROGRAMS_OR}')
-        self.program = found[0]
+        self.serial, self.keep = serial, keep
+        self.binary, self.program = Path(binary), found[0]
         self._folder = f'{PARENT}/{PREFIX}{uuid.uuid4().hex[:8]}'
 
     @property
@@ -131,23 +129,22 @@ class AdbTarget(Target):
         """As of every target, but a sample is the mean of some runs."""
         powersave = POWERSAVE[job['cores']]
         yield dict(event='device', device=self._device())
-        protocol = job['protocol']
-        loops = protocol['block_loops']
+        loops = job['protocol']['block_loops']
         options = dict(sample=f'mean of {loops} runs', program=self.program)
         digest = hashlib.sha256(self.binary.read_bytes()).hexdigest()[:12]
         version = f'{self.program}, sha256 {digest}'
         for run in job['runs']:
             yield dict(event='loaded', run=run['id'], version=version, options=options)
-        yield dict(event='state', when='before', state=self._state())
+        yield dict(event='state', when='before', state=self._read(state.read_state))
 
         def block(number: int, wanted: int) -> tuple[float, int, float]:
             mean = self._measure(job['runs'][number], loops, powersave)
             return mean, loops, loops * mean / 1e3
 
-        for number, mean, done in loop.take_turns(len(job['runs']), protocol, block):
+        for number, mean, done in loop.take_turns(len(job['runs']), job['protocol'], block):
             run = job['runs'][number]['id']
             yield dict(event='times', run=run, ms=[mean], cpu=None, done=done)
-        yield dict(event='state', when='after', state=self._state())
+        yield dict(event='state', when='after', state=self._read(state.read_state))
 
     def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         runtime = PROGRAMS[self.program][0]
@@ -165,53 +162,48 @@ class AdbTarget(Target):
         """Mean milliseconds of some runs of the program."""
         _, channels, height, width = run['input']
         file = run['files'][PROGRAMS[self.program][1]]
-        words = ['cd', self._folder, '&&', f'./{self.program}']
+        threads = run['threads']
         if self.program == 'benchncnn':
             # Runs, threads, cluster, no GPU, no pause of ten seconds.
-            words += [str(loops), str(run['threads']), str(powersave), '-1', '0']
-            words += [f'param={file}', f'shape=[{width},{height},{channels}]']
+            words = [str(loops), str(threads), str(powersave), '-1', '0', f'param={file}']
+            words.append(f'shape=[{width},{height},{channels}]')
         elif self.program == 'benchmark_model':
-            words += [f'--graph={file}', f'--num_threads={run["threads"]}']
-            words += [f'--num_runs={loops}', '--min_secs=0']
+            words = [f'--graph={file}', f'--num_threads={threads}', f'--num_runs={loops}']
+            words.append('--min_secs=0')
         else:
-            words += [f'--model_path={file}', f'--cpu_threads={run["threads"]}']
-            words += [f'--num_executions={loops}']
+            words = [f'--model_path={file}', f'--cpu_threads={threads}']
             # Built for Android, it tells its figures to the system's log alone.
-            words += ['&&', 'logcat', '-d', '-s', 'ExecuTorch:I']
-        return parse(self._shell(*words), self.program)
+            words += [f'--num_executions={loops}', '&&', 'logcat', '-d', '-s', 'ExecuTorch:I']
+        return parse(
+            self._shell('cd', self._folder, '&&', f'./{self.program}', *words), self.program
+        )
 
     def _device(self) -> dict[str, Any]:
         lines = [line.strip() for line in self._shell(NAMES_SCRIPT).splitlines()]
         machine, kernel, release, maker, chip, product = (lines + [''] * 6)[:6]
-        with tempfile.TemporaryDirectory() as folder:
-            device = state.read_device(self._mirror(Path(folder)))
+        device = self._read(state.read_device)
         soc = ' '.join(filter(None, (maker, chip))) or product or device['soc']
         changes = dict(machine=machine, kernel=kernel, os=f'Android {release}', soc=soc)
         return dict(device, **changes, product=product, python=None, libc=None)
 
-    def _state(self) -> dict[str, Any]:
+    def _read(self, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """Read a copy of what the device's files say like those of Linux."""
         with tempfile.TemporaryDirectory() as folder:
-            return state.read_state(self._mirror(Path(folder)))
-
-    def _mirror(self, root: Path) -> Path:
-        """Copy what the device's files say below ``root``, to be read like those of Linux."""
-        for part in self._shell(STATE_SCRIPT).split('@@ ')[1:]:
-            name, _, content = part.partition('\n')
-            path = root / name.strip()
-            # What is not below ``root`` no honest device names.
-            if '*' in name or '..' in name or not content.strip() or root not in path.parents:
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        return root
+            root = Path(folder)
+            for part in self._shell(STATE_SCRIPT).split('@@ ')[1:]:
+                name, _, content = part.partition('\n')
+                path = root / name.strip()
+                # What is not below ``root`` no honest device names.
+                if '*' in name or '..' in name or not content.strip() or root not in path.parents:
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+            return read(root)
 
     def _shell(self, *words: str) -> str:
         """Run a command on the device; every word is quoted, but ``&&`` and a script alone."""
-        if len(words) == 1:
-            return self._adb('shell', words[0])
-        return self._adb(
-            'shell', ' '.join(word if word == '&&' else shlex.quote(word) for word in words)
-        )
+        quoted = [word if word == '&&' else shlex.quote(word) for word in words]
+        return self._adb('shell', ' '.join(quoted if len(words) > 1 else words))
 
     def _adb(self, *words: str) -> str:
         command = ['adb', *(['-s', self.serial] if self.serial else []), *words]
