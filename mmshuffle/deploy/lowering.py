@@ -17,6 +17,7 @@ from .ncnn_format import lower_gathers
 
 ATEN = torch.ops.aten
 SPLITS = (ATEN.split.Tensor, ATEN.split_with_sizes.default, ATEN.chunk.default)
+MAX_CAT = 5  # what XNNPACK concatenates at once
 RESHAPES = (ATEN.reshape.default, ATEN.view.default)
 
 
@@ -43,12 +44,12 @@ def lower(module: nn.Module, images: Tensor) -> fx.GraphModule:
 
     Gathers and splits become slices, local response normalisation elementary operations. A channel
     shuffle is written in the order of memory that XNNPACK works in, channels last, where it is one
-    transposition instead of three. A mean keeps its dimensions, and an average pooling over a
-    padding pads first.
+    transposition instead of three. A mean keeps its dimensions, an average pooling over a padding
+    pads first, and a concatenation of many is one of concatenations.
 
     Args:
         module: See :meth:`.formats.Format.write`; not changed. What is recorded has contiguous
-            tensors, because litert-torch reads others as if they were.
+            tensors: ExecuTorch refuses others, and converters have read them in a wrong order.
         images: An example of its input.
 
     Raises:
@@ -70,6 +71,7 @@ def lower(module: nn.Module, images: Tensor) -> fx.GraphModule:
             if node.target in SPLITS:
                 _slice(graph, node)
             elif changed := _rewrite(graph, node):
+                changed.meta['val'] = node.meta['val']
                 node.replace_all_uses_with(changed)
     graph.eliminate_dead_code()
     recorded.recompile()
@@ -83,6 +85,7 @@ def _slice(graph: fx.Graph, node: fx.Node) -> None:
     for user in list(node.users):
         start, stop = bounds[user.args[1] :][:2]
         piece = graph.call_function(ATEN.slice.Tensor, (node.args[0], dim, start, stop))
+        piece.meta['val'] = user.meta['val']
         user.replace_all_uses_with(piece)
 
 
@@ -92,6 +95,14 @@ def _rewrite(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     if node.target is ATEN.mean.dim and not any(node.args[2:]):
         kept = call(ATEN.mean.dim, (*node.args[:2], True), node.kwargs)
         return call(ATEN.reshape.default, (kept, list(node.meta['val'].shape)))
+    if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
+        return call(ATEN.mean.dim, (node.args[0], [2, 3], True))
+    if node.target is ATEN.cat.default and len(node.args[0]) > MAX_CAT:
+        pieces, *dim = node.args
+        while len(pieces) > 1:
+            parts = [pieces[i : i + MAX_CAT] for i in range(0, len(pieces), MAX_CAT)]
+            pieces = [call(ATEN.cat.default, (part, *dim)) for part in parts]
+        return pieces[0]
     # With a fifth argument, it rounds sizes up or does not count the padding.
     if node.target is ATEN.avg_pool2d.default and len(node.args) == 4 and not node.kwargs:
         x, size, stride, (above, left) = node.args

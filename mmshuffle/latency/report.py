@@ -60,6 +60,13 @@ NCNN_RATIOS: dict[str, tuple[float, ...]] = {
     'shufflenetv2-x1.0': (0.97, 0.77, 1.13),
     NCNN_REFERENCE: (1.0,),
 }
+# Median milliseconds of int8 networks at 224x224, ExecuTorch, Raspberry Pi 5: Arm's model cards.
+ARM_MS = {
+    'shufflenetv2-x1.0': 3.63,
+    'squeezenet1.1': 2.31,
+    'squeezenet1.0': 5.09,
+    'mobilenetv2-x1.0': 4.0,
+}
 Record = dict[str, Any]  # of record.py
 Entry = dict[str, Any]
 
@@ -249,8 +256,13 @@ def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Ent
         bounds = '' if len(found) == 1 else f' [{found[1]:.2f} to {found[2]:.2f}]'
         return f'{found[0]:.2f}{bounds}'
 
+    def arm(entry: Entry) -> str:
+        ms = [ARM_MS.get(_short_name(name)) for name in (entry['config'], reference)]
+        return f'{ms[0] / ms[1]:.2f}' if all(ms) and tuple(entry['shape']) == (224, 224) else '-'
+
     columns = {heading: partial(ratio, table) for heading, table in PAPER_TABLES.items()}
     columns["× in ncnn's runs on 43 ARM devices"] = phones
+    columns["× in Arm's runs (Raspberry Pi 5, int8)"] = arm
     return {
         heading: cell
         for heading, cell in columns.items()

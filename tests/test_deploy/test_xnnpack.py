@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmshuffle.backbones.layers import channel_shuffle
 from mmshuffle.deploy import FORMATS, export, shuffle_free
-from mmshuffle.deploy.lowering import lower
+from mmshuffle.deploy.lowering import MAX_CAT, lower
 from mmshuffle.deploy.rewire import Gather
 from tests import variants
 
@@ -24,6 +24,9 @@ LOWERED = {
     'shuffle-of-view': lambda x: x.view(1, 4, 3, 9, 10).transpose(1, 2).reshape(x.shape),
     'mean': lambda x: x.mean((2, 3)),
     'mean-of-one': lambda x: x.mean(1),
+    'pooled': lambda x: F.adaptive_avg_pool2d(x, 1) * x,
+    'many': lambda x: torch.cat([x[:, i : i + 1] * i for i in range(12)], 1),
+    'shuffle-of-many': lambda x: channel_shuffle(torch.cat([y * 2 for y in x.split(2, 1)], 1), 3),
     'average': lambda x: F.avg_pool2d(x, 3, 2, 1),
     'average-of-rectangles': lambda x: F.avg_pool2d(x, (3, 5), (2, 1), (1, 2)),
     'response': nn.Sequential(nn.LocalResponseNorm(5, 0.1, 0.75, 2.0)),
@@ -31,11 +34,12 @@ LOWERED = {
     'gather': nn.Sequential(Gather([0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11])),
     'gather-of-runs': nn.Sequential(Gather([7, 8, 9, 0, 1, 2])),
 }
+UNWANTED = ('split', 'chunk', 'index', '3d', 'adaptive')
 KEPT = {
     'average-of-what-is-there': lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     'average-rounded-up': lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
     'mean-kept': lambda x: x.mean((2, 3), keepdim=True),
-    'no-shuffle': lambda x: x.reshape(1, 3, 4, 10, 9).transpose(1, 2).reshape(1, 12, 9, 10),
+    'of-other-sides': lambda x: x.reshape(1, 3, 4, 10, 9).transpose(1, 2).reshape(1, 12, 9, 10),
     'another-turn': lambda x: x.reshape(1, 3, 4, 9, 10).transpose(1, 3).reshape(1, 12, 9, 10),
     'of-other-shape': lambda x: x.reshape(1, 3, 4, 9, 10).transpose(1, 2).reshape(1, 12, 10, 9),
 }
@@ -50,8 +54,10 @@ def test_other_operations_compute_the_same(name):
     images = images.flip(3) * 2 + 1
     assert worst(network(images), lowered(images)) < 1e-6
     kinds = {str(node.target) for node in lowered.graph.nodes if node.op == 'call_function'}
-    assert not any(word in kind for kind in kinds for word in ('split', 'chunk', 'index', '3d'))
-    assert ('aten.permute.default' in kinds) == (name in ('shuffle', 'shuffle-of-view', 'gather'))
+    assert not any(word in kind for kind in kinds for word in UNWANTED)
+    calls = [node for node in lowered.graph.nodes if 'aten.cat' in str(node.target)]
+    assert all(len(call.args[0]) <= MAX_CAT for call in calls)
+    assert ('aten.permute.default' in kinds) == ('shuffle' in name or name == 'gather')
 
 
 def missing(format: str) -> bool:

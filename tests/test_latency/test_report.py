@@ -134,6 +134,13 @@ def test_table_has_ranks_and_the_published_ratios():
     assert '× alexnet' in text and "ncnn's" not in text
 
 
+def test_figures_of_arm_stand_beside_those_of_its_networks():
+    medians = {'shufflenetv2-x1.0': 4.0, 'squeezenet1.0': 6.0, 'alexnet': 90.0}
+    rows = rows_of(to_markdown(record_of(recording_of(medians)), 'shufflenetv2-x1.0'))
+    place = rows['network'].index("× in Arm's runs (Raspberry Pi 5, int8)")
+    assert rows['squeezenet1.0'][place] == '1.40' and rows['alexnet'][place] == '-'
+
+
 def test_forms_of_a_network_are_ranked_with_each_other():
     recording = recording_of(MEDIANS)
     free = measured(3, 'shufflenetv1-x1.0-g3', 10.0, shuffle='free-8')

@@ -21,10 +21,13 @@ PLUGIN = Path(__file__).with_name('count.c')
 SERIAL = dict(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1', PYTHONHASHSEED='0')
 # What `prepare` fetches: Debian 12's Python is 3.11; counts are those of these packages.
 PACKAGES = ('python3', 'libgomp1', 'libstdc++6')
-WHEELS = ('numpy', 'ncnn==1.0.20261020', 'onnxruntime==1.22.1')
+WHEELS = ('numpy', 'ncnn==1.0.20261020', 'onnxruntime==1.22.1', 'ai-edge-litert==2.1.6')
 PIP_OPTIONS = (
     *('--no-deps', '--only-binary=:all:', '--python-version=3.11', '--disable-pip-version-check'),
-    *('--platform=manylinux_2_28_aarch64', '--platform=manylinux2014_aarch64'),
+    *(
+        f'--platform={name}_aarch64'
+        for name in ('manylinux_2_28', 'manylinux_2_27', 'manylinux2014')
+    ),
 )
 # Runtimes fit their tiles to the caches, and their code to the cores, that the system tells of:
 # without these files that would be this machine's. A Raspberry Pi 5: name, type and KiB of caches.
