@@ -71,7 +71,7 @@ def lower(module: nn.Module, images: Tensor) -> fx.GraphModule:
             if node.target in SPLITS:
                 _slice(graph, node)
             elif changed := _rewrite(graph, node):
-                changed.meta['val'] = node.meta['val']
+                changed.meta.setdefault('val', node.meta['val'])
                 node.replace_all_uses_with(changed)
     graph.eliminate_dead_code()
     recorded.recompile()
@@ -97,11 +97,13 @@ def _rewrite(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
         return call(ATEN.reshape.default, (kept, list(node.meta['val'].shape)))
     if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
         return call(ATEN.mean.dim, (node.args[0], [2, 3], True))
-    if node.target is ATEN.cat.default and len(node.args[0]) > MAX_CAT:
+    if node.target is ATEN.cat.default and not 2 <= len(node.args[0]) <= MAX_CAT:
         pieces, *dim = node.args
         while len(pieces) > 1:
             parts = [pieces[i : i + MAX_CAT] for i in range(0, len(pieces), MAX_CAT)]
-            pieces = [call(ATEN.cat.default, (part, *dim)) for part in parts]
+            pieces = [
+                call(ATEN.cat.default, (part, *dim)) if len(part) > 1 else part[0] for part in parts
+            ]
         return pieces[0]
     # With a fifth argument, it rounds sizes up or does not count the padding.
     if node.target is ATEN.avg_pool2d.default and len(node.args) == 4 and not node.kwargs:
