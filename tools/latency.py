@@ -27,6 +27,7 @@ from mmshuffle.latency.plan import Plan
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
     CHOICES,
+    FLAT,
     OPTIONS,
     PROTOCOL,
     TARGET_OPTIONS,
@@ -216,49 +217,46 @@ def finish(record: Record, path: Path) -> None:
         raise UserError(f'{report.label(first)}, {first["runtime"]}: {first["message"]}{others}')
 
 
-def compare(argv: list[str]) -> None:
-    """``diff A.json B.json ...``; of more than two files, it shows how far they differ."""
-    parser = argparse.ArgumentParser(prog='latency.py diff', description=compare.__doc__)
-    parser.add_argument('files', nargs='+', type=Path)
-    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
+READERS = {
+    'diff': 'Compare files of measurements; of more than two, show how far they differ.',
+    'show': 'Print the table of a file again.',
+}
+
+
+def read(command: str, argv: list[str]) -> None:
+    """``diff A.json B.json ...`` and ``show A.json``."""
+    parser = argparse.ArgumentParser(prog=f'latency.py {command}', description=READERS[command])
+    parser.add_argument('files', nargs='+' if command == 'diff' else 1, type=Path, metavar='FILE')
+    parser.add_argument('--reference', metavar='NAME', help=FLAT['reference']['help'])
     args = parser.parse_args(argv)
     paths = list(dict.fromkeys(args.files))
-    if len(paths) < 2:
+    if command == 'diff' and len(paths) < 2:
         raise UserError('diff: name two files or more')
     stems = {path.stem for path in paths}
     records = {p.stem if len(stems) == len(paths) else str(p): read_record(p) for p in paths}
     names = [{result['config'] for result in record['results']} for record in records.values()]
     report.check_reference(set.intersection(*names), args.reference)
-    asked = next(iter(records.values()))['request'].get('reference')
-    print(difference_table(records, args.reference or asked))
-
-
-def show(argv: list[str]) -> None:
-    """``show A.json``."""
-    parser = argparse.ArgumentParser(prog='latency.py show', description=show.__doc__)
-    parser.add_argument('file', type=Path)
-    parser.add_argument('--reference', metavar='NAME', help='network that ratios refer to')
-    args = parser.parse_args(argv)
-    record = read_record(args.file)
-    report.check_reference({result['config'] for result in record['results']}, args.reference)
-    print(report.to_markdown(record, args.reference or record['request'].get('reference')))
+    first = next(iter(records.values()))
+    reference = args.reference or first['request'].get('reference')
+    if command == 'show':
+        print(report.to_markdown(first, reference))
+    else:
+        print(difference_table(records, reference))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, or compare or show files."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ['diff']:
-        compare(words[1:])
-    elif words[:1] == ['show']:
-        show(words[1:])
-    else:
-        args = parse_args(words)
-        if args.prepare is None:
-            run(args)
-            return
-        with bar(f'filling {args.prepare}') as update:
-            prepare(args.prepare, update)
-        print(f'ready: --target emulated --root {args.prepare}')
+    if words and words[0] in READERS:
+        read(words[0], words[1:])
+        return
+    args = parse_args(words)
+    if args.prepare is None:
+        run(args)
+        return
+    with bar(f'filling {args.prepare}') as update:
+        prepare(args.prepare, update)
+    print(f'ready: --target emulated --root {args.prepare}')
 
 
 if __name__ == '__main__':

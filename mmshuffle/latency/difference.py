@@ -13,11 +13,7 @@ def difference_table(records: Mapping[str, Record], reference: str | None = None
     """Compare the networks that all have in the same setting: two in detail, more by their spread.
 
     A difference of two is called one only where both figures are trusted and their intervals do not
-    overlap.
-
-    Args:
-        records: Measurements, by what to call them.
-        reference: Network that the others are set in relation to; that of the first where None.
+    overlap. Ratios are to ``reference``, or to the usual network.
 
     Raises:
         UserError: One is emulated, or they have nothing in common.

@@ -17,18 +17,6 @@ OPERATORS = {
 }
 
 
-def convolution_type(image: Sequence[int], weight: Sequence[int]) -> str:
-    """Type of a convolution.
-
-    Args:
-        image: Shape of its input, (N, C_in, H, W).
-        weight: Shape of its weights, (C_out, C_in / groups, kH, kW).
-    """
-    if tuple(weight[2:]) == (1, 1):
-        return POINTWISE
-    return DEPTHWISE if weight[1] == 1 < image[1] else OTHER_CONV
-
-
 def layer_type(layer: Mapping[str, Any]) -> str:
     """Type of a profiled layer.
 
@@ -37,11 +25,12 @@ def layer_type(layer: Mapping[str, Any]) -> str:
             ``inputs``.
     """
     if layer['type'].endswith('Conv'):
-        return convolution_type(*layer['inputs'][:2])
-    for kind, operators in OPERATORS.items():
-        if layer['type'] in operators:
-            return kind
-    return OTHER
+        # (N, C_in, H, W) and (C_out, C_in / groups, kH, kW)
+        image, weight = layer['inputs'][:2]
+        if tuple(weight[2:]) == (1, 1):
+            return POINTWISE
+        return DEPTHWISE if weight[1] == 1 < image[1] else OTHER_CONV
+    return next((kind for kind in OPERATORS if layer['type'] in OPERATORS[kind]), OTHER)
 
 
 def sum_up(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -49,11 +49,11 @@ def measure(
     """Run every case of a plan.
 
     Whatever fails, what was measured until then is returned, with :attr:`Recording.problem`; the
-    device is left without the files in any case.
+    device, which is not entered yet, is left without the files in any case.
 
     Args:
         plan: The cases.
-        target: The device; not entered yet.
+        target: The device.
         request: What is to be done.
         progress: Is told how far it is.
         sleep: Waits between sessions.

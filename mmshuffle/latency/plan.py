@@ -91,12 +91,7 @@ def example(shape: Sequence[int]) -> Tensor:
 def expected_outputs(
     name: str, module: nn.Module, shape: Sequence[int]
 ) -> tuple[list[np.ndarray], float]:
-    """What a device must compute from the fixed input.
-
-    Args:
-        name: Name of the network, for errors.
-        module: The network.
-        shape: Of its input, (N, C, H, W).
+    """What a device must compute from the fixed input of a shape, (N, C, H, W).
 
     Returns:
         The outputs, and how much another input changes them: the least of all outputs, as a share
@@ -123,12 +118,6 @@ def setting(
     runtime: str, threads: int = 1, precision: str = 'fp32', shuffle: str = 'native'
 ) -> Setting:
     """How networks run: only figures of one are ranked, but for the form of the shuffle.
-
-    Args:
-        runtime: One of :data:`RUNTIMES`.
-        threads: Threads of the runtime.
-        precision: One of :data:`PRECISIONS`.
-        shuffle: Form of the channel shuffle in the exported file, such as ``free-8``.
 
     Raises:
         UserError: The runtime does not have that; the message names the option.
@@ -193,12 +182,15 @@ class Plan:
         Raises:
             UserError: It cannot be built, run at a size, or exported.
         """
-        if network.file is not None:
-            yield from self._add_file(network, shapes, settings)
-            return
-        module = network.build(shapes[0])
+        module = None if network.file else network.build(shapes[0])
         for size in shapes:
             shape = (1, network.channels, *size)
+            if module is None:  # its right outputs are not known
+                files = {network.file.suffix[1:]: self._keep(network.file)}
+                for setting in settings:
+                    self.cases.append(Case(len(self.cases), network, shape, setting, files))
+                    yield
+                continue
             outputs, change = expected_outputs(network.name, module, shape)
             expected = []
             for output in outputs:
@@ -212,21 +204,8 @@ class Plan:
                     written[key] = self._export(module, shape, setting, len(outputs))
                 # A network that ignores its input must not pass.
                 tolerance = min(TOLERANCES[setting['precision']], change / 2)
-                number = len(self.cases)
-                self.cases.append(
-                    Case(number, network, shape, setting, written[key], expected, tolerance)
-                )
-                yield
-
-    def _add_file(
-        self, network: Network, shapes: Sequence[tuple[int, int]], settings: Sequence[Setting]
-    ) -> Iterator[None]:
-        """Add a file as it is; its right outputs are not known."""
-        files = {network.file.suffix[1:]: self._keep(network.file)}
-        for size in shapes:
-            for setting in settings:
-                shape = (1, network.channels, *size)
-                self.cases.append(Case(len(self.cases), network, shape, setting, files))
+                how = setting, written[key], expected, tolerance
+                self.cases.append(Case(len(self.cases), network, shape, *how))
                 yield
 
     def _export(

@@ -1,5 +1,6 @@
 """Latency against image size, as a plot."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,6 @@ MARKS = 'os^vDPX<>*'
 
 def draw(record: Record) -> bytes | None:
     """Draw the medians, with their intervals.
-
-    Args:
-        record: A measurement.
 
     Returns:
         A PNG file; None where there is nothing to draw: one size only, or an emulated device.
@@ -47,9 +45,9 @@ def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
     for number, name in enumerate(dict.fromkeys(map(label, entries))):
         mine = sorted(
             (entry for entry in entries if label(entry) == name),
-            key=lambda entry: entry['shape'][0] * entry['shape'][1],
+            key=lambda entry: math.prod(entry['shape']),
         )
-        sizes = [entry['shape'][0] * entry['shape'][1] / 1e6 for entry in mine]
+        sizes = [math.prod(entry['shape']) / 1e6 for entry in mine]
         medians = [entry['median_ms'] for entry in mine]
         bounds = zip(*(entry['interval_ms'] for entry in mine))
         axis.errorbar(

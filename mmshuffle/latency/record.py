@@ -25,10 +25,8 @@ VERSION = 'mmshuffle-latency/2'
 VERSIONS = ('mmshuffle-latency/1', VERSION)
 
 # Python's types of JSON's.
-KINDS = dict(
-    **dict(object=dict, array=list, string=str, number=(int, float), integer=int, boolean=bool),
-    null=type(None),
-)
+KINDS = dict(object=dict, array=list, string=str, number=(int, float), integer=int, boolean=bool)
+KINDS['null'] = type(None)
 # Below this share of a core, one thread was kept waiting.
 MIN_SHARE = 0.95
 # A frequency that falls by more was taken back by the system.
@@ -39,13 +37,7 @@ State = Mapping[str, Any]
 
 
 def make_record(recording: Recording, target: Target, request: dict[str, Any]) -> Record:
-    """Put a measurement into the form of ``schema.json``.
-
-    Args:
-        recording: The measurement.
-        target: Where it was made.
-        request: Options of the command line, for a replay.
-    """
+    """Put a measurement into the form of ``schema.json``, with the request for a replay."""
     cases, emulated = recording.cases, target.emulated
     failures = [dict(c.describe(), **c.failure) for c in cases if c.failure is not None]
     record = dict(
@@ -61,7 +53,16 @@ def make_record(recording: Recording, target: Target, request: dict[str, Any]) -
         states=recording.states,
         gates=[dict(c.describe(), version=c.version, **c.gate) for c in cases if c.gate],
         results=[_result(c, recording, emulated) for c in cases if any(c.sessions)],
-        profiles=[_profile(c) for c in cases if c.layers is not None],
+        profiles=[
+            dict(
+                c.describe(),
+                version=c.version,
+                by_type=layers.sum_up(c.layers),
+                layers=[dict(layer, kind=layers.layer_type(layer)) for layer in c.layers],
+            )
+            for c in cases
+            if c.layers is not None
+        ],
         counts=[dict(c.describe(), version=c.version, **c.counts) for c in cases if c.counts],
         failures=failures,
     )
@@ -79,15 +80,6 @@ def _result(case: Case, recording: Recording, emulated: bool) -> dict[str, Any]:
         **dict(case.describe(), version=case.version, options=case.options, gate_error=error),
         # No reader can take times of emulation for those of a device.
         **{f'emulated_{k}' if emulated and k.endswith('_ms') else k: figures[k] for k in figures},
-    )
-
-
-def _profile(case: Case) -> dict[str, Any]:
-    return dict(
-        case.describe(),
-        version=case.version,
-        by_type=layers.sum_up(case.layers),
-        layers=[dict(layer, kind=layers.layer_type(layer)) for layer in case.layers],
     )
 
 
@@ -126,12 +118,9 @@ def _faults(value: Any, schema: dict[str, Any], parts: dict[str, Any], name: str
             yield from _faults(item, schema.get('items', {}), parts, f'{name}[{number}]')
     elif isinstance(value, dict):
         ways = [way['required'] for way in schema.get('oneOf', ())]
-        for key in [
-            *schema.get('required', ()),
-            *min(ways, key=lambda way: len(set(way) - set(value)), default=()),
-        ]:
-            if key not in value:
-                yield f'{name} has no {key}'
+        nearest = min(ways, key=lambda way: len(set(way) - set(value)), default=())
+        for key in [key for key in (*schema.get('required', ()), *nearest) if key not in value]:
+            yield f'{name} has no {key}'
         for key, below in schema.get('properties', {}).items():
             if key in value:
                 yield from _faults(value[key], below, parts, key)
@@ -168,13 +157,7 @@ def write_results(record: Record, path: Path, reference: str | None = None) -> N
 
 
 def notes_on(case: Case, states: Sequence[State], cores: Sequence[int] | None = None) -> list[str]:
-    """Reasons not to trust the figures of a case.
-
-    Args:
-        case: The case.
-        states: All states of the measurement.
-        cores: Cores that it ran on; None where the system chose.
-    """
+    """Reasons not to trust the figures of a case, which ran on ``cores`` if they were chosen."""
     mine = [state for state in states if case.group.items() <= state.items()]
     before, after = ([s for s in mine if s['when'] == when] for when in ('before', 'after'))
     notes = [] if case.gate is not None else ['outputs not checked: the program shows none']
@@ -194,24 +177,20 @@ def _throttling(before: State, after: State) -> list[str]:
         if 'flags' in name:
             # The lower bits say what is now, the upper ones what has been since the start.
             value = value & 0xF or value & ~earlier
+            name += f' {value:#x}'
         elif name.endswith(' count'):
             value -= earlier  # counters count from the start
-        if value:
-            found.append(
-                f'throttling: {name} {value:#x}' if 'flags' in name else f'throttling: {name}'
-            )
+        found += [f'throttling: {name}'] if value else []
     return found
 
 
 def _slowdown(before: State, after: State, cores: Sequence[int] | None) -> list[str]:
     """A fastest core that ended slower than it began; the others may have become idle."""
-    first, last = (
-        max(
-            (khz for core, khz in state['khz'].items() if cores is None or int(core) in cores),
-            default=0,
-        )
-        for state in (before, after)
-    )
+
+    def fastest(khz: Mapping[str, int]) -> int:
+        return max((khz[c] for c in khz if cores is None or int(c) in cores), default=0)
+
+    first, last = fastest(before['khz']), fastest(after['khz'])
     if last >= (1 - MAX_SLOWDOWN) * first:
         return []
     return [f'the fastest core fell from {first / 1000:.0f} to {last / 1000:.0f} MHz']

@@ -31,6 +31,7 @@ COUNTS = (
     'every machine. Memory: accesses of up to 8 bytes; misses of a simulated 64 KiB (4 ways) and '
     '512 KiB (8 ways) cache, lines of 64 bytes, least recently used, nothing fetched ahead.'
 )
+TIMES = ('median', 'p10', 'p90', 'p99', 'min', 'mean', 'std')  # in the order of their columns
 # Columns of counts, and their keys.
 COUNTED = {
     'instructions': 'instructions',
@@ -72,12 +73,7 @@ Entry = dict[str, Any]
 
 
 def to_markdown(record: Record, reference: str | None = None) -> str:
-    """The whole report.
-
-    Args:
-        record: The file of a measurement.
-        reference: Network that the others are set in relation to.
-    """
+    """The whole report of a file; ``reference`` is what its ratios are to, if it was measured."""
     plain = [{key.removeprefix('emulated_'): r[key] for key in r} for r in record['results']]
     record = dict(record, results=plain)
     if not record['target']['emulated']:
@@ -108,10 +104,8 @@ def to_markdown(record: Record, reference: str | None = None) -> str:
 
 def by_setting(results: Sequence[Entry]) -> list[list[Entry]]:
     """Results that may be compared: of one size and setting, but for the form of the shuffle."""
-    groups: dict[str, list[Entry]] = {}
-    for result in results:
-        groups.setdefault(title(result), []).append(result)
-    return list(groups.values())
+    titles = dict.fromkeys(map(title, results))
+    return [[result for result in results if title(result) == name] for name in titles]
 
 
 def add_ratios(results: Sequence[Entry], reference: str | None) -> None:
@@ -181,12 +175,11 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
     placed = ranks(networks)
     rows = []
     for name, entry in networks.items():
-        row = [name, *_times(entry)]
+        rows.append([name, *_times(entry)])
         if not emulated:
-            row += [_rank(placed[name]), ratio_cell(entry['ratio'])]
-            row += [*(cell(entry) for cell in papers.values()), verdict(entry)]
-            row.append(verdict(entry['ratio']))
-        rows.append(row)
+            rows[-1] += [_rank(placed[name]), ratio_cell(entry['ratio'])]
+            rows[-1] += [cell(entry) for cell in papers.values()]
+            rows[-1] += [verdict(entry), verdict(entry['ratio'])]
     heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]})'
     text = f'{heading}\n\n{markdown_table(head, rows)}'
     sessions = min(entry['sessions'] for entry in entries)
@@ -196,11 +189,7 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
 
 
 def check_reference(names: Collection[str], wanted: str | None) -> None:
-    """Refuse a reference that is not among the networks.
-
-    Raises:
-        UserError: It is not.
-    """
+    """Raise :class:`UserError` where a reference is not among the networks."""
     if wanted is not None and wanted not in names:
         raise UserError(f'--reference {wanted}: give one of {", ".join(sorted(names))}')
 
@@ -212,10 +201,8 @@ def _reference(entries: Sequence[Entry], wanted: str | None) -> Entry:
 
 
 def _times(entry: Entry) -> list[str]:
-    shown = {name: _ms(entry[f'{name}_ms']) for name in ('p10', 'p90', 'p99', 'min', 'mean', 'std')}
-    mean, std = shown.pop('mean'), shown.pop('std')
-    interval = ' to '.join(map(_ms, entry['interval_ms']))
-    return [_ms(entry['median_ms']), interval, *shown.values(), f'{mean} ± {std}']
+    median, *shown, mean, std = (_ms(entry[f'{name}_ms']) for name in TIMES)
+    return [median, ' to '.join(map(_ms, entry['interval_ms'])), *shown, f'{mean} ± {std}']
 
 
 def _ms(value: float) -> str:
@@ -342,13 +329,7 @@ def _gates(gates: Sequence[Entry]) -> str:
 def profile_table(
     profiles: Mapping[str, Mapping[str, float]], types: Sequence[str] = TYPES, unit: str = 'ms'
 ) -> str:
-    """Profiles as a table.
-
-    Args:
-        profiles: Milliseconds, or another unit, by type, by the name of the network.
-        types: In the order of their columns.
-        unit: Of the figures.
-    """
+    """Profiles, by the name of the network, as a table with columns in the order of ``types``."""
     kinds = [kind for kind in types if any(kind in profile for profile in profiles.values())]
     rows = []
     for name, profile in profiles.items():
@@ -362,11 +343,7 @@ def profile_table(
 
 
 def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
-    """Tables 1 to 4 of the ShuffleNet V2 paper.
-
-    Args:
-        entries: Results of one setting, none of them emulated.
-    """
+    """Tables 1 to 4 of the ShuffleNet V2 paper, of one setting on a real device."""
     networks = {entry['config']: entry for entry in entries}
     parts = []
     for guideline in guidelines():

@@ -125,55 +125,34 @@ def _check(request: Request) -> None:
 
 
 def find_work(request: Request) -> Work:
-    """The networks and their sizes.
+    """The networks and their sizes: Table 8's, where none are given.
 
     Raises:
-        UserError: They do not exist.
+        UserError: A config, part or suite does not exist, a checkpoint is for none of the networks,
+            or two files have one name.
     """
     if request['suite'] is not None:
         return suite(request['suite'], request['shapes'])
-    return named(*(request[key] for key in ('models', 'checkpoints', 'part', 'shapes')))
-
-
-def named(
-    names: Sequence[str],
-    checkpoints: Mapping[str, str],
-    part: str = 'auto',
-    shapes: Sequence[tuple[int, int]] = (),
-) -> Work:
-    """The networks that a user names, and their sizes.
-
-    Args:
-        names: Names or paths of configs.
-        checkpoints: Weights by name.
-        part: See :func:`.networks.from_config`.
-        shapes: Image sizes; Table 8's where empty.
-
-    Raises:
-        UserError: A config or part does not exist, a checkpoint is for none of them, or two files
-            have one name.
-    """
-    unknown = set(checkpoints) - set(names)
+    models, checkpoints = request['models'], request['checkpoints']
+    unknown = set(checkpoints) - set(models)
     if unknown:
         raise UserError(f'--checkpoint {unknown.pop()}=...: it is not among the networks')
     found: dict[str, Network] = {}
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(models):
         if name.endswith(TFLITE):
             require_file(name, 'network')
             network = Network(Path(name).stem, None, weights=name, file=Path(name))
         else:
-            network = from_config(name, checkpoints.get(name), part)
+            network = from_config(name, checkpoints.get(name), request['part'])
         if network.name in found:
             raise UserError(f'{name}: another network is called {network.name} too: rename a file')
         found[network.name] = network
-    return [(network, shapes or PAPER_SHAPES) for network in found.values()]
+    return [(network, request['shapes'] or PAPER_SHAPES) for network in found.values()]
 
 
 def names() -> list[str]:
     """Suites: the guidelines, and every table with latencies of networks that are built here."""
-    tables = load_tables().values()
-    timed = [t.name for t in tables if any(_is_timed(row) for row in t.rows)]
-    return [GUIDELINES, *timed]
+    return [GUIDELINES, *(t.name for t in load_tables().values() if any(map(_is_timed, t.rows)))]
 
 
 def _is_timed(row: Row) -> bool:
@@ -181,11 +160,7 @@ def _is_timed(row: Row) -> bool:
 
 
 def suite(name: str, shapes: Sequence[tuple[int, int]] = ()) -> Work:
-    """The networks of a suite and their sizes.
-
-    Args:
-        name: One of :func:`names`.
-        shapes: Only these of the table's sizes; all where empty.
+    """The networks of a suite, one of :func:`names`, and their sizes, or those of ``shapes``.
 
     Raises:
         UserError: There is no such suite, or it has nothing at these sizes.
@@ -213,8 +188,8 @@ def find_settings(request: Request) -> list[Setting]:
     Raises:
         UserError: A runtime does not have one of them.
     """
-    values = (request[key] for key in ('runtimes', 'threads', 'precisions', 'shuffles'))
-    return [setting(*chosen) for chosen in itertools.product(*values)]
+    lists = (request[key] for key in ('runtimes', 'threads', 'precisions', 'shuffles'))
+    return list(itertools.starmap(setting, itertools.product(*lists)))
 
 
 def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
@@ -234,17 +209,11 @@ def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
     ]
     if cores not in (None, 'big', 'little'):
         cores = parse_cores(cores)
-    kept = {key: request[key] for key in ('what', 'protocol', 'governor')}
-    return dict(kept, cores=cores, runs=runs)
+    return dict({k: request[k] for k in ('what', 'protocol', 'governor')}, cores=cores, runs=runs)
 
 
 def replay(content: Any, target: str | None = None, what: str | None = None) -> Request:
     """Read the request of a file, without what has no use on another target or for another task.
-
-    Args:
-        content: The request.
-        target: The file's where None.
-        what: What is to be done; as in the file where None.
 
     Raises:
         UserError: It has another form.

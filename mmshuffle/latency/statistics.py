@@ -39,12 +39,10 @@ def summarise(
     medians = [float(np.median(part)) for part in parts]
     spread = max(medians) / min(medians) - 1
     width = (high - low) / median
+    tail = p90 / median - 1
     reasons = [
         (len(times) < MIN_RUNS, f'only {len(times)} runs'),
-        (
-            p90 > (1 + MAX_TAIL) * median,
-            f'one run in ten takes {p90 / median - 1:.0%} longer than the median',
-        ),
+        (tail > MAX_TAIL, f'one run in ten takes {tail:.0%} longer than the median'),
         (abs(drift) > MAX_DRIFT, f'drifts by {drift:+.1%} within a session'),
         (spread > MAX_SPREAD, f'sessions differ by {spread:.1%}'),
         (width > MAX_INTERVAL, f'the interval of the median is {width:.1%} wide'),
@@ -75,10 +73,6 @@ def median_interval(sessions: Sequence[np.ndarray], seed: int = 0) -> tuple[floa
     Sessions are drawn first and then runs within each: runs of one session share its memory
     addresses and temperature, so that they say less about the next session than their number
     suggests.
-
-    Args:
-        sessions: Milliseconds of the runs of each session.
-        seed: Of the random draws.
     """
     random = np.random.default_rng(seed)
     medians = np.empty(RESAMPLES)

@@ -14,7 +14,7 @@ from mmshuffle.latency.measure import INTERRUPTED, measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
-from mmshuffle.latency.request import make_request, named
+from mmshuffle.latency.request import find_work, make_request
 from mmshuffle.latency.targets import AdbTarget, make_target
 from mmshuffle.latency.targets.adb import PROGRAMS
 from tests.conftest import refused
@@ -182,8 +182,9 @@ def test_other_programs_run_their_files(phone, plan, tmp_path, program, role, ms
 def test_a_litert_file_is_measured_as_it_is(phone, tmp_path):
     (tmp_path / 'net.tflite').write_bytes(b'TFL3')
     plan = Plan(tmp_path)
-    ((network, _),) = named([str(tmp_path / 'net.tflite')], {})
-    list(plan.add(network, [(8, 8)], [setting('litert')]))
+    asked = dict(models=[str(tmp_path / 'net.tflite')], target='adb', runtimes=['litert'])
+    ((network, shapes),) = find_work(ask(**asked, shapes=[(8, 8)]))
+    list(plan.add(network, shapes, [setting('litert')]))
     recording = measure(plan, AdbTarget(None, str(phone.benchmark_model)), ask(protocol=QUICK))
     assert recording.cases[0].sessions == [[[33.2505]] * 3] * 2
 

@@ -23,10 +23,10 @@ from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.gate import TILE, make_input
 from mmshuffle.latency.device.runtimes import RUNTIMES, Problem, load_onnxruntime
 from mmshuffle.latency.targets.python_target import (
+    BOOTSTRAP,
     DEVICE,
     RUNNER,
     _write_archive,
-    bootstrap_code,
     pack_runner,
 )
 
@@ -340,7 +340,7 @@ def test_only_folders_of_the_tool_are_removed(tmp_path):
 
 
 def run_bootstrap(action: str, argument: Path, given: bytes) -> dict:
-    command = [sys.executable, '-c', bootstrap_code(), action, str(argument)]
+    command = [sys.executable, '-c', BOOTSTRAP, action, str(argument)]
     return json.loads(subprocess.run(command, input=given, stdout=subprocess.PIPE).stdout)
 
 

@@ -17,7 +17,7 @@ from mmshuffle.latency.device.runtimes import load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
 from mmshuffle.latency.plan import Network, Plan, example, expected_outputs, from_config, setting
 from mmshuffle.latency.report import guideline_tables
-from mmshuffle.latency.request import find_settings, make_job, make_request, named, names, suite
+from mmshuffle.latency.request import find_settings, find_work, make_job, make_request, names, suite
 from tests.conftest import refused
 from tests.tiny import count_multiply_adds
 
@@ -143,12 +143,12 @@ def test_suites_that_are_none_are_refused(name, shapes, message):
 
 
 def test_networks_are_measured_once_at_the_papers_sizes():
-    work = named([CONFIG, CONFIG], {})
+    work = find_work(ask(models=[CONFIG, CONFIG]))
     assert [(n.name, tuple(s)) for n, s in work] == [
         (CONFIG, ((224, 224), (480, 640), (720, 1280)))
     ]
     with refused('not among the networks'):
-        named([CONFIG], {'other': 'a.pth'})
+        find_work(ask(models=[CONFIG], checkpoints={'other': 'a.pth'}))
 
 
 def test_files_of_one_name_are_refused(tmp_path):
@@ -156,9 +156,9 @@ def test_files_of_one_name_are_refused(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / 'net.py').write_text('model = dict(backbone=dict())')
     paths = [str(tmp_path / folder / 'net.py') for folder in ('a', 'b')]
-    assert len(named(paths[:1], {})) == 1
+    assert len(find_work(ask(models=paths[:1]))) == 1
     with refused('another network is called net too'):
-        named(paths, {})
+        find_work(ask(models=paths))
 
 
 @pytest.mark.parametrize(

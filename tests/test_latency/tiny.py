@@ -31,7 +31,7 @@ SIDE = 8
 
 
 def ask(what: str = 'measure', **kwargs) -> Request:
-    return make_request(dict(models=['net'], what=what, **kwargs))
+    return make_request({'models': ['net'], 'what': what, **kwargs})
 
 
 def make_conv(channels: int) -> nn.Conv2d:

@@ -71,7 +71,11 @@ def governor(name: str | None, patience: float, root: Path = Path('/')) -> Itera
     if name is None:
         yield
         return
-    before = {str(path): read_text(path) or name for path in _governors(root)}
+    numbers = [core['number'] for core in read_cores(root) if core['online']]
+    paths = [root / CPU / f'cpu{n}/cpufreq/scaling_governor' for n in numbers]
+    before = {str(path): read_text(path) or name for path in paths if path.is_file()}
+    if not before:
+        raise Problem('--set-governor: the device shows no governor')
     for path in map(Path, before):
         allowed = read_text(path.with_name('scaling_available_governors'))
         if allowed is not None and name not in allowed.split():
@@ -100,12 +104,3 @@ def governor(name: str | None, patience: float, root: Path = Path('/')) -> Itera
     finally:
         guard.stdin.close()
         guard.wait()
-
-
-def _governors(root: Path) -> list[Path]:
-    numbers = [core['number'] for core in read_cores(root) if core['online']]
-    paths = [root / CPU / f'cpu{n}/cpufreq/scaling_governor' for n in numbers]
-    paths = [path for path in paths if path.is_file()]
-    if not paths:
-        raise Problem('--set-governor: the device shows no governor')
-    return paths

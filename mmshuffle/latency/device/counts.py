@@ -18,11 +18,7 @@ Cost = 'dict[str, int]'  # as text, because Python 3.8 cannot evaluate it
 
 
 def count(network: Loaded, folder: Path) -> dict[str, Any]:
-    """Count one inference, as the difference between two in a row and one.
-
-    Args:
-        network: The network; its first runs are behind it.
-        folder: Of the measurement.
+    """Count one inference, not the first, as the difference between two in a row and one.
 
     Returns:
         ``executed``: ``instructions`` and how many of each class, the ``accesses`` to memory and
@@ -52,10 +48,6 @@ def count(network: Loaded, folder: Path) -> dict[str, Any]:
 
 def executed(calls: Sequence[Callable[[], Any]], path: Path) -> list[Cost]:
     """What each call adds to the counters, what the marks themselves take included.
-
-    Args:
-        calls: Are made in this order.
-        path: The file that the plugin writes to.
 
     Raises:
         Problem: It has not written there.

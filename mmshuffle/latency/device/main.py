@@ -54,12 +54,12 @@ class Lifeline:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._lost = False
+        self.lost = False  # whether the other side is gone
         _handle_signals(_interrupt)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        self._lost = sys.stdin.readline().strip() != STOP
+        self.lost = sys.stdin.readline().strip() != STOP
         timer = threading.Timer(PATIENCE, self._give_up)
         timer.daemon = True
         timer.start()
@@ -71,12 +71,8 @@ class Lifeline:
 
     def clean(self) -> None:
         """Remove the folder if the other side is gone."""
-        if self._lost and self._folder is not None:
+        if self.lost and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-    def cut(self) -> None:
-        """Note that the other side does not read any more."""
-        self._lost = True
 
 
 def _handle_signals(handler: Any) -> None:
@@ -180,12 +176,12 @@ def main() -> None:
         report_end(job, folder, report)
         # The other side answers, which interrupts this, or the network has silently lost it.
         time.sleep(PATIENCE)
-        lifeline.cut()
+        lifeline.lost = True
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
             report('interrupted')
     except BrokenPipeError:
-        lifeline.cut()
+        lifeline.lost = True
     finally:
         lifeline.clean()
         sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  (a broken pipe must not raise at exit)

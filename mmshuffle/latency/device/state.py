@@ -39,11 +39,7 @@ def read_number(path: Path) -> int | None:
 
 
 def read_device(root: Path = Path('/')) -> dict[str, Any]:
-    """What does not change: SoC, cores, memory, operating system, Python.
-
-    Args:
-        root: Where the file system begins; another one for tests.
-    """
+    """What does not change: SoC, cores, memory, operating system, Python."""
     cores = read_cores(root)
     return dict(
         soc=read_soc(root),
@@ -115,25 +111,27 @@ def rank(core: dict[str, Any]) -> tuple[int, int, str]:
 
 def read_state(root: Path = Path('/')) -> dict[str, Any]:
     """What changes: frequencies, governors, temperatures, throttling, load, free memory."""
-    cores = [core['number'] for core in read_cores(root)]
-    frequency = {n: read_number(root / CPU / f'cpu{n}/cpufreq/scaling_cur_freq') for n in cores}
-    governor = {n: read_text(root / CPU / f'cpu{n}/cpufreq/scaling_governor') for n in cores}
-    zones = sorted((root / 'sys/class/thermal').glob('thermal_zone*'))
-    temperatures = {
-        f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}': celsius
-        for zone in zones
-        for celsius in [read_celsius(read_number(zone / 'temp'))]
-        if celsius is not None
-    }
+    khz, governor, celsius = {}, {}, {}
+    for core in read_cores(root):
+        folder = root / CPU / f'cpu{core["number"]}/cpufreq'
+        khz[str(core['number'])] = read_number(folder / 'scaling_cur_freq')
+        governor[str(core['number'])] = read_text(folder / 'scaling_governor') or None
+    for zone in sorted((root / 'sys/class/thermal').glob('thermal_zone*')):
+        name = f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}'
+        celsius[name] = read_celsius(read_number(zone / 'temp'))
     load = read_text(root / 'proc/loadavg')
     return dict(
-        khz={str(n): f for n, f in frequency.items() if f is not None},
-        governor={str(n): g for n, g in governor.items() if g},
-        celsius=temperatures,
+        khz=_known(khz),
+        governor=_known(governor),
+        celsius=_known(celsius),
         throttling=read_throttling(root),
         load=float(load.split()[0]) if load else None,
         memory_available_mb=_memory(root, 'MemAvailable'),
     )
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_celsius(value: int | None) -> float | None:

@@ -23,14 +23,7 @@ KINDS = {cls.kind: cls for cls in (LocalTarget, SSHTarget, AdbTarget, EmulatedTa
 
 
 def make_target(name: str, keep: bool = False, **options: str | None) -> Target:
-    """Make the target that a command line names.
-
-    Args:
-        name: ``local``, ``ssh:[USER@]HOST[:PORT]``, ``adb``, ``adb:SERIAL`` or ``emulated``.
-        keep: Leave the files there.
-        **options: ``python``, Python on the device; ``folder`` there to work in; ``ssh_config``,
-            file with ssh settings; ``root``, folder of the emulated system; ``cpu`` to emulate;
-            ``binary``, benchmark program for Android.
+    """Make the target that a command line names; its options are those of ``options.json``.
 
     Raises:
         UserError: There is no such target.

@@ -219,11 +219,7 @@ class AdbTarget(Target):
 
 
 def parse(text: str, program: str) -> float:
-    """Read the mean, in milliseconds, from what a program prints.
-
-    Args:
-        text: Its output.
-        program: One of :data:`PROGRAMS`.
+    """Read the mean, in milliseconds, from what one of :data:`PROGRAMS` prints.
 
     Raises:
         DeviceError: There is none.

@@ -16,11 +16,8 @@ class DeviceError(UserError):
 
 def advise(text: str, hints: Mapping[str, str]) -> str | None:
     """The first line of a program's output with words of ``hints``, and what can be done."""
-    for words, advice in hints.items():
-        for line in text.splitlines():
-            if words in line:
-                return f'{line.strip()}; {advice}'
-    return None
+    found = ((line, hints[words]) for words in hints for line in text.splitlines() if words in line)
+    return next((f'{line.strip()}; {advice}' for line, advice in found), None)
 
 
 class Target(ABC):

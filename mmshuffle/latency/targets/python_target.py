@@ -22,6 +22,8 @@ from mmshuffle.latency.device.main import PATIENCE, STOP
 from .base import DeviceError, Event, Target, advise
 
 DEVICE = Path(__file__).parents[1] / 'device'
+# For ``python3 -c``: makes, fills and removes the folder on the device.
+BOOTSTRAP = (DEVICE / 'bootstrap.py').read_text(encoding='utf-8')
 RUNNER = 'runner.pyz'
 START = 'from runner.main import main\n\nmain()\n'
 # Errors of the standard input and output that mean: the process at the other end has gone.
@@ -59,12 +61,6 @@ def pack_runner() -> bytes:
         for path in sorted(DEVICE.glob('*.py')):
             archive.writestr(f'runner/{path.name}', path.read_bytes())
     return packed.getvalue()
-
-
-@functools.cache
-def bootstrap_code() -> str:
-    """The text for ``python3 -c`` that makes, fills and removes the folder on the device."""
-    return (DEVICE / 'bootstrap.py').read_text(encoding='utf-8')
 
 
 class PythonTarget(Target):
@@ -135,7 +131,7 @@ class PythonTarget(Target):
         self, action: str, *arguments: str, files: Mapping[str, Path | bytes] | None = None
     ) -> dict[str, Any]:
         """Run an action of the bootstrap code on the device and return what it prints."""
-        with self._start('-c', bootstrap_code(), action, *arguments) as (stdin, messages):
+        with self._start('-c', BOOTSTRAP, action, *arguments) as (stdin, messages):
             # A device that stops reading, on a full disk, still says why.
             with contextlib.suppress(*GONE):
                 if files:
