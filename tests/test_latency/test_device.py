@@ -22,17 +22,12 @@ from mmshuffle.deploy import board
 from mmshuffle.latency.device import bootstrap, cores, gate, loop, main, state
 from mmshuffle.latency.device.gate import TILE, make_input
 from mmshuffle.latency.device.runtimes import RUNTIMES, Problem, load_onnxruntime
-from mmshuffle.latency.targets.python_target import (
-    BOOTSTRAP,
-    DEVICE,
-    RUNNER,
-    _write_archive,
-    pack_runner,
-)
+from mmshuffle.latency.targets import python_target
+from mmshuffle.latency.targets.python_target import DEVICE, RUNNER
 
-PROTOCOL = dict(
-    loops=7, seconds=0.0, warmup_loops=2, warmup_seconds=0.0, block_loops=3, block_seconds=0.0
-)
+from .tiny import AT_ONCE
+
+PROTOCOL = dict(AT_ONCE, loops=7, warmup_loops=2, block_loops=3)
 
 
 class FakeClock:
@@ -297,17 +292,23 @@ main.main()
 """
 
 
+def send(parent: Path, **job) -> Path:
+    """A folder with the runner and what it is to do."""
+    folder = parent / 'folder'
+    folder.mkdir()
+    (folder / RUNNER).write_bytes(python_target.pack_runner())
+    (folder / 'job.json').write_text(json.dumps(dict(job, cores=None)))
+    return folder
+
+
 @pytest.mark.parametrize('where', ['load', 'outputs', 'call'])
 @pytest.mark.parametrize(
     'library, end', [('CDLL', 'gone'), ('CDLL', 'killed'), ('PyDLL', 'gone'), ('PyDLL', 'stop')]
 )
 def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, where, library, end):
-    root, folder = make_system(tmp_path), tmp_path / 'folder'
-    folder.mkdir()
-    (folder / RUNNER).write_bytes(pack_runner())
     runs = [dict(id=0, expected=[], tolerance=1, threads=1)]
-    job = dict(what='measure', runs=runs, cores=None, keep=True, governor='performance')
-    (folder / 'job.json').write_text(json.dumps(dict(job, protocol=PROTOCOL)))
+    settings = dict(keep=True, governor='performance', protocol=PROTOCOL)
+    root, folder = make_system(tmp_path), send(tmp_path, what='measure', runs=runs, **settings)
     command = [sys.executable, '-c', HANGING, folder / RUNNER, root, where, library]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if where == 'call':
@@ -331,16 +332,22 @@ def wait_for(condition) -> None:
         time.sleep(0.02)
 
 
-def test_only_folders_of_the_tool_are_removed(tmp_path):
-    mine, other = tmp_path / f'{bootstrap.PREFIX}x', tmp_path / 'home'
-    mine.mkdir()
-    other.mkdir()
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    """A folder with a name as the tool gives it."""
+    folder = tmp_path / f'{bootstrap.PREFIX}x'
+    folder.mkdir()
+    return folder
+
+
+def test_only_folders_of_the_tool_are_removed(mine, tmp_path):
+    (other := tmp_path / 'home').mkdir()
     assert bootstrap.remove(str(mine)) == dict(removed=True)
     assert bootstrap.remove(str(other)) == dict(removed=False) and other.exists()
 
 
 def run_bootstrap(action: str, argument: Path, given: bytes) -> dict:
-    command = [sys.executable, '-c', BOOTSTRAP, action, str(argument)]
+    command = [sys.executable, '-c', python_target.BOOTSTRAP, action, str(argument)]
     return json.loads(subprocess.run(command, input=given, stdout=subprocess.PIPE).stdout)
 
 
@@ -352,38 +359,27 @@ def test_folder_that_nobody_knows_of_is_removed(tmp_path, answer, kept):
 
 def packed(**files: bytes) -> bytes:
     buffer = io.BytesIO()
-    _write_archive(buffer, files)
+    python_target._write_archive(buffer, files)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize('size', [0, 8704, 9216, 9728])
-def test_folder_is_kept_however_long_the_archive_is(tmp_path, size):
+def test_folder_is_kept_however_long_the_archive_is(mine, size):
     """Its reader leaves up to a record of zeros at the end, in front of the answer."""
-    folder = tmp_path / f'{bootstrap.PREFIX}x'
-    folder.mkdir()
-    assert run_bootstrap('unpack', folder, packed(a=bytes(size)) + b'taken\n') == {}
-    assert (folder / 'a').stat().st_size == size
+    assert run_bootstrap('unpack', mine, packed(a=bytes(size), b=b'1') + b'taken\n') == {}
+    assert {path.name: path.stat().st_size for path in mine.iterdir()} == dict(a=size, b=1)
 
 
 @pytest.mark.parametrize('length', [300, 512 + 4096])  # within a file, and between two
-def test_folder_is_removed_when_the_connection_drops_while_files_come(tmp_path, length):
-    folder = tmp_path / f'{bootstrap.PREFIX}x'
-    folder.mkdir()
-    whole = packed(a=bytes(4096), b=bytes(4096))
-    assert run_bootstrap('unpack', folder, whole + b'taken\n') == {}
-    assert {path.name for path in folder.iterdir()} == {'a', 'b'}
-    run_bootstrap('unpack', folder, whole[:length])
-    assert not folder.exists()
+def test_folder_is_removed_when_the_connection_drops_while_files_come(mine, length):
+    run_bootstrap('unpack', mine, packed(a=bytes(4096), b=bytes(4096))[:length])
+    assert not mine.exists()
 
 
 @pytest.mark.parametrize('answer, kept', [(b'', False), (b'stop\n', True)])
 def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
     """As where the network goes away silently: the standard input stays open, and empty."""
-    folder = tmp_path / 'folder'
-    folder.mkdir()
-    (folder / RUNNER).write_bytes(pack_runner())
-    job = dict(what='gate', runs=[], cores=None, keep=False)
-    (folder / 'job.json').write_text(json.dumps(job))
+    folder = send(tmp_path, what='gate', runs=[], keep=False)
     code = (
         'import sys; sys.argv = [sys.argv[1], "job.json"]; sys.path.insert(0, sys.argv[0]); '
         f'from runner import main; main.PATIENCE = {1000 if answer else 0}; main.main()'

@@ -12,18 +12,12 @@ import pytest
 
 from mmshuffle.analysis.measured import read_latencies
 from mmshuffle.engine.files import write_json
-from mmshuffle.latency import layers, plot
+from mmshuffle.latency import layers, plot, report
 from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
-from mmshuffle.latency.report import (
-    COUNTED,
-    ncnn_ratio,
-    paper_ratio,
-    profile_table,
-    to_markdown,
-)
+from mmshuffle.latency.report import ncnn_ratio, paper_ratio, to_markdown
 from mmshuffle.latency.request import make_request, replay
 from mmshuffle.latency.targets import EmulatedTarget, LocalTarget
 from tests.conftest import refused
@@ -34,17 +28,9 @@ from .tiny import check_schema
 MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
 BOUNDS = r'\[\d+\.\d{3} to \d+\.\d{3}\]'
 STATE = dict(khz={'0': 1800000}, governor={}, celsius={}, throttling={}, load=0.0)
-DEVICE = dict(
-    soc='Board 1',
-    machine='aarch64',
-    cores=[dict(number=0, kind='Cortex-A72', max_khz=None, capacity=None)],
-    clusters=[[0]],
-    memory_mb=4000,
-    os='Linux',
-    kernel='6',
-    python='3.11',
-    libc='',
-)
+CORE = dict(number=0, kind='Cortex-A72', max_khz=None, capacity=None)
+DEVICE = dict.fromkeys(('soc', 'machine', 'os', 'kernel', 'python', 'libc'), 'made up')
+DEVICE |= dict(cores=[CORE], clusters=[[0]], memory_mb=4000)
 
 
 def make_case(number: int, name: str, side: int = 224, **how) -> Case:
@@ -108,13 +94,6 @@ def test_file_is_as_its_schema_says(tmp_path):
             check_schema(broken)
 
 
-def test_comparison_tool_reads_the_file(tmp_path):
-    write_json(record_of(recording_of(MEDIANS)), tmp_path / 'board.json')
-    (found,) = read_latencies([tmp_path / 'board.json'])
-    assert found.name == 'board'
-    assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
-
-
 def test_table_has_ranks_and_the_published_ratios():
     text = to_markdown(record_of(recording_of(MEDIANS)))
     rows = rows_of(text)
@@ -164,7 +143,7 @@ def test_counts_are_ratios_beside_the_published_ones_and_never_times(emulated):
     for case in recording.cases:
         case.sessions = []
         executed = dict.fromkeys(
-            (*COUNTED.values(), 'other'), int(MEDIANS[case.network.name] * 1e6)
+            (*report.COUNTED.values(), 'other'), int(MEDIANS[case.network.name] * 1e6)
         )
         layer = dict(executed, name='a', type='Convolution 1x1')
         case.counts = dict(executed=executed, layers=[layer])
@@ -356,6 +335,9 @@ def test_report_is_written_beside_the_file_and_shown_even_where_the_disk_takes_n
     record = record_of(recording_of(MEDIANS, sides=(224, 448)))
     write_results(record, tmp_path / 'board.json')
     assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
+    (found,) = read_latencies([tmp_path / 'board.json'])  # by the comparison tool
+    assert found.name == 'board'
+    assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
     shown = (tmp_path / 'board.md').read_text().strip()
     assert shown in capsys.readouterr().out
     assert plot.draw(record_of(recording_of(MEDIANS))) is None  # one size is no line
@@ -386,5 +368,5 @@ def test_profile_is_summed_up_by_type():
     convs = (layers.POINTWISE, layers.DEPTHWISE, layers.OTHER_CONV)
     kinds = (*convs, layers.ROUTING, layers.LAYOUT)
     assert found == dict(zip(kinds, (9.0, 2.0, 48.0, 0.75, 0.125), strict=True))
-    rows = rows_of(profile_table({'net': found}))
+    rows = rows_of(report.profile_table({'net': found}))
     assert '9.000 (15%)' in rows['net'] and rows['net'][-1] == '59.875'

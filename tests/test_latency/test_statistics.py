@@ -68,7 +68,7 @@ def test_the_largest_drift_counts_whatever_its_sign():
     assert summarise([up, down])['drift'] < -0.1
 
 
-def simulate(seed, ratio, between=0.005, sessions=3, in_turn=True) -> list[dict]:
+def simulate(seed, ratio, between=0.005, sessions=3) -> list[dict]:
     """Two networks on a device that gets slower by a fifth within each session, by turns.
 
     What is noise: of runs 1 %, of blocks 0.5 %, of a session's start 5 %, and ``between`` sessions
@@ -78,7 +78,7 @@ def simulate(seed, ratio, between=0.005, sessions=3, in_turn=True) -> list[dict]
     found = [dict(samples_ms=[], gate_error=0.0) for _ in range(2)]
     for _ in range(sessions):
         speed = random.normal(0, 0.05) + np.linspace(0, 0.2, 2 * turns)
-        order = [0, 1, 1, 0] * (turns // 2) if in_turn else [0] * turns + [1] * turns
+        order = [0, 1, 1, 0] * (turns // 2)
         shift = np.log(ratio) + random.normal(0, between), 0
         for figures in found:
             figures['samples_ms'].append([])
@@ -112,9 +112,6 @@ def test_ratios_from_times_alone_do_not_survive_a_drift():
     assert not any(is_stable(figures) for pair in pairs for figures in pair)
     paired, alone = ([np.ptp(np.log(f(*p))) for p in pairs] for f in (bounds, quotient))
     assert np.median(paired) < 0.03 < 5 * np.median(paired) < np.median(alone)
-    # One after the other, as two programs are usually timed.
-    apart = [quotient(*simulate(seed, 3.0, in_turn=False)) for seed in range(20)]
-    assert sum(low <= 3 <= high for low, high in apart) < 10
 
 
 @pytest.mark.parametrize(

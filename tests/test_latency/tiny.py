@@ -16,16 +16,8 @@ from mmshuffle.latency.plan import Case, Network, Plan, expected_outputs, settin
 from mmshuffle.latency.record import SCHEMA
 from mmshuffle.latency.request import Request, make_request
 
-QUICK = dict(
-    loops=6,
-    seconds=0.0,
-    warmup_loops=1,
-    warmup_seconds=0.0,
-    block_loops=2,
-    block_seconds=0.0,
-    sessions=2,
-    cooldown=0.0,
-)
+AT_ONCE = dict.fromkeys(('seconds', 'warmup_seconds', 'block_seconds', 'cooldown'), 0.0)
+QUICK = dict(AT_ONCE, loops=6, warmup_loops=1, block_loops=2, sessions=2)
 LONG = dict(QUICK, seconds=60.0, block_seconds=0.05)
 SIDE = 8
 
