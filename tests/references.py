@@ -305,15 +305,8 @@ def torchvision_mobilenet_v2(tensors: Tensors, x: Tensor, flat: bool = False) ->
     """MobileNet V2: the outputs of every group of blocks, and of the last 1x1 convolution."""
     outputs, number = [], 0
     x = tensors.layer(x, ('features.0.0', 'features.0.1'), 32, 3, 2)
-    for channels, blocks, stride in (
-        (16, 1, 1),
-        (24, 2, 2),
-        (32, 3, 2),
-        (64, 4, 2),
-        (96, 3, 1),
-        (160, 3, 2),
-        (320, 1, 1),
-    ):
+    widths, counts = (16, 24, 32, 64, 96, 160, 320), (1, 2, 3, 4, 3, 3, 1)
+    for channels, blocks, stride in zip(widths, counts, (1, 2, 2, 2, 1, 2, 1), strict=True):
         for i in range(blocks):
             number += 1
             block, expand = f'features.{number}.conv', 1 if number == 1 else 6

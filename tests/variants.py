@@ -67,36 +67,20 @@ VARIANTS = {
 
 # One of each kind of block, for tests whose cost or subject does not depend on the width.
 KINDS = (
-    'shufflenetv2-x0.5-megvii',
-    'shufflenetv2-x0.5-torchvision',
-    'shufflenetv2-x0.5-torchvision-dilated',
-    'shufflenetv2star-x0.5-dilated',
-    'shufflenetv2-x1.0-megvii',
-    'shufflenetv1-x0.25-g1',
-    'shufflenetv1-x0.5-g3',
-    'shufflenetv1-x0.5-g3-dilated',
-    'shufflenetv1-x0.25-g8',
-    'mobilenetv1-x0.25',
-    'mobilenetv1-x0.25-dilated',
-    'mobilenetv1-x0.5-relu6-same',
+    *('shufflenetv2-x0.5-megvii', 'shufflenetv2-x0.5-torchvision'),
+    *('shufflenetv2-x0.5-torchvision-dilated', 'shufflenetv2star-x0.5-dilated'),
+    *('shufflenetv2-x1.0-megvii', 'shufflenetv2-x0.5-torchvision-se-residual', 'shufflenetv2-50'),
+    *('shufflenetv1-x0.25-g1', 'shufflenetv1-x0.5-g3', 'shufflenetv1-x0.5-g3-dilated'),
+    *('shufflenetv1-x0.25-g8', 'shufflenetv1-x0.5-g8-se', 'shufflenetv1-50-g3'),
+    *('mobilenetv1-x0.25', 'mobilenetv1-x0.25-dilated', 'mobilenetv1-x0.5-relu6-same'),
     'mobilenetv1-x0.25-full',
-    'shufflenetv2-x0.5-torchvision-se-residual',
-    'shufflenetv2-50',
-    'shufflenetv1-x0.5-g8-se',
-    'shufflenetv1-50-g3',
-    'baseline-vgg-13M',
-    'baseline-resnet-13M',
-    'baseline-resnext-13M',
-    'xceptionlike-x0.5',
-    'xceptionlike-x0.5-dilated',
+    *('baseline-vgg-13M', 'baseline-resnet-13M', 'baseline-resnext-13M'),
+    *('xceptionlike-x0.5', 'xceptionlike-x0.5-dilated'),
 )
 # The same of networks without a layer to train between strides 16 and 32: no head of a C4 detector
 # can be made of them.
 KINDS_WITHOUT_C5 = (
-    'squeezenet-1.0-complex',
-    'squeezenet-1.1',
-    'alexnet-caffe',
-    'alexnet-torchvision',
+    *('squeezenet-1.0-complex', 'squeezenet-1.1', 'alexnet-caffe', 'alexnet-torchvision'),
 )
 
 

@@ -61,13 +61,9 @@ def test_boxes_of_unturned_pixels_are_found_where_mmcv_turns_the_image(
 @pytest.mark.parametrize(
     ('size', 'expected'),
     [
-        (WIDE, []),
-        ((48.0, 32.0), []),
-        ((49, 32), []),
+        *((size, []) for size in (WIDE, (48.0, 32.0), (49, 32), None)),
         ((32, 48), ['swapped']),
-        ((480, 320), ['size']),
-        ((48, 36), ['size']),
-        (None, []),
+        *((size, ['size']) for size in ((480, 320), (48, 36))),
     ],
 )
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.webp', '.tif', '.ppm'])
@@ -78,8 +74,10 @@ def test_sizes_are_those_of_the_annotations(tmp_path, suffix, size, expected):
 @pytest.mark.parametrize(
     'content', [b'', b'no image', b'<html></html>', encode('.jpg', noise())[:40]]
 )
-def test_damaged_images_are_told(tmp_path, content):
+def test_damaged_images_are_told_and_those_that_are_not_there(tmp_path, content):
     assert kinds(tmp_path, content) == ['unreadable']
+    (fault,) = inspect_image(tmp_path / 'none.jpg', WIDE)
+    assert fault.kind == 'unreadable' and 'No such file' in fault.detail
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
@@ -87,11 +85,6 @@ def test_images_that_are_cut_off_are_told_whether_opencv_decodes_them_or_not(tmp
     (tmp_path / 'image').write_bytes(encode(suffix, noise())[:-300])
     (fault,) = inspect_image(tmp_path / 'image', WIDE)
     assert fault.kind in ('cut off', 'unreadable') and 'truncated' in fault.detail
-
-
-def test_an_image_that_is_not_there_is_told(tmp_path):
-    (fault,) = inspect_image(tmp_path / 'none.jpg', WIDE)
-    assert fault.kind == 'unreadable' and 'No such file' in fault.detail
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,8 @@ def test_other_errors_keep_their_traceback():
 @pytest.mark.parametrize(
     ('given', 'expected'),
     [
-        ('a=1.1', 1.1),
-        ("a='1.1'", '1.1'),
-        ('a="1.1"', '1.1'),
-        ("a='True'", 'True'),
-        ("a='a,b'", 'a,b'),
-        ("a=''", ''),
-        ('a="[1,2]"', [1, 2]),
-        ('a=x=y', 'x=y'),
+        *(('a=1.1', 1.1), ("a='1.1'", '1.1'), ('a="1.1"', '1.1'), ("a='True'", 'True')),
+        *(("a='a,b'", 'a,b'), ("a=''", ''), ('a="[1,2]"', [1, 2]), ('a=x=y', 'x=y')),
         ('a=None', None),
     ],
 )

@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmshuffle.engine.network import (
-    build_model,
-    drawn_picture,
-    extract_part,
-    list_parts,
-    load_model,
-    load_model_config,
-    predict,
-    randomise,
-)
+from mmshuffle.engine import network
+from mmshuffle.engine.network import build_model, extract_part, load_model, load_model_config
 from mmshuffle.errors import one_line
 from tests.conftest import REPO, refused
 
@@ -39,7 +31,7 @@ def features(model: nn.Module, size: tuple[int, int] = (96, 96)) -> list[torch.T
 )
 def test_parts_are_known_before_the_model_is_built(name, parts):
     cfg = load_model_config(name)
-    assert list_parts(cfg) == parts
+    assert network.list_parts(cfg) == parts
     model = build_model(cfg, 'meta')
     for part in parts[:-1]:
         assert isinstance(extract_part(model, part)[0], nn.Module)
@@ -50,7 +42,7 @@ def test_parts_are_known_before_the_model_is_built(name, parts):
 
 def test_a_registered_backbone_is_a_model_where_that_is_allowed():
     cfg = load_model_config('ShuffleNetV2', None, dict(widen_factor=0.5))
-    assert list_parts(cfg) == ['backbone'] and build_model(cfg).out_channels[0] == 24
+    assert network.list_parts(cfg) == ['backbone'] and build_model(cfg).out_channels[0] == 24
     with refused('ShuffleNetV2 does not exist'):
         load_model_config('ShuffleNetV2')
 
@@ -74,7 +66,7 @@ def test_what_is_no_network_is_said_in_one_line(name, options, message):
 def test_weights_come_from_the_checkpoint_for_the_part_that_is_asked_for(name, tmp_path):
     cfg = load_model_config(name)
     model = load_model(cfg)
-    randomise(model, seed=7)
+    network.randomise(model, seed=7)
     whole, backbone = tmp_path / 'whole.pth', tmp_path / 'backbone.pth'
     torch.save(dict(state_dict=model.state_dict()), whole)
     torch.save(dict(state_dict=model.backbone.state_dict()), backbone)
@@ -117,7 +109,7 @@ def test_random_weights_fit_into_half_precision_and_stay_alive(name):
     assert max(sizes) < 100
     assert all(0.1 < output.std() < 10 for output in outputs)
     if hasattr(model, 'roi_head'):
-        assert len(predict(model, drawn_picture((128, 128))[0]).scores) > 20
+        assert len(network.predict(model, network.drawn_picture((128, 128))[0]).scores) > 20
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmshuffle.latency.device.state import read_state
-from mmshuffle.latency.measure import INTERRUPTED, measure
+from mmshuffle.latency.measure import INTERRUPTED, Recording, measure
 from mmshuffle.latency.plan import Plan, setting
 from mmshuffle.latency.record import make_record
 from mmshuffle.latency.report import to_markdown
@@ -95,6 +95,9 @@ class Phone:
 
     def asked(self) -> list[list[str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def measure(self, plan: Plan, *progress) -> Recording:
+        return measure(plan, AdbTarget(None, str(self.benchncnn)), ask(protocol=QUICK), *progress)
 
     def fail(self, words: str, message: str) -> None:
         self.trouble.write_text(f'{words}|{message}')
@@ -210,8 +213,7 @@ def test_device_cannot_write_files_here(phone, tmp_path, monkeypatch):
 )
 def test_faults_end_in_one_line_and_leave_nothing(phone, plan, words, message, expected):
     phone.fail(words, message)
-    target = AdbTarget(None, str(phone.benchncnn))
-    recording = measure(plan, target, ask(protocol=QUICK))
+    recording = phone.measure(plan)
     assert recording.problem.startswith('adb: ') and '\n' not in recording.problem
     assert message in recording.problem and expected in recording.problem
     assert list(phone.folder.iterdir()) == []
@@ -222,14 +224,13 @@ def test_phone_that_is_unplugged_keeps_what_was_measured(phone, plan):
         if done > 0.5:
             phone.fail('shell', "error: device 'X' not found")
 
-    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), ask(protocol=QUICK), unplug)
+    recording = phone.measure(plan, unplug)
     assert "device 'X' not found" in recording.problem
     assert recording.cases[0].sessions[0] == [[1.5]] * 3
 
 
 def test_ctrl_c_keeps_what_was_measured(phone, plan):
-    target = AdbTarget(None, str(phone.benchncnn))
-    recording = measure(plan, target, ask(protocol=QUICK), stop_after(2))
+    recording = phone.measure(plan, stop_after(2))
     assert recording.problem == INTERRUPTED and recording.cases[0].sessions == [[[1.5]]]
     assert list(phone.folder.iterdir()) == []
 
@@ -254,17 +255,15 @@ def test_what_the_program_cannot_do_is_refused_beforehand(phone, options, expect
 
 def test_a_program_that_prints_no_figures_is_told(phone, plan):
     phone.benchncnn.write_text('#!/bin/sh\necho layer Foo not exists\n')
-    recording = measure(plan, AdbTarget(None, str(phone.benchncnn)), ask(protocol=QUICK))
-    assert 'benchncnn prints no figures: layer Foo not exists' in recording.problem
+    said = 'benchncnn prints no figures: layer Foo not exists'
+    assert said in phone.measure(plan).problem
 
 
 @pytest.mark.parametrize(
     'serial, binary',
     [
         *((s, 'benchncnn') for s in ('a;b', '-s', ' a', 'a\nb', 'a`b`')),
-        (None, None),
-        (None, 'absent'),
-        (None, 'bin/adb'),
+        *((None, name) for name in (None, 'absent', 'bin/adb')),
     ],
 )
 def test_target_without_device_or_program_is_refused(phone, serial, binary):
