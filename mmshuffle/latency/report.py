@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmshuffle.analysis.tables import load_table
-from mmshuffle.engine import shipped
+from mmshuffle.engine import files, shipped
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
@@ -44,30 +44,10 @@ COUNTED = {
     'L1 misses': 'l1_misses',
     'L2 misses': 'l2_misses',
 }
-# Papers' tables by the heading of their column.
-PAPER_TABLES = {
-    '× in V1 paper (Snapdragon 820)': 'shufflenet_v1/table8',
-    '× in V2 paper (Snapdragon 810)': 'shufflenet_v2/table8',
-}
-# Median, least and largest ratio to ShuffleNet V1 1x (g=3) in the single-threaded ARM runs, of 43
-# devices, that ncnn publishes (github.com/Tencent/ncnn, benchmark/README.md), at about 224x224.
-# It is also the reference where none is named and it was measured.
-NCNN_REFERENCE = 'shufflenetv1-x1.0-g3'
-NCNN_RATIOS: dict[str, tuple[float, ...]] = {
-    'mobilenetv1-x1.0': (2.76, 1.86, 3.36),
-    'alexnet': (5.06, 2.95, 21.7),
-    'mobilenetv2-x1.0': (1.88,),
-    'squeezenet1.1': (1.66,),
-    'shufflenetv2-x1.0': (0.97, 0.77, 1.13),
-    NCNN_REFERENCE: (1.0,),
-}
-# Median milliseconds of int8 networks at 224x224, ExecuTorch, Raspberry Pi 5: Arm's model cards.
-ARM_MS = {
-    'shufflenetv2-x1.0': 3.63,
-    'squeezenet1.1': 2.31,
-    'squeezenet1.0': 5.09,
-    'mobilenetv2-x1.0': 4.0,
-}
+# Columns of published ratios: of a paper's ``table``, of ``ms``, or ``ratios`` to a ``reference``
+# (one, or the median, the least and the largest), for networks on images of ``shape``.
+PUBLISHED = files.read_json(Path(__file__).with_name('published.json'))
+USUAL_REFERENCE = 'shufflenetv1-x1.0-g3'  # where none is named and it was measured
 Record = dict[str, Any]  # of record.py
 Entry = dict[str, Any]
 
@@ -196,7 +176,7 @@ def check_reference(names: Collection[str], wanted: str | None) -> None:
 
 def _reference(entries: Sequence[Entry], wanted: str | None) -> Entry:
     """The reference of a table; its first network where the wanted one could not be measured."""
-    usual = [e for e in entries if _short_name(e['config']) == NCNN_REFERENCE]
+    usual = [e for e in entries if _short_name(e['config']) == USUAL_REFERENCE]
     return ([e for e in entries if e['config'] == wanted] or usual or entries)[0]
 
 
@@ -232,59 +212,47 @@ def ratio_cell(ratio: Mapping[str, Any]) -> str:
 def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Entry], str]]:
     """Columns of published ratios that have a figure here: heading, and function to a cell."""
 
-    def ratio(table: str, entry: Entry) -> str:
-        found = paper_ratio(table, tuple(entry['shape']), entry['config'], reference)
-        return '-' if found is None else f'{found:.2f}'
-
-    def phones(entry: Entry) -> str:
-        found = ncnn_ratio(tuple(entry['shape']), entry['config'], reference)
+    def cell(column: Mapping[str, Any], entry: Entry) -> str:
+        found = published_ratio(column, entry['shape'], entry['config'], reference)
         if found is None:
             return '-'
-        bounds = '' if len(found) == 1 else f' [{found[1]:.2f} to {found[2]:.2f}]'
-        return f'{found[0]:.2f}{bounds}'
+        return f'{found[0]:.2f}' + (f' [{found[1]:.2f} to {found[2]:.2f}]' if found[1:] else '')
 
-    def arm(entry: Entry) -> str:
-        ms = [ARM_MS.get(_short_name(name)) for name in (entry['config'], reference)]
-        return f'{ms[0] / ms[1]:.2f}' if all(ms) and tuple(entry['shape']) == (224, 224) else '-'
+    columns = {column['heading']: partial(cell, column) for column in PUBLISHED}
+    others = [entry for entry in entries if entry['config'] != reference]
+    return {heading: c for heading, c in columns.items() if any(c(e) != '-' for e in others)}
 
-    columns = {heading: partial(ratio, table) for heading, table in PAPER_TABLES.items()}
-    columns["× in ncnn's runs on 43 ARM devices"] = phones
-    columns["× in Arm's runs (Raspberry Pi 5, int8)"] = arm
-    return {
-        heading: cell
-        for heading, cell in columns.items()
-        if any(cell(entry) != '-' for entry in entries if entry['config'] != reference)
+
+def published_ratio(
+    column: Mapping[str, Any], shape: Sequence[int], config: str, reference: str
+) -> Sequence[float] | None:
+    """Published time of a network over that of another, with its bounds where they are known.
+
+    Args:
+        column: One of :data:`PUBLISHED`.
+        shape: Height and width of the image.
+        config: Name of the network's config.
+        reference: That of the other one.
+
+    Returns:
+        None where it is not published.
+    """
+    mine, other = _short_name(config), _short_name(reference)
+    if list(shape) != column.get('shape', list(shape)):
+        return None
+    if 'ratios' in column:
+        return column['ratios'].get(mine) if other == column['reference'] else None
+    ms = column.get('ms') or {
+        shipped.network(Path(row.config)): row.latency_ms
+        for row in load_table(column['table']).rows
+        if row.config and row.latency_ms is not None and row.shape == tuple(shape)
     }
+    return [ms[mine] / ms[other]] if mine in ms and other in ms else None
 
 
 def _short_name(config: str) -> str:
     """Name of a config's network, without the recipe."""
     return shipped.RECIPE.sub('', config)
-
-
-def paper_ratio(table: str, shape: tuple[int, int], config: str, reference: str) -> float | None:
-    """Printed time of a network over that of another; None where either is not printed.
-
-    Args:
-        table: Name of the table.
-        shape: Height and width of the image.
-        config: Name of the network's config.
-        reference: That of the other one.
-    """
-    printed = {
-        shipped.network(Path(row.config)): row.latency_ms
-        for row in load_table(table).rows
-        if row.config and row.latency_ms is not None and row.shape == shape
-    }
-    mine, other = (printed.get(_short_name(name)) for name in (config, reference))
-    return None if mine is None or other is None else mine / other
-
-
-def ncnn_ratio(shape: tuple[int, int], config: str, reference: str) -> tuple[float, ...] | None:
-    """Ratio in ncnn's published runs: median, and least and largest where they are known."""
-    if shape != (224, 224) or _short_name(reference) != NCNN_REFERENCE:
-        return None
-    return NCNN_RATIOS.get(_short_name(config))
 
 
 def _counts(entries: Sequence[Entry], reference: str | None) -> str:

@@ -17,7 +17,7 @@ from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
-from mmshuffle.latency.report import ncnn_ratio, paper_ratio, to_markdown
+from mmshuffle.latency.report import PUBLISHED, published_ratio, to_markdown
 from mmshuffle.latency.request import make_request, replay
 from mmshuffle.latency.targets import EmulatedTarget, LocalTarget
 from tests.conftest import refused
@@ -26,6 +26,7 @@ from .tiny import check_schema
 
 # Milliseconds on a made-up device; the second and the third cannot be told apart.
 MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
+SHAPE = (224, 224)
 BOUNDS = r'\[\d+\.\d{3} to \d+\.\d{3}\]'
 STATE = dict(khz={'0': 1800000}, governor={}, celsius={}, throttling={}, load=0.0)
 CORE = dict(number=0, kind='Cortex-A72', max_khz=None, capacity=None)
@@ -217,12 +218,15 @@ def test_old_throttling_and_cores_that_become_idle_do_not_count():
 def test_ratios_are_the_published_ones():
     """ShuffleNet V1, Table 8: 184.0 / 37.8 ms; V2, Table 8: 24.4 and 21.8 images/s."""
     reference, config = 'shufflenetv1-x1.0-g3', 'shufflenetv2-x1.0_8xb128-300k_imagenet'
-    v1 = paper_ratio('shufflenet_v1/table8', (224, 224), 'alexnet', reference)
-    v2 = paper_ratio('shufflenet_v2/table8', (224, 224), config, reference)
-    assert v1 == pytest.approx(184.0 / 37.8) and v2 == pytest.approx(21.8 / 24.4)
-    assert paper_ratio('shufflenet_v1/table8', (32, 32), 'alexnet', 'alexnet') is None
-    assert ncnn_ratio((224, 224), 'alexnet', 'mobilenetv1-x1.0') is None
-    assert ncnn_ratio((480, 640), 'alexnet', reference) is None
+    v1, v2, ncnn, arm = PUBLISHED
+    assert published_ratio(v1, SHAPE, 'alexnet', reference) == [pytest.approx(184.0 / 37.8)]
+    assert published_ratio(v2, SHAPE, config, reference) == [pytest.approx(21.8 / 24.4)]
+    assert published_ratio(arm, SHAPE, config, 'squeezenet1.1') == [pytest.approx(3.63 / 2.31)]
+    assert published_ratio(ncnn, SHAPE, 'alexnet', reference) == [5.06, 2.95, 21.7]
+    assert published_ratio(ncnn, SHAPE, 'alexnet', 'mobilenetv1-x1.0') is None
+    assert published_ratio(arm, SHAPE, 'alexnet', config) is None
+    for column in PUBLISHED:
+        assert published_ratio(column, (32, 32), config, config) is None
 
 
 def test_difference_needs_intervals_that_do_not_overlap():
