@@ -19,14 +19,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
-from mmshuffle.checks import check_datasets, raise_on
+from mmshuffle.checks import check_datasets, is_classifier_config, raise_on
 from mmshuffle.deploy import FORMATS, ExportReport, board, export
+from mmshuffle.deploy.accuracy import Pictures, Preparing, data_paths, in_runtime, points
 from mmshuffle.deploy.detections import evaluate
 from mmshuffle.deploy.detector import Detector, picture_facts
 from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
-from mmshuffle.deploy.formats import Format, Unsupported
+from mmshuffle.deploy.fold import fold_batchnorm
+from mmshuffle.deploy.formats import Format, Inference, Unsupported
 from mmshuffle.deploy.forms import ALIGNS, DEVICES, NATIVE, ShuffleForm
 from mmshuffle.deploy.part import Part, cut
+from mmshuffle.deploy.quantise import METHODS, Recipe
+from mmshuffle.deploy.quantise_gate import Int8
 from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.engine import cli
 from mmshuffle.engine.files import write_json
@@ -45,6 +49,8 @@ EXAMPLE = """examples:
       work_dirs/shufflenetv2-x1.0_8xb128-300k_imagenet/epoch_240.pth --format ncnn --shuffle free
   python tools/export.py bccd work_dirs/bccd/epoch_12.pth \\
       --shape 320 427 --image data/bccd/JPEGImages/BloodImage_00007.jpg --evaluate
+  python tools/export.py bccd work_dirs/bccd/epoch_12.pth --shape 320 427 \\
+      --int8 --calibrate bccd
 """
 AUTO, FASTEST = 'auto', 'fastest'
 # Of each form, block by block in turn, at least.
@@ -53,6 +59,10 @@ TRIAL = dict(
     **dict(warmup_loops=1, warmup_seconds=0.0),
 )
 DEFAULT_SHAPE = (224, 224)
+INT8_OPTIONS = (
+    *('calibrate', 'calibration_images', 'ranges', 'keep_fp32', 'per_tensor', 'max_drop'),
+    *('test_images', 'layer_errors'),
+)
 Exported = tuple[ShuffleForm, Part, ExportReport]
 Write = Callable[[ShuffleForm, Path], tuple[Part, ExportReport]]
 Name = Callable[[ShuffleForm], Path]
@@ -106,6 +116,58 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='take images in 0 to 255 and normalise them in the graph; the default for a '
         'classifier and a detector, but not for a backbone and a neck',
     )
+    int8 = parser.add_argument_group(
+        'int8',
+        'weights and activations in 8 bits, if the accuracy on the test set of the config stays',
+    )
+    int8.add_argument('--int8', action='store_true', help='write int8 (ONNX, ncnn)')
+    int8.add_argument(
+        '--calibrate',
+        metavar='FOLDER|CONFIG',
+        help='pictures that show the ranges of the activations, other than the test ones: a '
+        'folder, or a config for its training set',
+    )
+    int8.add_argument(
+        '--calibration-images',
+        type=int,
+        metavar='N',
+        help='how many of them, evenly spread (default 100)',
+    )
+    int8.add_argument(
+        '--ranges',
+        choices=METHODS,
+        help='of activations: all values that were seen (minmax, the default), or without rare '
+        'large ones, by relative entropy',
+    )
+    int8.add_argument(
+        '--keep-fp32',
+        nargs='+',
+        metavar='LAYER',
+        help='layers that stay in fp32: first, last, names, or patterns such as '
+        "'backbone.stages.0.*'",
+    )
+    int8.add_argument(
+        '--per-tensor',
+        action='store_true',
+        help='one scale a weight instead of one a channel; costs most networks their accuracy',
+    )
+    int8.add_argument(
+        '--max-drop',
+        type=float,
+        metavar='POINTS',
+        help='of top-1 or AP; a file that loses more is not kept (default 1; inf keeps any)',
+    )
+    int8.add_argument(
+        '--test-images',
+        type=int,
+        metavar='N',
+        help='how many of the test set, evenly spread (default all; 0 keeps a file unseen)',
+    )
+    int8.add_argument(
+        '--layer-errors',
+        action='store_true',
+        help='name the worst layers also where the file is kept',
+    )
     parser.add_argument('--image', help='picture to check on (default: a drawn one)')
     parser.add_argument(
         '--evaluate',
@@ -144,10 +206,34 @@ def check(args: argparse.Namespace, part: str, two_stages: bool) -> tuple[int, i
         raise UserError('--evaluate is for a whole detector: leave it or --part out')
     if args.shape is None and part != 'classifier':
         raise UserError('give --shape H W, the size of the image that the network gets')
+    check_int8(args)
     shape = tuple(args.shape or DEFAULT_SHAPE)
     if min(shape) < 32:
         raise UserError(f'--shape {shape[0]} {shape[1]}: give two numbers of at least 32')
     return shape
+
+
+def check_int8(args: argparse.Namespace) -> None:
+    """Refuse options of int8 that do not go together.
+
+    Raises:
+        UserError: See the messages.
+    """
+    if not args.int8:
+        for option in INT8_OPTIONS:
+            if getattr(args, option):
+                raise UserError(f'--{option.replace("_", "-")}: add --int8, or leave it out')
+        return
+    if args.calibrate is None:
+        raise UserError('--int8: add --calibrate, a folder of pictures or a config')
+    if args.shuffle == FASTEST:
+        raise UserError('--shuffle fastest: with --int8, name a form, or leave it out')
+    if args.dynamic_batch:
+        raise UserError('--int8: leave --dynamic-batch out')
+    for option, least in (('calibration_images', 1), ('test_images', 0), ('max_drop', 0)):
+        value = getattr(args, option)
+        if value is not None and not value >= least:
+            raise UserError(f'--{option.replace("_", "-")} {value}: give at least {least}')
 
 
 def read_picture(path: str, shape: tuple[int, int], channels: int) -> Tensor:
@@ -233,7 +319,7 @@ def file_path(
     """The file that is asked for, or one whose name tells what is in it."""
     if args.out:
         return Path(args.out)
-    name = f'{part}_{form}_{shape[0]}x{shape[1]}'
+    name = f'{part}_{form}_{shape[0]}x{shape[1]}' + '_int8' * args.int8
     return Path('work_dirs', Path(args.config).stem, name + FORMATS[args.format].suffixes[0])
 
 
@@ -252,9 +338,20 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
         f'outputs  {outputs}',
         f'nodes    {sum(done.nodes.values())}: {kinds}',
         f'size     {done.size / 1e6:.2f} MB',
-        f'differs from PyTorch by {done.difference:.1e} {cut_out.measure}',
+        f'{"in fp32 it differed" if "convert" in cut_out.options else "differs"} from PyTorch by '
+        f'{done.difference:.1e} {cut_out.measure}',
         *(f'written  {path}' for path in done.paths),
     ]
+    return '\n'.join(lines)
+
+
+def report_int8(done: Int8) -> str:
+    """Format what became int8, and what that cost."""
+    lines = [f'int8     {len(done.layers)} layers']
+    if done.accuracy:
+        lines.append(f'accuracy {done.accuracy_line()}')
+    if done.errors:
+        lines.append(done.errors_line())
     return '\n'.join(lines)
 
 
@@ -264,6 +361,43 @@ def compare_figures(cfg: Config, model: nn.Module, path: Path) -> dict:
     return {name: evaluate(cfg, detector, name) for name, detector in detectors.items()}
 
 
+def make_int8(
+    args: argparse.Namespace, cfg: Config, model: nn.Module, part: str, cut_out: Part
+) -> Int8:
+    """What ``--int8`` asks for.
+
+    Raises:
+        UserError: Pictures are missing, or are those of the test set.
+    """
+    facts = None if is_classifier_config(cfg) else picture_facts(cfg, model)
+    prepare = Preparing(cfg, args.shape or DEFAULT_SHAPE, facts)
+    pictures = Pictures(args.calibrate, args.calibration_images or 100, prepare, cut_out)
+    tested = args.test_images != 0
+    tests = {path.resolve() for path in data_paths(cfg, 'test_dataloader')} if tested else set()
+    both = tests.intersection(path.resolve() for path in pictures.paths)
+    if both:
+        raise UserError(
+            f'--calibrate {args.calibrate}: {len(both)} of its pictures are of the test set, such '
+            f'as {min(both)}: give others, or the figures would be too good'
+        )
+
+    def measure(run: Inference, title: str) -> tuple[str, float]:
+        look = in_runtime(model, part, cut_out, prepare, run)
+        return points(cfg, look, title, args.test_images)
+
+    return Int8(
+        format=FORMATS[args.format],
+        recipe=Recipe(args.ranges or METHODS[0], not args.per_tensor),
+        pictures=pictures,
+        keep=args.keep_fp32 or (),
+        points=measure if tested else None,
+        max_drop=1.0 if args.max_drop is None else args.max_drop,
+        show_errors=args.layer_errors,
+        # Of a whole detector, boxes of nearly one score may change places.
+        outputs=(1,) if part == 'detector' and args.format == 'onnx' else (),
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Export, check and report."""
     args = parse_args(argv)
@@ -271,7 +405,7 @@ def main(argv: list[str] | None = None) -> None:
     args.config = cfg.filename
     part = args.part or list_parts(cfg)[-1]
     shape = check(args, part, 'roi_head' in cfg.model)
-    if args.evaluate:
+    if args.evaluate or (args.int8 and args.test_images != 0 and not is_classifier_config(cfg)):
         raise_on(check_datasets(cfg, ['test_dataloader']))
     FORMATS[args.format].require()
     name = functools.partial(file_path, args, part, shape)
@@ -286,7 +420,12 @@ def main(argv: list[str] | None = None) -> None:
     facts = picture_facts(cfg, model) if part == 'detector' else {}
 
     def write(form: ShuffleForm, path: Path) -> tuple[Part, ExportReport]:
-        cut_out = cut(model, part, shape, form.rewrite, args.normalise, picture, raw)
+        def rewrite(module: nn.Module) -> nn.Module:
+            return fold_batchnorm(form.rewrite(module)) if args.int8 else form.rewrite(module)
+
+        cut_out = cut(model, part, shape, rewrite, args.normalise, picture, raw)
+        if args.int8:
+            cut_out.options['convert'] = make_int8(args, cfg, model, part, cut_out)
         batch = args.dynamic_batch
         return cut_out, export(cut_out.module, path, args.format, size, batch, **cut_out.options)
 
@@ -301,7 +440,8 @@ def main(argv: list[str] | None = None) -> None:
             'give a trained checkpoint, or another --image',
             file=sys.stderr,
         )
-    title = f'{Path(args.config).stem}: {part}, {args.format}, shuffle {form}'
+    precision = ', int8' if args.int8 else ''
+    title = f'{Path(args.config).stem}: {part}, {args.format}{precision}, shuffle {form}'
     print(report(title, cut_out, done))
     if facts:
         beside = done.paths[0].with_suffix('.json')
@@ -309,6 +449,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f'written  {beside}: for {board.__file__}')
     content = dict(config=args.config, checkpoint=args.checkpoint, part=part)
     content |= dict(shuffle=form.name, align=form.align, **done.as_dict())
+    if args.int8:
+        print(report_int8(cut_out.options['convert']))
+        content['int8'] = cut_out.options['convert'].as_dict()
     if args.evaluate:
         content['figures'] = compare_figures(cfg, model, done.paths[0])
         for name, figures in content['figures'].items():

@@ -1,4 +1,4 @@
-"""Comparing two lists of detections, and evaluating a detector that is not PyTorch's."""
+"""Comparing two lists of detections, and evaluating what is not PyTorch's."""
 
 from collections.abc import Callable, Sequence
 
@@ -55,13 +55,20 @@ def _all_but_few(nearest: np.ndarray) -> float:
     return float(np.sort(nearest)[-1 - int(SWAPPED * len(nearest))])
 
 
-def evaluate(cfg: dict, detect: Callable[[str], InstanceData], title: str) -> dict[str, float]:
+def evaluate(
+    cfg: dict,
+    look: Callable[[str], InstanceData | Tensor],
+    title: str,
+    count: int | None = None,
+) -> dict[str, float]:
     """Evaluate on the test set of a config.
 
     Args:
-        cfg: Config of a detector, with ``test_dataloader`` and ``test_evaluator``.
-        detect: Maps the path of a picture to ``bboxes`` in its pixels, ``scores`` and ``labels``.
+        cfg: Config of a detector or classifier, with ``test_dataloader`` and ``test_evaluator``.
+        look: Maps the path of a picture to ``bboxes`` in its pixels, ``scores`` and ``labels``; of
+            a classifier, to the scores, (K,).
         title: Of the progress bar.
+        count: How many of the images, evenly spread; all where None.
 
     Returns:
         The figures of the evaluator, such as ``coco/bbox_mAP``.
@@ -73,9 +80,26 @@ def evaluate(cfg: dict, detect: Callable[[str], InstanceData], title: str) -> di
         dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
         evaluator = Evaluator(cfg['test_evaluator'])
     evaluator.dataset_meta = dataset.metainfo
-    for index in tqdm(range(len(dataset)), title, unit='image'):
-        sample = dataset[index]['data_samples']
-        sample.pred_instances = detect(dataset.get_data_info(index)['img_path'])
+    chosen = spread(range(len(dataset)), count)
+    if len(chosen) < len(dataset):  # what is in images that nobody looked at is not missed
+        for metric in evaluator.metrics:
+            metric.img_ids = [dataset.get_data_info(index).get('img_id') for index in chosen]
+    for index in tqdm(chosen, title, unit='image'):
+        sample, found = (
+            dataset[index]['data_samples'],
+            look(dataset.get_data_info(index)['img_path']),
+        )
+        if isinstance(found, Tensor):
+            sample = dict(scores=found, gt_label=sample)
+        else:
+            sample.pred_instances = found
         evaluator.process(data_samples=[sample])
     with quiet_screen():
-        return evaluator.evaluate(len(dataset))
+        return evaluator.evaluate(len(chosen))
+
+
+def spread(items: Sequence, count: int | None) -> list:
+    """Take ``count`` of the items, evenly spread; all where None or where there are fewer."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]

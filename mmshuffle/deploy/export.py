@@ -18,7 +18,7 @@ from mmshuffle.engine.network import running
 from mmshuffle.errors import UserError, one_line
 
 from .executorch_format import ExecuTorchFormat
-from .formats import Format, Inference, OnnxFormat, TorchScriptFormat
+from .formats import Format, Inference, OnnxFormat, Paths, TorchScriptFormat
 from .litert_format import LiteRTFormat
 from .ncnn_format import NcnnFormat
 
@@ -93,6 +93,7 @@ def export(
     compare: Callable[[Outputs, Outputs], float] = largest_difference,
     tolerance: float = TOLERANCE,
     output_names: Sequence[str] | None = None,
+    convert: Callable[[nn.Module, Paths, Paths], None] | None = None,
 ) -> ExportReport:
     """Write ``module`` for another runtime.
 
@@ -119,6 +120,8 @@ def export(
         compare: Measures the difference of two lists of outputs, PyTorch's first.
         tolerance: The largest difference that is not a fault.
         output_names: Names of the outputs in ONNX; ``output0``, ... where None.
+        convert: Writes what is kept in the place of the checked files: it gets the module, those
+            files and the ones to write, such as in int8.
 
     Returns:
         What was written, and how far it is from PyTorch.
@@ -158,6 +161,9 @@ def export(
                     f'{tolerance:.2g} is allowed: it was deleted'
                 )
             difference = max(difference, differs)
+        if convert is not None:
+            checked, partial = partial, tuple(folder / f'to-{path.name}' for path in paths)
+            convert(copied, checked, partial)
         nodes = written.count_nodes(partial)
         size = sum(file.stat().st_size for file in partial)
         replace_all(partial, paths)

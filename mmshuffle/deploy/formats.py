@@ -7,7 +7,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError, one_line
 
 from .detection_ops import onnx_translations
+from .quantise import Calibrated, Recipe
 
 Paths = Sequence[Path]
 Names = Sequence[str]
@@ -108,6 +109,22 @@ class Format(ABC):
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the nodes of the graph by type."""
 
+    def calibrate(
+        self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
+    ) -> Calibrated:
+        """Make a float32 file ready to be written in int8.
+
+        Args:
+            module: What the file was written from.
+            paths: The files.
+            images: Inputs, (1, C, H, W), that show the ranges of the activations.
+            recipe: How numbers are mapped.
+
+        Raises:
+            UserError: The format has no int8 here.
+        """
+        raise UserError(f'--int8: {self.name} has no int8 here, give --format onnx or ncnn')
+
 
 class OnnxFormat(Format):
     """ONNX; every operator is of the standard set."""
@@ -169,6 +186,14 @@ class OnnxFormat(Format):
 
         model = onnx.load(str(paths[0]), load_external_data=False)
         return Counter(node.op_type for node in model.graph.node)
+
+    def calibrate(
+        self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
+    ) -> Calibrated:
+        """As pairs of QuantizeLinear and DequantizeLinear."""
+        from .quantise_onnx import calibrate
+
+        return calibrate(module, paths[0], images, recipe)
 
 
 def _forget_sources(model: Any) -> None:

@@ -4,7 +4,7 @@ import copy
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError, last_line
 
 from .formats import Format, Inference, Names, Paths, Unsupported, save, trace
+from .quantise import Calibrated, Recipe
 from .rewire import Gather
 
 
@@ -97,6 +98,14 @@ class NcnnFormat(Format):
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the layers by type; ``Split`` only names a blob twice and copies nothing."""
         return Counter(_layer_types(paths[0]))
+
+    def calibrate(
+        self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
+    ) -> Calibrated:
+        """As ncnn's own quantiser writes it."""
+        from .quantise_ncnn import calibrate
+
+        return calibrate(module, paths, images, recipe)
 
 
 def _layer_types(param: Path) -> list[str]:

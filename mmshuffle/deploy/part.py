@@ -26,6 +26,8 @@ class Part:
     options: dict[str, Any]  # arguments of ``export``
     # Of a detector: what the device has to know, see :mod:`mmshuffle.deploy.board`.
     facts: dict[str, Any] = field(default_factory=dict)
+    # Makes the input of an image as it is loaded, (1, C, H, W) in 0 to 255; None where it is that.
+    prepare: Callable[[Tensor], Tensor] | None = None
 
 
 def cut(
@@ -86,7 +88,8 @@ def cut(
         changed = nn.Sequential(first, changed)
     elif picture is not None:
         options['images'] = first(picture).detach()
-    return Part(changed, words, "of each output's largest value", options)
+    prepare = None if normalise else first
+    return Part(changed, words, "of each output's largest value", options, prepare=prepare)
 
 
 def detector_graph(detector: nn.Module, shape: Sequence[int], raw: bool) -> DetectorGraph:

@@ -1,0 +1,238 @@
+"""What a runtime does to a network's accuracy: pictures, and answers that evaluators take."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmshuffle.checks.dataset_config import unwrapped
+from mmshuffle.classification.listing import EXTENSIONS
+from mmshuffle.engine.network import load_model_config, predict
+from mmshuffle.engine.progress import quiet_screen
+from mmshuffle.errors import UserError
+
+from . import board
+from .detections import evaluate, spread
+from .detector import without_annotations
+from .formats import Inference
+from .part import Part
+
+# Figures of evaluators that tell how good a network is: name, and its points in a unit.
+FIGURES = {
+    'accuracy/top1': ('top-1', 1),
+    'coco/bbox_mAP': ('AP', 100),
+    'pascal_voc/mAP': ('AP', 100),
+}
+
+
+class Preparing:
+    """Makes a network's input of the file of a picture.
+
+    Args:
+        cfg: Of a classifier, whose test pipeline is used, or of a detector.
+        shape: Height and width of the input.
+        facts: How a board prepares pictures for a detector, see :func:`.board.prepare`; None for
+            a classifier.
+    """
+
+    def __init__(self, cfg: Config, shape: Sequence[int], facts: dict[str, Any] | None) -> None:
+        _, dataset = next(unwrapped(cfg, 'test_dataloader'), (None, None))
+        if dataset is None:
+            raise UserError('the config has no test_dataloader, whose pipeline prepares pictures')
+        steps = without_annotations(dataset['pipeline'])
+        self.shape = tuple(shape)
+        self.facts = None if facts is None else dict(facts, shape=self.shape, head=None)
+        with TRANSFORMS.switch_scope_and_registry('mmdet'):
+            self._pipeline = Compose(steps if facts is None else steps[:1])
+
+    def __call__(self, path: str | Path) -> tuple[Tensor, Sequence[int], Sequence[int]]:
+        """Prepare a picture.
+
+        Returns:
+            The image, (1, C, height, width) in 0 to 255, height and width of the picture in it, and
+            of the picture itself.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        try:
+            item = self._pipeline(dict(img_path=str(path), img_id=0, gt_label=0))
+        except Exception:  # each decoder has its own
+            raise UserError(
+                f'{path} cannot be read: it does not decode; repair or remove it'
+            ) from None
+        if self.facts is None:
+            image = item['inputs'][None].float()
+            return image, image.shape[2:], image.shape[2:]
+        picture = item['img'].astype(np.uint8)
+        picture = picture.reshape(*picture.shape[:2], -1)
+        image, size = board.prepare(picture, self.facts)
+        return torch.from_numpy(image), size, picture.shape
+
+
+class Pictures:
+    """Inputs for calibration, made anew of their pictures each time.
+
+    Args:
+        source: A folder of pictures, also in folders below it, or a config, whose training set is
+            taken.
+        count: How many, evenly spread.
+        prepare: See :class:`Preparing`; images of another shape are resized.
+        part: Whose inputs they are.
+
+    Raises:
+        UserError: There are none.
+    """
+
+    def __init__(self, source: str, count: int, prepare: Preparing, part: Part) -> None:
+        found = sorted(_in_folder(Path(source)) if Path(source).is_dir() else _of_config(source))
+        if not found:
+            raise UserError(f'--calibrate {source}: there is no picture: give a folder with some')
+        self.paths, self.prepare, self.part = spread(found, count), prepare, part
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @torch.no_grad()
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for path in self.paths:
+            image, *_ = self.prepare(path)
+            shape = self.prepare.shape
+            if image.shape[2:] != shape:
+                image = nn.functional.interpolate(image, shape, mode='bilinear', antialias=True)
+            yield (self.part.prepare(image) if self.part.prepare else image).numpy()
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
+
+
+def _of_config(name: str) -> Iterator[Path]:
+    return data_paths(load_model_config(name), 'train_dataloader')
+
+
+def data_paths(cfg: Config, loader: str) -> Iterator[Path]:
+    """Files of the images of a loader."""
+    for _, settings in unwrapped(cfg, loader):
+        with quiet_screen():
+            dataset = DATASETS.build({**settings, 'pipeline': []})
+        yield from (Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset)))
+
+
+def in_runtime(
+    model: nn.Module, part: str, cut_out: Part, prepare: Preparing, run: Inference
+) -> Callable[[str], Any]:
+    """Let a runtime compute a part of a model, and PyTorch the rest.
+
+    Args:
+        model: The whole model.
+        part: What the runtime computes, of :data:`mmshuffle.engine.network.PARTS`.
+        cut_out: The part as it was exported.
+        prepare: Makes the images.
+        run: The runtime.
+
+    Returns:
+        What :func:`.detections.evaluate` takes: it maps a picture's path to scores or boxes.
+    """
+    compute = _with_rest(model, part, cut_out, run)
+    if prepare.facts is None:
+
+        def classify(path: str) -> Tensor:
+            image, size, _ = prepare(path)
+            if tuple(size) != prepare.shape:
+                raise UserError(
+                    f'the test pipeline makes images of {size[0]}x{size[1]}: give --shape '
+                    f'{size[0]} {size[1]}, or the pipeline a step that resizes'
+                )
+            return compute(image)
+
+        return classify
+    facts = {**prepare.facts, **({'head': cut_out.facts['head']} if part == 'detector' else {})}
+
+    def detect(path: str) -> InstanceData:
+        image, size, picture = prepare(path)
+        found = board.finish(compute(image), facts, size, picture)
+        return InstanceData(
+            **dict(zip(('bboxes', 'scores', 'labels'), map(torch.from_numpy, found)))
+        )
+
+    return detect
+
+
+def _with_rest(
+    model: nn.Module, part: str, cut_out: Part, run: Inference
+) -> Callable[[Tensor], Any]:
+    """From an image, (1, C, H, W), to the scores, (K,), or what ``finish`` of a board takes."""
+    if part == 'detector':
+        return lambda image: run(image.numpy())
+    if part == 'classifier':
+        return lambda image: torch.from_numpy(run(_input(cut_out, image))[0][0])
+    rest = copy.deepcopy(model)
+    if cut_out.prepare is None:  # the file normalises by itself
+        rest.data_preprocessor._enable_normalize = False
+        rest.data_preprocessor._channel_conversion = False
+
+    def features(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(output) for output in run(images.numpy()))
+
+    if part == 'neck':
+        rest.extract_feat = features
+    else:
+        rest.backbone = _Function(features)
+    if hasattr(model, 'head'):
+        return lambda image: _scores(rest, image)
+
+    def detect(image: Tensor) -> list[np.ndarray]:
+        found = predict(rest, image[0])
+        return [found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy()]
+
+    return detect
+
+
+@torch.no_grad()
+def _input(cut_out: Part, image: Tensor) -> np.ndarray:
+    return (cut_out.prepare(image) if cut_out.prepare else image).numpy()
+
+
+@torch.no_grad()
+def _scores(model: nn.Module, image: Tensor) -> Tensor:
+    return model.test_step(dict(inputs=image, data_samples=None))[0]['scores']
+
+
+class _Function(nn.Module):
+    """A function in the place of a module."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.forward = function
+
+
+def points(
+    cfg: Config, look: Callable[[str], Any], title: str, count: int | None
+) -> tuple[str, float]:
+    """Name and points, of 100, of the figure that tells how good a network is.
+
+    Args:
+        look: See :func:`.detections.evaluate`.
+        title: Of the progress bar.
+        count: How many images of the test set.
+
+    Raises:
+        UserError: The test evaluator has none that is known.
+    """
+    figures = evaluate(cfg, look, title, count)
+    for key, (name, unit) in FIGURES.items():
+        if key in figures:
+            return name, unit * figures[key]
+    raise UserError(
+        f'the test evaluator tells {", ".join(figures)}, and neither top-1 nor AP: give '
+        '--test-images 0 to export without'
+    )

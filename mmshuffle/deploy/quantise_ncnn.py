@@ -1,0 +1,181 @@
+"""int8 in ncnn's own format: weights, scales and the flags that announce them.
+
+Between layers ncnn's numbers are float32, so that a shuffle, slice or concatenation never rounds.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .formats import Unsupported
+from .quantise import Calibrated, LayerNames, Ranges, Recipe, with_progress
+
+# Layers that can be int8, with the flag `8=` that says which scales follow the weights: one an
+# output channel, or one a group.
+LAYERS = {'Convolution': '8=2', 'ConvolutionDepthWise': '8=1', 'InnerProduct': '8=2'}
+INT8 = b'\x38\x4b\x0d\x00'  # in front of weights in int8
+# ncnn computes 3x3 convolutions of stride 1 by Winograd's F(4, 3) in int16, with all sums times
+# 576 in int32: an output channel's weights must not add up to more than this.
+LARGEST_SUM = (2**31 - 1) // (576 * 127)
+
+
+class _Layer:
+    """A line of the .param file with its bytes of the .bin file."""
+
+    def __init__(self, line: str) -> None:
+        self.kind, self.name, inputs, outputs, *rest = line.split()
+        first, second = int(inputs), int(inputs) + int(outputs)
+        self.inputs, self.outputs = rest[:first], rest[first:second]
+        self.settings = rest[second:]
+        self.values: dict[int, Any] = {}
+        for setting in self.settings:
+            key, _, value = setting.partition('=')
+            if int(key) >= 0:  # others are lists
+                self.values[int(key)] = float(value) if set(value) & set('.e') else int(value)
+        self.weights = self.rest = b''
+
+    def __getitem__(self, key: int) -> int:
+        return self.values.get(key, 0)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the weights, with the tag in front of them, and of what follows them."""
+        if self.kind in LAYERS:
+            bias = 1 if self.kind == 'InnerProduct' else 5
+            return 4 + 4 * self[2 if self.kind == 'InnerProduct' else 6], 4 * self[0] * self[bias]
+        if self.kind == 'MemoryData':
+            return 0, 4 * np.prod([max(self[key], 1) for key in (0, 1, 11, 2)])
+        per_channel = {'BatchNorm': 4, 'PReLU': 1}
+        return 0, 4 * per_channel.get(self.kind, 0) * self[0]
+
+    def matrix(self) -> np.ndarray:
+        """Weights in float32, a row for each scale."""
+        rows = self[7] if self.kind == 'ConvolutionDepthWise' else self[0]
+        return np.frombuffer(self.weights[4:], '<f4').reshape(rows, -1)
+
+    def quantised(self, largest: float, per_channel: bool) -> tuple[str, bytes]:
+        """Line and bytes in int8, for inputs up to ``largest``."""
+        weights = self.matrix()
+        most = np.abs(weights).max(1)
+        if not per_channel:
+            most[:] = most.max()
+        scales = 127 / np.maximum(most, 1e-12)
+        if self.kind == 'Convolution' and self[1] == 3 and self[3] in (0, 1) and self[2] in (0, 1):
+            total = np.abs(weights).sum(1) * scales
+            # Rounding may add half a unit a weight.
+            room = LARGEST_SUM - weights.shape[1] / 2
+            scales *= np.minimum(1, room / np.maximum(total, 1))
+        rounded = np.clip(np.rint(weights * scales[:, None]), -127, 127).astype(np.int8).tobytes()
+        padding = b'\0' * (-len(rounded) % 4)
+        numbers = np.append(scales, 127 / max(largest, 1e-12)).astype('<f4').tobytes()
+        settings = [s for s in self.settings if not s.startswith('8=')] + [LAYERS[self.kind]]
+        return self.line(settings), INT8 + rounded + padding + self.rest + numbers
+
+    def line(self, settings: Sequence[str] | None = None) -> str:
+        """The line of the .param file."""
+        counts = [str(len(self.inputs)), str(len(self.outputs))]
+        settings = self.settings if settings is None else settings
+        return ' '.join([self.kind, self.name, *counts, *self.inputs, *self.outputs, *settings])
+
+
+def read_layers(paths: Sequence[Path]) -> tuple[list[str], list[_Layer]]:
+    """Read a float32 network: the two lines of its head, and its layers.
+
+    Raises:
+        Unsupported: It has weights of a kind that is not known here.
+    """
+    head, lines = paths[0].read_text().splitlines()[:2], paths[0].read_text().splitlines()[2:]
+    layers = [_Layer(line) for line in lines if line.strip()]
+    content, at = paths[1].read_bytes(), 0
+    for layer in layers:
+        first, second = layer.sizes()
+        layer.weights, layer.rest = content[at : at + first], content[at + first :][:second]
+        at += first + second
+    tags = {layer.weights[:4] for layer in layers if layer.weights}
+    if at != len(content) or tags - {b'\0\0\0\0'}:
+        kinds = sorted({layer.kind for layer in layers} - LAYERS.keys())
+        raise Unsupported(
+            f'the ncnn network has weights in one of {", ".join(kinds)} that cannot be read for '
+            'int8: choose --format onnx'
+        )
+    return head, layers
+
+
+def calibrate(
+    module: nn.Module, paths: Sequence[Path], images: Iterable[np.ndarray], recipe: Recipe
+) -> Calibrated:
+    """Run the images through a float32 network and note the range of every layer's input.
+
+    Raises:
+        Unsupported: It has weights of a kind that is not known here.
+    """
+    head, layers = read_layers(paths)
+    known = LayerNames(module)
+    names = {
+        layer.name: known(_as_stored(layer), layer.name)
+        for layer in layers
+        if layer.kind in LAYERS and not layer[19]  # weights that are computed
+    }
+    able = [layer for layer in layers if names.get(layer.name)]
+    inputs = sorted({layer.inputs[0] for layer in able})
+    ranges = Ranges(recipe.method)
+    run = _blobs(paths, inputs)
+    for image in with_progress(images, 'calibrate'):
+        ranges.add(run(image))
+    largest = {name: max(-low, high) for name, (low, high) in ranges.result().items()}
+
+    def write(chosen: Collection[str], targets: Sequence[Path]) -> None:
+        text, content = list(head), []
+        for layer in layers:
+            line, data = layer.line(), layer.weights + layer.rest
+            if names.get(layer.name) in chosen:
+                line, data = layer.quantised(largest[layer.inputs[0]], recipe.per_channel)
+            text.append(line)
+            content.append(data)
+        targets[0].write_text('\n'.join(text) + '\n')
+        targets[1].write_bytes(b''.join(content))
+
+    order = tuple(dict.fromkeys(names[layer.name] for layer in able))
+    return Calibrated(order, _last(layers, names), write)
+
+
+def _as_stored(layer: _Layer) -> np.ndarray:
+    return np.frombuffer(layer.weights[4:], '<f4')
+
+
+def _last(layers: Sequence[_Layer], names: dict[str, str | None]) -> frozenset[str]:
+    """Layers from which no other one is reached."""
+    leading: set[str] = set()  # blobs that lead to a layer
+    last = []
+    for layer in reversed(layers):
+        leads = bool(leading.intersection(layer.outputs))
+        if names.get(layer.name) and not leads:
+            last.append(names[layer.name])
+        if leads or names.get(layer.name):
+            leading.update(layer.inputs)
+    return frozenset(last)
+
+
+def _blobs(paths: Sequence[Path], names: Sequence[str]) -> Any:
+    """Load a network and return what computes the named blobs of an image."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_vulkan_compute = False
+    net.opt.lightmode = False  # keeps the blobs that were computed on the way
+    for half in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
+        setattr(net.opt, half, False)
+    net.load_param(str(paths[0]))
+    net.load_model(str(paths[1]))
+    first = net.input_names()[0]
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        array = np.ascontiguousarray(image[0])
+        with net.create_extractor() as extractor:
+            extractor.input(first, ncnn.Mat(array).clone())
+            return {name: np.array(extractor.extract(name)[1]) for name in names}
+
+    return run

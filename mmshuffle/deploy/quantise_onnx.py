@@ -1,0 +1,198 @@
+"""int8 in ONNX: pairs of QuantizeLinear and DequantizeLinear, by ONNX Runtime's quantiser.
+
+What only moves numbers, and a concatenation above all, has one scale for all that goes in and comes
+out, so that no shuffle rounds anything.
+"""
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .quantise import Calibrated, LayerNames, Range, Ranges, Recipe, with_progress
+
+LAYERS = ('Conv', 'Gemm', 'MatMul')
+ACTIVATIONS = ('Relu', 'Clip')
+# Operators that only move numbers, and must not round them.
+MOVES = (
+    *('Concat', 'Slice', 'Split', 'Gather', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze'),
+    *('Flatten', 'MaxPool'),
+)
+CARRIED = (*ACTIVATIONS, *MOVES, 'Add', 'AveragePool', 'GlobalAveragePool', 'Resize')
+
+
+class Graph:
+    """What quantising needs to know of a graph.
+
+    Attributes:
+        layers: Nodes with weights, by the name of their layer; several share weights.
+    """
+
+    def __init__(self, model: Any, module: nn.Module) -> None:
+        from onnx import numpy_helper
+
+        self.nodes = list(model.graph.node)
+        stored = {item.name: item for item in model.graph.initializer}
+        self.constants = {
+            name: numpy_helper.to_array(item) for name, item in stored.items() if item.dims == []
+        }
+        self.stored = stored.keys()
+        self.outputs = {output.name for output in model.graph.output}
+        known = LayerNames(module)
+        self.layers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            if node.op_type in LAYERS and node.input[1] in stored:
+                weight = numpy_helper.to_array(stored[node.input[1]])
+                name = known(weight, node.input[1].removesuffix('.weight'))
+                if name is not None:
+                    self.layers.setdefault(name, []).append(node)
+
+    def tensors(self, node: Any) -> list[str]:
+        """Activations that go into a node: not constants, nor limits, shapes and indices."""
+        many = node.op_type in ('Concat', 'Add')
+        return [name for name in node.input[: None if many else 1] if name not in self.stored]
+
+    def between(self, chosen: Collection[str]) -> list[Any]:
+        """The nodes of layers that become int8, and those that carry int8 from layer to layer."""
+        layers = {id(node) for name in chosen for node in self.layers[name]}
+        ahead: set[str] = set()  # tensors that a layer or an activation behind it put out
+        reached = set(layers)
+        for node in self.nodes:
+            carried = node.op_type in CARRIED and ahead.issuperset(self.tensors(node))
+            if id(node) in layers or carried:
+                reached.add(id(node))
+                ahead.update(node.output)
+        wanted: set[str] = set()
+        found = []
+        for node in reversed(self.nodes):
+            needed = not wanted.isdisjoint(node.output)
+            # The activation behind a layer becomes part of it, whatever reads the result.
+            if id(node) in layers or (
+                id(node) in reached and (needed or node.op_type in ACTIVATIONS)
+            ):
+                found.append(node)
+                wanted.update(self.tensors(node))
+        return found[::-1]
+
+    def last(self) -> frozenset[str]:
+        """Layers whose results no other layer reads."""
+        reads = {name for nodes in self.layers.values() for n in nodes for name in self.tensors(n)}
+        for node in reversed(self.nodes):
+            if reads.intersection(node.output):
+                # Boxes that are pooled are no features.
+                reads.update(node.input[:1] if node.op_type == 'RoiAlign' else node.input)
+        return frozenset(
+            name
+            for name, nodes in self.layers.items()
+            if not any(reads.intersection(node.output) for node in nodes)
+        )
+
+    def limits(self, node: Any) -> Range:
+        """What an activation lets through."""
+        if node.op_type == 'Relu':
+            return 0.0, np.inf
+        low, high = (self.constants.get(name) for name in [*node.input[1:3], '', ''][:2])
+        return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+    def share(self, ranges: dict[str, Range], nodes: Sequence[Any]) -> dict[str, Range]:
+        """Give tensors that are only moved, or concatenated, one range.
+
+        ONNX Runtime drops an activation whose limits are the range's: so no range leaves them, and
+        tensors of which one would, keep their own.
+        """
+        limits = {n.output[0]: self.limits(n) for n in nodes if n.op_type in ACTIVATIONS}
+        ranges = dict(ranges)
+        for name, (low, high) in limits.items():
+            ranges[name] = max(ranges[name][0], low), min(ranges[name][1], high)
+        group = {name: {name} for name in ranges}
+        for node in nodes:
+            if node.op_type in MOVES:
+                tensors = [name for name in [*self.tensors(node), *node.output] if name in ranges]
+                joined = set().union(*(group[name] for name in tensors))
+                group.update(dict.fromkeys(joined, joined))
+        shared = {}
+        for name, members in group.items():
+            low = min(ranges[member][0] for member in members)
+            high = max(ranges[member][1] for member in members)
+            bounds = [limits[member] for member in members if member in limits]
+            fits = all(least <= low and high <= most for least, most in bounds)
+            shared[name] = (low, high) if fits else ranges[name]
+        return shared
+
+
+def calibrate(
+    module: nn.Module, path: Path, images: Iterable[np.ndarray], recipe: Recipe
+) -> Calibrated:
+    """Run the images through a float32 file and note the range of every activation."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    graph = Graph(model, module)
+    nodes = graph.between(graph.layers)
+    names = {name for node in nodes for name in [*graph.tensors(node), *node.output]}
+    ranges = Ranges(recipe.method)
+    run = _tensors(model, sorted(names))
+    for image in with_progress(images, 'calibrate'):
+        ranges.add(run(image))
+    found = ranges.result()
+
+    def write(chosen: Collection[str], paths: Sequence[Path]) -> None:
+        used = graph.between(chosen)
+        _quantise(model, used, graph.share(found, used), recipe.per_channel, paths[0])
+
+    return Calibrated(tuple(graph.layers), graph.last(), write)
+
+
+def _tensors(model: Any, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Load a model and return what computes the named tensors of an image."""
+    import onnx
+    import onnxruntime
+
+    model = copy.deepcopy(model)
+    already = {output.name for output in model.graph.output}
+    image = model.graph.input[0].name
+    extra = [n for n in names if n not in already and n != image]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=['CPUExecutionProvider']
+    )
+    wanted = [name for name in names if name != image]
+
+    def run(value: np.ndarray) -> dict[str, np.ndarray]:
+        found = dict(zip(wanted, session.run(wanted, {image: value}), strict=True))
+        return found | ({image: value} if image in names else {})
+
+    return run
+
+
+def _quantise(
+    model: Any, nodes: Sequence[Any], ranges: dict[str, Range], per_channel: bool, path: Path
+) -> None:
+    """Write a model with some nodes in int8."""
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    data = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+    }
+    quantiser = QDQQuantizer(
+        copy.deepcopy(model),
+        per_channel,
+        False,
+        QuantType.QInt8,
+        QuantType.QInt8,
+        TensorsData(CalibrationMethod.MinMax, data),
+        [node.name for node in nodes],
+        [],
+        sorted({node.op_type for node in nodes}),
+        {},
+    )
+    quantiser.quantize_model()
+    quantiser.model.save_model_to_file(str(path))
