@@ -14,7 +14,7 @@ from .formats import Unsupported
 from .quantise import Calibrated, LayerNames, Ranges, Recipe, with_progress
 
 # Layers that can be int8, with the flag `8=` that says which scales follow the weights: one an
-# output channel, or one a group.
+# output channel, or, for a depthwise convolution, one a channel.
 LAYERS = {'Convolution': '8=2', 'ConvolutionDepthWise': '8=1', 'InnerProduct': '8=2'}
 INT8 = b'\x38\x4b\x0d\x00'  # in front of weights in int8
 # ncnn computes 3x3 convolutions of stride 1 by Winograd's F(4, 3) in int16, with all sums times
@@ -73,6 +73,39 @@ class _Layer:
         settings = [s for s in self.settings if not s.startswith('8=')] + [LAYERS[self.kind]]
         return self.line(settings), INT8 + rounded + padding + self.rest + numbers
 
+    def groups(self) -> int:
+        """How many groups a convolution has that is not depthwise; 1 for others.
+
+        ncnn's int8 reads memory of others there, where a group fills blocks of 8 channels.
+        """
+        grouped = self.kind == 'ConvolutionDepthWise'
+        size = self.matrix().size if grouped else 0
+        # A depthwise convolution has one input channel a group.
+        kernel = self[1] * (self[11] or self[1])
+        return self[7] if grouped and size > self[0] * kernel else 1
+
+    def pieces(self) -> list['_Layer']:
+        """Layers that compute a grouped convolution: a slice, a convolution a group, their join."""
+        count, outputs = self.groups(), self[0] // self.groups()
+        kernel = self[1] * (self[11] or self[1])
+        inputs = self.matrix().size // self[0] // kernel
+        ends = [[f'{self.name}_{end}{i}' for i in range(count)] for end in ('in', 'out')]
+        sizes = ','.join([str(count), *[str(inputs)] * count])
+        before, after = (' '.join(names) for names in ends)
+        found = [_Layer(f'Slice {self.name}_s 1 {count} {self.inputs[0]} {before} -23300={sizes}')]
+        weights, biases = self.matrix(), np.frombuffer(self.rest, '<f4').reshape(count, -1)
+        changed = {0: outputs, 6: weights.size // count}
+        kept = [s for s in self.settings if int(s.partition('=')[0]) not in (0, 6, 7)]
+        settings = ' '.join([*kept, *(f'{key}={value}' for key, value in changed.items())])
+        for index in range(count):
+            ports = f'1 1 {ends[0][index]} {ends[1][index]}'
+            piece = _Layer(f'Convolution {self.name}_{index} {ports} {settings}')
+            piece.weights = self.weights[:4] + weights[index].tobytes()
+            piece.rest = biases[index].tobytes()
+            found.append(piece)
+        join = f'Concat {self.name}_c {count} 1 {after} {self.outputs[0]} 0=0'
+        return [*found, _Layer(join)]
+
     def line(self, settings: Sequence[str] | None = None) -> str:
         """The line of the .param file."""
         counts = [str(len(self.inputs)), str(len(self.outputs))]
@@ -80,13 +113,13 @@ class _Layer:
         return ' '.join([self.kind, self.name, *counts, *self.inputs, *self.outputs, *settings])
 
 
-def read_layers(paths: Sequence[Path]) -> tuple[list[str], list[_Layer]]:
-    """Read a float32 network: the two lines of its head, and its layers.
+def read_layers(paths: Sequence[Path]) -> tuple[str, list[_Layer]]:
+    """Read a float32 network: its first line, and its layers.
 
     Raises:
         Unsupported: It has weights of a kind that is not known here.
     """
-    head, lines = paths[0].read_text().splitlines()[:2], paths[0].read_text().splitlines()[2:]
+    magic, _, *lines = paths[0].read_text().splitlines()
     layers = [_Layer(line) for line in lines if line.strip()]
     content, at = paths[1].read_bytes(), 0
     for layer in layers:
@@ -100,7 +133,7 @@ def read_layers(paths: Sequence[Path]) -> tuple[list[str], list[_Layer]]:
             f'the ncnn network has weights in one of {", ".join(kinds)} that cannot be read for '
             'int8: choose --format onnx'
         )
-    return head, layers
+    return magic, layers
 
 
 def calibrate(
@@ -111,7 +144,7 @@ def calibrate(
     Raises:
         Unsupported: It has weights of a kind that is not known here.
     """
-    head, layers = read_layers(paths)
+    magic, layers = read_layers(paths)
     known = LayerNames(module)
     names = {
         layer.name: known(_as_stored(layer), layer.name)
@@ -127,14 +160,18 @@ def calibrate(
     largest = {name: max(-low, high) for name, (low, high) in ranges.result().items()}
 
     def write(chosen: Collection[str], targets: Sequence[Path]) -> None:
-        text, content = list(head), []
+        text, content, blobs = [], [], set()
         for layer in layers:
-            line, data = layer.line(), layer.weights + layer.rest
-            if names.get(layer.name) in chosen:
-                line, data = layer.quantised(largest[layer.inputs[0]], recipe.per_channel)
-            text.append(line)
-            content.append(data)
-        targets[0].write_text('\n'.join(text) + '\n')
+            named = names.get(layer.name) in chosen
+            for part in layer.pieces() if named and layer.groups() > 1 else [layer]:
+                line, data = part.line(), part.weights + part.rest
+                if named and part.kind in LAYERS:
+                    line, data = part.quantised(largest[layer.inputs[0]], recipe.per_channel)
+                text.append(line)
+                content.append(data)
+                blobs.update(part.outputs)
+        counts = f'{len(text)} {len(blobs)}'
+        targets[0].write_text('\n'.join([magic, counts, *text]) + '\n')
         targets[1].write_bytes(b''.join(content))
 
     order = tuple(dict.fromkeys(names[layer.name] for layer in able))
