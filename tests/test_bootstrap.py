@@ -71,8 +71,6 @@ def change(facts, packages=(), imports=(), unmet=(), **others):
 
 NO_OPS = {'mmcv_ext': "ModuleNotFoundError: No module named 'mmcv._ext'"}
 OTHER_TORCH = {'mmcv_ext': 'ImportError: undefined symbol: _ZN3c10'}
-
-
 NO_TORCH = {'torch': 'OSError: libtorch.so', 'mmcv_ext': 'x', 'mmdet': 'x'}
 NO_SETUPTOOLS = dict(packages={'setuptools': '82.0.0'}, imports={'pkg_resources': 'no'})
 NO_TORCHVISION = dict(packages={'torchvision': '0.2'}, imports={'torchvision': 'RuntimeError: nms'})

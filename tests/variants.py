@@ -63,8 +63,6 @@ VARIANTS = {
     'alexnet-caffe': dict(type='AlexNet'),
     'alexnet-torchvision': dict(type='AlexNet', version='torchvision'),
 }
-
-
 # One of each kind of block, for tests whose cost or subject does not depend on the width.
 KINDS = (
     *('shufflenetv2-x0.5-megvii', 'shufflenetv2-x0.5-torchvision'),

@@ -106,16 +106,11 @@ def test_hidden_layers_head_is_a_perceptron_on_the_pooled_map():
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(num_classes=0), 'num_classes=0'),
-        (dict(num_classes=2.0), 'num_classes=2.0'),
-        (dict(num_classes=2, label_smoothing=1.0), 'label_smoothing=1.0'),
-    ],
+    ('name', 'value'), [('num_classes', 0), ('num_classes', 2.0), ('label_smoothing', 1.0)]
 )
-def test_heads_refuse_what_makes_no_sense(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        LinearHead(4, **arguments)
+def test_heads_refuse_what_makes_no_sense(name, value):
+    with pytest.raises(ValueError, match=f'{name}={value}'):
+        LinearHead(4, **{'num_classes': 2, name: value})
 
 
 @pytest.mark.parametrize('kind', ['LinearHead', 'ConvHead', 'HiddenLayersHead'])

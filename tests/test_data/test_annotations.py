@@ -56,8 +56,6 @@ def give(**values):
 
 EVALUATED = Use(evaluated=True)
 MASKS = Use(masks=True)
-
-
 TOO_LARGE = 10**400
 FAULTS = {
     'images': [
