@@ -12,10 +12,8 @@ import select
 import shlex
 import subprocess
 import sys
-from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -449,21 +447,13 @@ def test_an_interpreter_with_pytorch_is_used_unless_the_system_owns_it(
     assert chosen == (sys.executable if used == 'here' else str(venv))
 
 
-def test_a_failing_step_shows_the_end_of_the_log_and_says_where_it_is(tmp_path, capsys):
+def test_a_failing_step_shows_its_output_and_says_where_the_log_is(tmp_path, capfd):
     runner = bootstrap.Runner(sys.executable, tmp_path / 'bootstrap.log')
-    code = 'print(*range(100), sep="\\n"); raise SystemExit(3)'
-    with pytest.raises(bootstrap.Stop, match=r'"PyTorch" failed; .*bootstrap\.log') as stop:
-        runner.step('PyTorch', sys.executable, '-c', code)
+    with pytest.raises(bootstrap.Stop, match=r'"PyTorch" failed, .*bootstrap\.log') as stop:
+        runner.pip('PyTorch', '--no-index', 'not-there')
     assert stop.value.code == 1 and '\n' not in str(stop.value)
-    assert capsys.readouterr().err.splitlines() == [str(i) for i in range(80, 100)]
-
-
-def test_long_steps_show_that_they_go_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bootstrap, 'HEARTBEAT', 0)
-
-    expired = subprocess.TimeoutExpired('pip', 0)
-    assert bootstrap.wait(Mock(wait=Mock(side_effect=[expired, expired, 0]))) == 0
-    assert capsys.readouterr().out.count('elapsed\n') == 2
+    assert 'not-there' in capfd.readouterr().err
+    assert 'not-there' in runner.log.read_text()
 
 
 def test_build_environment_finds_ninja_and_respects_the_user(tmp_path, monkeypatch):
@@ -480,16 +470,22 @@ def test_an_interrupt_ends_the_compilers_too(tmp_path, monkeypatch):
     # The grandchild holds a pipe open for writing: reading it ends when the grandchild does.
     reader, writer = os.pipe()
 
-    def interrupt(process):
-        os.close(writer)
-        assert os.read(reader, 1) == b'\n'
-        raise KeyboardInterrupt
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, stdin=writer, **kwargs)
+            os.close(writer)
 
-    monkeypatch.setattr(subprocess, 'Popen', partial(subprocess.Popen, stdin=writer))
-    monkeypatch.setattr(bootstrap, 'wait', interrupt)
+        def wait(self, *args):
+            if self.args:  # the first time
+                self.args = None
+                assert os.read(reader, 1) == b'\n'
+                raise KeyboardInterrupt
+            return super().wait(*args)
+
+    monkeypatch.setattr(subprocess, 'Popen', Interrupted)
     runner = bootstrap.Runner(sys.executable, tmp_path / 'log')
     with pytest.raises(KeyboardInterrupt):
-        runner.step('building', 'sh', '-c', 'echo >&0; sleep 600; true')
+        runner.step('building', 'sh', '-c', 'echo >&0; sleep 600; true', hint='')
     assert select.select([reader], [], [], 30)[0] and os.read(reader, 1) == b''
     os.close(reader)
 

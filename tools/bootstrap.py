@@ -27,7 +27,6 @@ import shlex
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -62,7 +61,6 @@ PROGRAMS = {
     ),
 }
 NO_ISOLATION = '--no-build-isolation'  # mmcv's build must see the PyTorch it is built for
-HEARTBEAT = 30  # seconds between lines where the output is not a terminal
 
 
 class Stop(Exception):
@@ -74,7 +72,7 @@ class Stop(Exception):
 
 
 class Runner:
-    """Runs commands that have to succeed, with their output in a log and a sign of life."""
+    """Runs commands that have to succeed; pip shows its own progress and logs all it does."""
 
     def __init__(self, python: str, log: Path) -> None:
         self.python, self.log = python, log
@@ -85,19 +83,19 @@ class Runner:
 
     def pip(self, title: str, *arguments: str, action: str = 'install', **kwargs: Any) -> None:
         """Run pip in the environment."""
-        quiet = ('--disable-pip-version-check', '--no-input')
-        self.step(title, self.python, '-m', 'pip', action, *quiet, *arguments, **kwargs)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        common = ('--log', str(self.log), '--disable-pip-version-check', '--no-input')
+        hint = f'when the cause is fixed, the same command goes on from here; log: {self.log}'
+        command = (self.python, '-m', 'pip', action, *common, *arguments)
+        self.step(title, *command, hint=hint, **kwargs)
 
-    def step(self, title: str, *command: str, hint: str = '', env: dict | None = None) -> None:
+    def step(self, title: str, *command: str, hint: str, env: dict | None = None) -> None:
         """Run a command to its end; Ctrl-C ends it and all it started."""
         print(title, flush=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open('a', encoding='utf-8') as log:
-            print(f'\n$ {shlex.join(command)}', file=log, flush=True)
-            options = dict(env=env or self.env, cwd=ROOT, start_new_session=True)
-            process = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        options = dict(env=env or self.env, cwd=ROOT, start_new_session=True)
+        process = subprocess.Popen(command, **options)
         try:
-            code = wait(process)
+            code = process.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 # Where the system has process groups, the compilers that it started too.
@@ -105,22 +103,7 @@ class Runner:
             process.wait()
             raise
         if code:
-            output = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
-            print('\n'.join(output[-20:]), file=sys.stderr)
-            hint = hint or 'when the cause is fixed, the same command goes on from here'
-            raise Stop(f'"{title}" failed; {hint}; whole log: {self.log}', 1)
-
-
-def wait(process: subprocess.Popen) -> int:
-    """Return the exit code of a process; show that it goes on until then."""
-    start, terminal = time.monotonic(), sys.stdout.isatty()
-    while True:
-        try:
-            return process.wait(timeout=1 if terminal else HEARTBEAT)
-        except subprocess.TimeoutExpired:
-            minutes, seconds = divmod(round(time.monotonic() - start), 60)
-            text = f'      {minutes}:{seconds:02d} elapsed'
-            print(text, end='\r' if terminal else '\n', flush=True)
+            raise Stop(f'"{title}" failed, see above; {hint}', 1)
 
 
 def lock(path: Path) -> IO | None:
@@ -200,17 +183,6 @@ def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
         raise Stop(f'{wheel} does not load ({error}): the same command builds another one', 1)
 
 
-def examine(runner: Runner, line: str, *requirements: str) -> dict:
-    """Collect the facts that the steps need."""
-    wanted = (*BUILD_TOOLS[line], MMCV[line], *requirements)
-    return doctor.collect(runner.python, ('torch', 'torchvision', 'mmcv_ext'), wanted)
-
-
-def needs_mmcv(facts: dict, line: str) -> bool:
-    """Tell whether mmcv is missing or its operations fail."""
-    return MMCV[line] in facts['unmet'] or bool(facts['imports'].get('mmcv_ext'))
-
-
 def check(facts: dict, line: str, own: bool) -> None:
     """Refuse an environment that the steps would not repair, or that is somebody else's."""
     fatal = ['python', 'both-lines', 'torchvision', 'torch-version']
@@ -228,11 +200,22 @@ def check(facts: dict, line: str, own: bool) -> None:
     if not facts['packages']['pip']:
         raise Stop(f'{facts["python"]["executable"]} has no pip: run it with -m ensurepip')
     # Before the first download, because the build could only fail at its end.
-    if needs_mmcv(facts, line):
-        if not facts['compiler']:
-            raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
-        if header := facts['header']:
-            raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
+    if mmcv_fails(facts, line) and not facts['compiler']:
+        raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
+    if mmcv_fails(facts, line) and facts['header']:
+        header = facts['header']
+        raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
+
+
+def mmcv_fails(facts: dict, line: str) -> bool:
+    """Tell whether mmcv is missing or its operations fail."""
+    return MMCV[line] in facts['unmet'] or bool(facts['imports'].get('mmcv_ext'))
+
+
+def examine(runner: Runner, line: str, *requirements: str) -> dict:
+    """Collect the facts that the steps need."""
+    wanted = (*BUILD_TOOLS[line], MMCV[line], *requirements)
+    return doctor.collect(runner.python, ('torch', 'torchvision', 'mmcv_ext'), wanted)
 
 
 def is_current(facts: dict) -> bool:
@@ -271,7 +254,7 @@ def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
             anew = ('--force-reinstall',) if installed and broken else ()
             runner.pip('[3/5] PyTorch', *anew, torch or TORCH)
             facts = examine(runner, line, *wanted)
-        if needs_mmcv(facts, line):
+        if mmcv_fails(facts, line):
             install_mmcv(runner, facts, line)
         if ours in facts['unmet'] or not is_current(facts):
             target = f'{ROOT}{ours.removeprefix("mmshuffle")}'

@@ -37,6 +37,7 @@ EXAMPLE = """examples:
   python tools/benchmarks/training.py --device cuda --variants --out training.json
   python tools/benchmarks/training.py --light-head --rounds 5
 """
+DIGITS = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
 # Detectors by their names in the tables: config, settings that differ, and memory format.
 Runs = dict[str, tuple[str, dict[str, Any], str]]
 CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
@@ -51,6 +52,10 @@ FINE_TUNING: Runs = {
     'fine-tuning config': (CONFIG, {}, 'contiguous'),
     'fine-tuning config, channels_last': (CONFIG, {}, 'channels_last'),
 }
+VARIANTS = (
+    *('channels_last', 'amp', 'amp, channels_last', 'compile'),
+    'compile, amp, channels_last',
+)
 C4 = 'configs/faster_rcnn/faster-rcnn_{}_c4-300_1x_coco.py'
 LIGHT_HEAD = 'configs/light_head_rcnn/light-head-rcnn_{}_8xb2-20e_coco.py'
 # The networks that both have a config of.
@@ -119,16 +124,10 @@ def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         'mmshuffle, torchvision layout': step(ours('torchvision')),
         'mmshuffle, megvii layout': step(ours('megvii')),
     }
-    if args.variants:
-        steps |= {
-            'channels_last': step(ours('torchvision'), channels_last=True),
-            'amp': step(ours('torchvision'), amp=True),
-            'amp, channels_last': step(ours('torchvision'), channels_last=True, amp=True),
-            'compile': step(torch.compile(ours('torchvision'))),
-            'compile, amp, channels_last': step(
-                torch.compile(ours('torchvision')), channels_last=True, amp=True
-            ),
-        }
+    for variant in VARIANTS if args.variants else ():
+        network, words = ours('torchvision'), variant.split(', ')
+        network = torch.compile(network) if 'compile' in words else network
+        steps[variant] = step(network, 'channels_last' in words, 'amp' in words)
     return steps
 
 
@@ -224,17 +223,6 @@ def peak_memory(step: Callable[[], None], cuda: bool) -> float:
     return peak / 2**20
 
 
-def table(title: str, figures: dict[str, dict]) -> str:
-    """Format figures as Markdown."""
-    keys = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
-    rows = [
-        [name, *(f'{found[key]:.{digits}f}' for key, digits in keys.items())]
-        for name, found in figures.items()
-    ]
-    head = ['step', 'median ms', 'min', 'max', 'speed-up', 'peak MiB']
-    return f'\n{title}\n\n{markdown_table(head, rows)}'
-
-
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     args = parse_args(argv)
@@ -254,7 +242,11 @@ def main(argv: list[str] | None = None) -> None:
 
     def report(key: str, title: str, steps: dict[str, Callable[[], None]]) -> None:
         result[key] = measure(steps, args)
-        print(table(title, result[key]))
+        rows = [
+            [name, *(f'{found[figure]:.{digits}f}' for figure, digits in DIGITS.items())]
+            for name, found in result[key].items()
+        ]
+        print(f'\n{title}\n\n{markdown_table(["step", *DIGITS], rows)}')
 
     for network in NETWORKS if args.light_head else ():
         runs = {
