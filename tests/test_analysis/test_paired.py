@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmshuffle.analysis.paired import Boxes, differences
-from mmshuffle.errors import UserError
+from tests.conftest import refused
 
 IMAGES, CATEGORIES = 12, (3, 7)
 
@@ -112,18 +112,16 @@ def test_the_interval_holds_the_difference_and_tells_clear_ones_from_none(truth,
     assert clear == differences(blurred, sharp, draws=100)
 
 
+ELSEWHERE = '[{"image_id": 99, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 1}]'
+
+
 @pytest.mark.parametrize(
-    'content', [[], [dict(image_id=99, category_id=3, bbox=[1, 1, 5, 5], score=1)]]
+    'content', [None, '', '[{"image_id": 1, "bb', '{}', '[7]', '[]', ELSEWHERE]
 )
 def test_a_file_without_boxes_of_the_images_is_one_line(truth, tmp_path, content):
-    (tmp_path / 'boxes.json').write_text(json.dumps(content))
-    with pytest.raises(UserError, match='has no boxes on images of the test set'):
-        Boxes(truth, CATEGORIES, [tmp_path / 'boxes.json'])
-
-
-@pytest.mark.parametrize('content', [None, '', '[{"image_id": 1, "bb', '{}', '[7]'])
-def test_a_file_that_is_missing_or_cut_off_is_one_line(truth, tmp_path, content):
     if content is not None:
         (tmp_path / 'boxes.json').write_text(content)
-    with pytest.raises(UserError, match=r'boxes\.json (cannot be read|has no boxes)'):
+    sound = content in ('[]', ELSEWHERE)
+    said = 'has no boxes on images of the test set' if sound else '(cannot be read|has no boxes)'
+    with refused(rf'boxes\.json {said}'):
         Boxes(truth, CATEGORIES, [tmp_path / 'boxes.json'])

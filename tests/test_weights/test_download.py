@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmshuffle.errors import UserError
 from mmshuffle.weights import download, read_tensors
 from mmshuffle.weights.download import cache_path, digest_in, fetch
 from tests.conftest import refused
@@ -36,9 +35,7 @@ def kept(folder: Path) -> list[str]:
 def assert_refused(url: str, *parts: str, **kwargs) -> None:
     with refused() as caught:
         fetch(url, **kwargs)
-    message = str(caught.value)
-    assert '\n' not in message
-    assert all(part in message for part in (url, *parts)), message
+    assert all(part in str(caught.value) for part in (url, *parts)), caught.value
 
 
 def test_a_file_is_verified_and_fetched_once(server, hub):
@@ -98,7 +95,7 @@ def test_an_address_that_is_none_is_one_line(hub, address):
 
 
 def test_a_name_too_long_for_the_disk_is_one_line(hub):
-    with pytest.raises(UserError, match='cannot write'):
+    with refused('cannot write'):
         fetch(f'http://127.0.0.1:9/{"x" * 400}.pth')
 
 
