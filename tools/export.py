@@ -27,7 +27,7 @@ from mmshuffle.deploy.detector import Detector, picture_facts
 from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
 from mmshuffle.deploy.fold import fold_batchnorm
 from mmshuffle.deploy.formats import Format, Inference, Unsupported
-from mmshuffle.deploy.forms import ALIGNS, DEVICES, NATIVE, ShuffleForm
+from mmshuffle.deploy.forms import DEVICES, FORMS, NATIVE, ShuffleForm
 from mmshuffle.deploy.part import Part, cut
 from mmshuffle.deploy.quantise import METHODS, Recipe
 from mmshuffle.deploy.quantise_gate import Int8
@@ -82,8 +82,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='FORM',
         help='form of the channel shuffles, all of the same function: native, as PyTorch computes '
         'them; free, absorbed in the weights; free-N, with channels filled with zeros up to a '
-        'multiple of N, for runtimes that work on blocks of N; fastest, whatever that is in the '
-        'runtime on this machine; auto (default), by the rule for --device and --precision',
+        'multiple of N, for runtimes that work on blocks of N; interleaved-N, the same but for '
+        'halves that are interleaved where slices would split blocks; fastest, whatever that is in '
+        'the runtime on this machine; auto (default), by the rule for --device and --precision',
     )
     parser.add_argument(
         '--device',
@@ -265,7 +266,7 @@ def choose_form(model: nn.Module, args: argparse.Namespace) -> ShuffleForm:
     device = args.device or DEVICES[0]
     usual = FORMATS[args.format].precisions[0] if device == 'arm' else 'fp32'
     precision = args.precision or usual
-    form = ShuffleForm('free', ALIGNS.get((args.format, device, precision), 1))
+    form = ShuffleForm.parse(FORMS.get((args.format, device, precision), 'free'))
     print(f'shuffle {form}, by the rule for {args.format} on {device} in {precision}')
     return form
 
@@ -275,7 +276,7 @@ def export_fastest(write: Write, format: Format, name: Name) -> Exported:
 
     A form that the network or the format does not have is left out, and told.
     """
-    forms = [NATIVE, *(ShuffleForm('free', align) for align in format.aligns)]
+    forms = [NATIVE, *map(ShuffleForm.parse, format.forms)]
     written, runs = {}, {}
     with folder_beside(name(NATIVE)) as folder:
         for form in tqdm(forms, 'export the forms', unit='form'):

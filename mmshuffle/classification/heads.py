@@ -85,7 +85,7 @@ class LinearHead(ClassificationHead):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the last output, (N, in_channels, H, W), to scores, (N, num_classes)."""
-        return self.fc(self.dropout(features[-1].mean((2, 3))))
+        return self.fc(self.dropout(F.adaptive_avg_pool2d(features[-1], 1).flatten(1)))
 
 
 @MODELS.register_module()
@@ -105,7 +105,8 @@ class ConvHead(ClassificationHead):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the last output, (N, in_channels, H, W), to scores, (N, num_classes)."""
-        return F.relu(self.fc(self.dropout(features[-1]))).mean((2, 3))
+        scores = F.relu(self.fc(self.dropout(features[-1])))
+        return F.adaptive_avg_pool2d(scores, 1).flatten(1)
 
 
 @MODELS.register_module()

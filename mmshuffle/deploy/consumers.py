@@ -22,7 +22,7 @@ from mmshuffle.detection import BackboneStageHead
 
 from .rewire import mixes_channels, restore, rewire
 from .routed import build_part
-from .routing import FILL, Order, natural
+from .routing import FILL, Form, Order, natural
 
 
 class Joint(NamedTuple):
@@ -33,7 +33,7 @@ class Joint(NamedTuple):
     order: Order
 
 
-def absorb(holder: nn.Module, orders: Sequence[Order], align: int) -> bool:
+def absorb(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
     """Make what reads a backbone's outputs read them in other orders.
 
     Knows the heads of :class:`~mmshuffle.classification.ImageClassifier`, MMDetection's FPN and
@@ -43,7 +43,7 @@ def absorb(holder: nn.Module, orders: Sequence[Order], align: int) -> bool:
     Args:
         holder: The module that has the backbone; changed in place.
         orders: Of the backbone's outputs.
-        align: See :func:`mmshuffle.deploy.shuffle_free`.
+        form: See :func:`mmshuffle.deploy.shuffle_free`.
 
     Returns:
         Whether all readers are known; where not, nothing is changed.
@@ -54,7 +54,7 @@ def absorb(holder: nn.Module, orders: Sequence[Order], align: int) -> bool:
         joints = rule(holder, orders)
         if joints is not None:
             return _rewire_all(joints)
-    return _absorb_c4(holder, orders, align)
+    return _absorb_c4(holder, orders, form)
 
 
 def _rewire_all(joints: Sequence[Joint]) -> bool:
@@ -102,7 +102,7 @@ def _neck(holder: nn.Module) -> nn.Module | None:
     return children.get('neck') if known else None
 
 
-def _absorb_c4(holder: nn.Module, orders: Sequence[Order], align: int) -> bool:
+def _absorb_c4(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
     """Absorb one output's order in the RPN, the shared head's stage, and the layers behind that."""
     if len(orders) != 1 or FILL in orders[0] or not _is_c4(holder):
         return False
@@ -113,7 +113,7 @@ def _absorb_c4(holder: nn.Module, orders: Sequence[Order], align: int) -> bool:
         joint = Joint(rpn[0], 'conv', order)
     if not _rewire_all([joint]):
         return False
-    stage = build_part(roi.shared_head.stage, order, align)
+    stage = build_part(roi.shared_head.stage, order, form)
     roi.shared_head.stage = stage
     fcs = [Joint(roi.bbox_head, name, stage.order) for name in ('fc_cls', 'fc_reg')]
     if not (type(roi.bbox_head) is BBoxHead and roi.bbox_head.with_avg_pool and _rewire_all(fcs)):

@@ -53,9 +53,9 @@ class Format(ABC):
     dynamic_batch: ClassVar[bool] = True
     # What the runtime can compute in from the one file, its usual choice first.
     precisions: ClassVar[tuple[str, ...]] = ('fp32',)
-    # Sizes of the blocks of channels that the runtime may work on, worth trying as `align` of
-    # `shuffle_free`; 1 is to leave the channels as they are.
-    aligns: ClassVar[tuple[int, ...]] = (1,)
+    # Forms of `shuffle_free` worth trying, by the sizes of the blocks of channels that the runtime
+    # may work on.
+    forms: ClassVar[tuple[str, ...]] = ('free',)
 
     def require(self) -> None:
         """Refuse to start without the packages that the format needs.
@@ -132,7 +132,7 @@ class OnnxFormat(Format):
     name = 'onnx'
     suffixes = ('.onnx',)
     packages = ('onnx', 'onnxscript', 'onnxruntime')
-    aligns = (1, 8, 16)
+    forms = ('free', 'free-8', 'free-16')
 
     def require(self) -> None:
         """As of every format; PyTorch's exporter may also be too old."""

@@ -11,37 +11,30 @@ from mmshuffle.errors import UserError
 from .shuffle_free import shuffle_free
 
 DEVICES = ('arm', 'x86')
-# Multiple that the shuffle-free form fills channels up to, where filling pays. On ARM it is what
-# takes the fewest instructions in the ARM code of the runtime (ShuffleNetV2 at 0.5x and 1x,
-# 224x224): ncnn works on blocks of 4 numbers in float32 and of 8 in half precision; in ONNX Runtime
-# no filling is best. On x86 with AVX-512 it is what was fastest: see docs/results.md.
-ALIGNS = {
-    ('ncnn', 'arm', 'fp16'): 8,
-    ('ncnn', 'arm', 'fp32'): 4,
-    ('ncnn', 'x86', 'fp32'): 4,
-    ('onnx', 'x86', 'fp32'): 16,
-}
 
 
 @dataclass(frozen=True)
 class ShuffleForm:
     """A form of the channel shuffle; all compute the same."""
 
-    # ``'native'``, as PyTorch computes it, or ``'free'``, see
+    # ``'native'``, as PyTorch computes it, or ``'free'`` or ``'interleaved'``, see
     # :func:`mmshuffle.deploy.shuffle_free`.
     name: str = 'native'
-    align: int = 1  # of the free form; 1 for the native one
+    align: int = 1  # 1 for the native form
 
     @classmethod
     def parse(cls, text: str) -> 'ShuffleForm':
-        """Read ``native``, ``free`` or, with the alignment, ``free-8``.
+        """Read a name, with the alignment where there is one: ``free-8``.
 
         Raises:
             UserError: It is something else.
         """
-        found = re.fullmatch(r'(native)|(free)(?:-([1-9]\d*))?', text)
+        found = re.fullmatch(r'(native)|(free|interleaved)(?:-([1-9]\d*))?', text)
         if found is None:
-            raise UserError(f'--shuffle {text}: give native, free, or free-N such as free-8')
+            raise UserError(
+                f'--shuffle {text}: give native, free or interleaved, or the latter with the size '
+                'of blocks, such as free-8'
+            )
         return cls(found[1] or found[2], int(found[3] or 1))
 
     def rewrite(self, module: nn.Module) -> nn.Module:
@@ -52,10 +45,19 @@ class ShuffleForm:
         """
         if self.name == 'native':
             return copy.deepcopy(module)
-        return shuffle_free(module, align=self.align)
+        return shuffle_free(module, self.align, self.name == 'interleaved')
 
     def __str__(self) -> str:
         return self.name if self.align == 1 else f'{self.name}-{self.align}'
 
 
 NATIVE = ShuffleForm()
+# On ARM, what takes the fewest instructions in the ARM code of the runtime: ncnn works on blocks of
+# 4 numbers in float32 and of 8 in half precision; in ONNX Runtime no filling is best. On x86 with
+# AVX-512, what was fastest. See docs/deploy.md and docs/results.md.
+FORMS = {
+    ('ncnn', 'arm', 'fp16'): 'interleaved-8',
+    ('ncnn', 'arm', 'fp32'): 'free-4',
+    ('ncnn', 'x86', 'fp32'): 'free-4',
+    ('onnx', 'x86', 'fp32'): 'free-16',
+}

@@ -31,7 +31,7 @@ class NcnnFormat(Format):
     packages = ('ncnn', 'pnnx')
     dynamic_batch = False
     precisions = ('fp16', 'fp32')
-    aligns = (1, 4, 8)
+    forms = ('free', 'free-4', 'free-8', 'interleaved-4', 'interleaved-8')
 
     def write(
         self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool

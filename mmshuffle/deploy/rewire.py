@@ -73,28 +73,35 @@ def rewire_chain(
 def rewire(
     layer: nn.Module, inputs: Order | None = None, outputs: Order | None = None
 ) -> nn.Module:
-    """Copy a layer that mixes all channels, for other orders of its channels.
+    """Copy a layer that mixes channels, for other orders of its channels.
 
     Args:
-        layer: Convolution with one group, or linear layer. A linear layer may have several input
-            features a channel, side by side, as of a flattened map.
+        layer: Convolution, whose groups the orders keep apart, or linear layer. A linear layer may
+            have several input features a channel, side by side, as of a flattened map.
         inputs: Order of its input channels; as it is where None.
         outputs: Order of its output channels; as it is where None.
 
     Raises:
         Unsupported: It is another layer.
     """
-    if not mixes_channels(layer):
+    if type(layer) not in (nn.Linear, *LINEAR_CONVS):
         raise Unsupported(f'{_name(layer)} cannot take permuted channels: take the native form')
     weight, bias = layer.weight, layer.bias
     if inputs is not None:
-        channels = sum(c != FILL for c in inputs)
+        groups = getattr(layer, 'groups', 1)
+        channels, width = sum(c != FILL for c in inputs) // groups, len(inputs) // groups
         weight = weight.reshape(len(weight), channels, -1, *weight.shape[2:])
-        weight = _take(weight, inputs, 1).flatten(1, 2)
+        rows = [
+            _take(
+                part, [FILL if c == FILL else c % channels for c in inputs[i * width :][:width]], 1
+            )
+            for i, part in enumerate(weight.chunk(groups))
+        ]
+        weight = torch.cat(rows).flatten(1, 2)
     if outputs is not None:
         weight = _take(weight, outputs)
         bias = None if bias is None else _take(bias, outputs)
-    return _with_weight(layer, weight, bias)
+    return _with_weight(layer, weight, bias, getattr(layer, 'groups', 1))
 
 
 def reorder(layer: nn.Module, order: Order) -> nn.Module:
@@ -117,7 +124,7 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
         return copied
     if is_depthwise(layer):
         bias = None if layer.bias is None else _take(layer.bias, order)
-        return _with_weight(layer, _take(layer.weight, order), bias)
+        return _with_weight(layer, _take(layer.weight, order), bias, len(order))
     if any(tensor.numel() > 1 for tensor in layer.state_dict().values()):
         raise Unsupported(f'{_name(layer)} cannot take permuted channels: take the native form')
     return layer
@@ -134,7 +141,23 @@ def is_depthwise(layer: nn.Module) -> bool:
     """Whether a layer is a convolution of each channel by itself."""
     if type(layer) not in LINEAR_CONVS:
         return False
-    return layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1
+    return layer.groups == layer.in_channels == layer.out_channels
+
+
+def averaging(pool: nn.AvgPool2d, like: Tensor, channels: int) -> nn.Conv2d:
+    """Build an average pooling of ``channels`` as a depthwise convolution.
+
+    Args:
+        pool: With square windows, whose average counts the zeros around the image.
+        like: Tensor of the device and the kind of number.
+        channels: How many.
+    """
+    size = pool.kernel_size
+    conv = nn.Conv2d(
+        channels, channels, size, pool.stride, pool.padding, groups=channels, bias=False
+    )
+    conv.weight = nn.Parameter(like.new_full(conv.weight.shape, 1 / size**2), requires_grad=False)
+    return conv
 
 
 class Gather(nn.Module):
@@ -181,7 +204,7 @@ def _take(x: Tensor, order: Order, dim: int = 0) -> Tensor:
     return taken.where(holds, taken.new_zeros(()))
 
 
-def _with_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+def _with_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None, groups: int) -> nn.Module:
     """Copy a layer with other tensors, and the attributes that tell their sizes."""
     # The old tensors, which are replaced, stay out of the copy.
     copied = copy.deepcopy(layer, {id(tensor): None for tensor in layer.parameters()})
@@ -190,10 +213,8 @@ def _with_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Mo
     if isinstance(layer, nn.Linear):
         copied.out_features, copied.in_features = weight.shape
         return copied
-    copied.out_channels = len(weight)
-    if layer.groups > 1:
-        copied.groups = len(weight)
-    copied.in_channels = weight.shape[1] * copied.groups
+    copied.groups, copied.out_channels = groups, len(weight)
+    copied.in_channels = weight.shape[1] * groups
     return copied
 
 

@@ -5,55 +5,73 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmshuffle.backbones.layers import channel_shuffle
+from mmshuffle.backbones.layers import interleave
 from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ResidualBranch, ShuffleStage
 
-from .rewire import Gather, flat_layers, mixes_channels, reorder, restore, rewire, rewire_chain
-from .routing import Order, Read, natural, places, plan_stage
+from .rewire import (
+    Gather,
+    averaging,
+    flat_layers,
+    mixes_channels,
+    reorder,
+    restore,
+    rewire,
+    rewire_chain,
+)
+from .routing import Form, Order, Read, natural, places, plan_interleaved, plan_stage, plan_unit
 
 ROUTING = (ShuffleStage, ShuffleUnit)
 
 
-def build_part(part: nn.Module, inputs: Order, align: int) -> 'RoutedStage | RoutedUnit':
+def build_part(part: nn.Module, inputs: Order, form: Form) -> 'RoutedStage | RoutedUnit':
     """Build one of :data:`ROUTING`, with BatchNorm folded, anew for the order of its input."""
     if isinstance(part, ShuffleStage):
-        return RoutedStage(part, inputs, align)
-    return RoutedUnit(part, inputs)
+        return RoutedStage(part, inputs, form)
+    return RoutedUnit(part, inputs, form.align)
 
 
 class RoutedStage(nn.Module):
-    """A stage of ShuffleNet V2: each main branch reads a concatenation of slices, and no more.
+    """A stage of ShuffleNet V2 with the least routing.
 
-    The channels that units pass on are not touched until they are read. With residual branches,
-    pieces that are no slices are gathered.
+    Each main branch reads a concatenation of slices, and no more: the channels that units pass on
+    are not touched until they are read. With residual branches, pieces that are no slices are
+    gathered. Or, in the interleaved form, as :func:`.routing.plan_interleaved` has it.
 
     Args:
         stage: The plain stage, with BatchNorm folded.
         inputs: Order of the input.
-        align: See :func:`mmshuffle.deploy.shuffle_free`.
+        form: See :func:`mmshuffle.deploy.shuffle_free`.
 
     Attributes:
         order (Order): Of the output.
     """
 
-    def __init__(self, stage: ShuffleStage, inputs: Order, align: int) -> None:
+    def __init__(self, stage: ShuffleStage, inputs: Order, form: Form) -> None:
         super().__init__()
         parts = [stage.projection, *stage.branches]
         chains = [flat_layers(part) for part in parts]
         widths = [next(filter(mixes_channels, reversed(chain))).out_channels for chain in chains]
         kinds = [ResidualBranch if isinstance(p, ResidualBranch) else nn.Sequential for p in parts]
-        sources, reads = plan_stage(widths, stage.layout, align, ResidualBranch in kinds)
-        self.order = reads[-1].order
-        befores = [inputs, inputs, *(read.order for read in reads)]
-        self.branches = nn.ModuleList(
-            kind(*rewire_chain(chain, before, after, align))
-            for kind, chain, before, after in zip(kinds, chains, befores, sources)
-        )
+        sources, reads = plan_stage(widths, stage.layout, form.align, ResidualBranch in kinds)
+        orders = [read.order for read in reads]
         self.cuts = nn.ModuleList(Cut(reads, source) for source in range(len(sources)))
+        splits_blocks = any(size % form.align for cut in self.cuts for size in cut.sizes)
+        if form.interleave and splits_blocks and ResidualBranch not in kinds:
+            plan = plan_interleaved(widths, stage.layout, form.align)
+            if plan is not None:
+                sources, orders, self.halves = plan
+                self.cuts = nn.ModuleList()
+        self.order = orders[-1]
+        self.branches = nn.ModuleList(
+            kind(*rewire_chain(chain, before, after, form.align))
+            for kind, chain, before, after in zip(kinds, chains, [inputs, inputs, *orders], sources)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        if not self.cuts:
+            return self._interleaved(x)
         # The pieces that each reader is to get; readers are the branches from the third on.
         pending: dict[int, list[Tensor]] = {}
         for source, (branch, cut) in enumerate(zip(self.branches, self.cuts)):
@@ -61,6 +79,19 @@ class RoutedStage(nn.Module):
             for reader, piece in zip(cut.readers, cut(y)):
                 pending.setdefault(reader, []).append(piece)
         return concatenate(pending.pop(len(self.branches) - 2))
+
+    def _interleaved(self, x: Tensor) -> Tensor:
+        left, right = [self.branches[0](x)], self.branches[1](x)
+        for branch in self.branches[2:]:
+            if self.halves:
+                passed = left[0] if len(left) == 1 else interleave(*left)
+                (a, b), (c, d) = passed.chunk(2, 1), right.chunk(2, 1)
+                left, y = [a, c], torch.cat((b, d), 1)
+            else:
+                passed, y = interleave(left[0], right).chunk(2, 1)
+                left = [passed]
+            right = branch(y)
+        return torch.cat((*left, right), 1)
 
 
 class Cut(nn.Module):
@@ -101,32 +132,37 @@ class Cut(nn.Module):
 class RoutedUnit(nn.Module):
     """A unit of ShuffleNet V1 whose shuffle is one gather along the channels.
 
-    The gather is behind the depthwise convolution, whose weights are permuted instead.
+    The gather is behind the depthwise convolution, whose weights are permuted instead. With
+    filling, the groups of the bottleneck are filled, and the average pooling is a depthwise
+    convolution, for which runtimes have faster code.
 
     Args:
         unit: The plain unit, with BatchNorm folded.
         inputs: Order of the input, which may have filling but is not permuted.
+        align: See :func:`mmshuffle.deploy.shuffle_free`.
 
     Attributes:
         order (Order): Of the output: the plain one.
     """
 
-    def __init__(self, unit: ShuffleUnit, inputs: Order) -> None:
+    def __init__(self, unit: ShuffleUnit, inputs: Order, align: int) -> None:
         super().__init__()
-        middle = unit.depthwise.out_channels
-        numbers = torch.arange(middle).reshape(1, -1, 1, 1)
-        shuffled = tuple(channel_shuffle(numbers, unit.shuffle_groups).flatten().tolist())
-        gather = [] if shuffled == natural(middle) else [Gather(shuffled)]
-        reduce, *activation = flat_layers(unit.reduce)
-        depthwise = flat_layers(unit.depthwise)
-        if gather:
-            depthwise = [*(reorder(layer, places(shuffled)) for layer in depthwise), *gather]
-        if inputs != natural(len(inputs)):
-            reduce = rewire(reduce, inputs)
-        self.branch = nn.Sequential(
-            reduce, *activation, *depthwise, *flat_layers(unit.expand), unit.se or nn.Identity()
+        (reduce, *activation), expand = flat_layers(unit.reduce), unit.expand.conv
+        orders = plan_unit(
+            reduce.out_channels, expand.groups, reduce.groups, unit.shuffle_groups, align
         )
-        self.shortcut = nn.Sequential(unit.pool or nn.Identity(), restore(inputs))
+        before, numbers, taken = orders
+        gather = [] if taken == natural(len(taken)) else [Gather(taken)]
+        reduce = rewire(reduce, inputs, before)
+        depthwise = [reorder(layer, numbers) for layer in flat_layers(unit.depthwise)]
+        expand = rewire(expand, inputs=tuple(numbers[place] for place in taken))
+        self.branch = nn.Sequential(
+            reduce, *activation, *depthwise, *gather, expand, unit.se or nn.Identity()
+        )
+        pool = unit.pool or nn.Identity()
+        if unit.pool is not None and align > 1:
+            pool = averaging(pool, expand.weight, len(inputs))
+        self.shortcut = nn.Sequential(pool, restore(inputs))
         self.pools = unit.pool is not None
         self.act = unit.act
         self.channels = len(places(inputs))

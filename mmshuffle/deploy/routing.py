@@ -12,6 +12,14 @@ branches behind the first, and the stage's output. Reader i can read sources 0 t
 from collections.abc import Sequence
 from typing import NamedTuple
 
+
+class Form(NamedTuple):
+    """How shuffles are taken out; see :func:`mmshuffle.deploy.shuffle_free`."""
+
+    align: int = 1
+    interleave: bool = False
+
+
 # For every channel of a tensor as it lies in memory: the channel of the plain network that it
 # holds, or FILL where it holds nothing that anyone reads.
 Order = tuple[int, ...]
@@ -82,6 +90,96 @@ def plan_stage(
     return sources, reads
 
 
+def plan_interleaved(
+    widths: Sequence[int], layout: str, align: int = 1
+) -> tuple[list[Order], list[Order], bool] | None:
+    """Plan a stage of ShuffleNet V2 whose only routing is to interleave channels of two tensors.
+
+    The main branches behind the first read the second halves of what is passed on and of the newest
+    branch's output. The first halves of both, interleaved, are passed on. Sources put out their
+    channels where that takes them to their readers; the output is what is passed on and the last
+    branch's output.
+
+    Args:
+        widths, layout: See :func:`plan_stage`.
+        align: Size of the blocks of channels that are to stay whole.
+
+    Returns:
+        The order in which each source puts out its channels, what each reader gets, and whether
+        halves are whole blocks, so that only those that are passed on need interleaving. None where
+        the sources are not of one width, which is even and a multiple of ``align``.
+    """
+    width = widths[-1]
+    if set(widths) != {width} or width % 2 or width % align:
+        return None
+    whole = width // 2 % align == 0
+    places_read = _follow(widths, 'halves' if whole else 'interleaved')
+    wanted = _follow(widths, layout)
+    sources = [[FILL] * width for _ in widths]
+    for places, channels in zip(places_read, wanted, strict=True):
+        for (source, place), (other, channel) in zip(sorted(places), sorted(channels), strict=True):
+            if source != other:
+                return None
+            sources[source][place] = channel
+    orders = []
+    for places, channels in zip(places_read, wanted, strict=True):
+        number = {channel: i for i, channel in enumerate(channels)}
+        orders.append(tuple(number[source, sources[source][place]] for source, place in places))
+    return [tuple(source) for source in sources], orders, whole
+
+
+def plan_unit(
+    channels: int, groups: int, first_groups: int, shuffle: int, align: int = 1
+) -> tuple[Order, Order, Order]:
+    """Plan the bottleneck of a unit of ShuffleNet V1.
+
+    Its groups are filled, and each channel lies where a shuffle of the filled groups takes it to
+    the right one. Where the first convolution has one group, nothing is shuffled: it puts out the
+    channels as the second one reads them.
+
+    Args:
+        channels: Of the plain network's bottleneck.
+        groups, first_groups: Of the second and of the first 1x1 convolution.
+        shuffle: Groups of the plain network's shuffle.
+        align: Fill groups up to a multiple of this.
+
+    Returns:
+        Of what the first convolution puts out: the order, and the same in the channels' numbers
+        behind the plain network's shuffle. And the shuffle, as the place that each channel behind
+        it is taken from.
+    """
+    plain, size = dealt(channels, shuffle), channels // groups
+    filled = size + -size % align
+    if first_groups == 1:
+        fill = [FILL] * (filled - size)
+        numbers = [n for i in range(groups) for n in (*range(i * size, (i + 1) * size), *fill)]
+        return (
+            tuple(plain[n] if n != FILL else n for n in numbers),
+            tuple(numbers),
+            natural(len(numbers)),
+        )
+    while True:
+        for parts in (1,) if shuffle == 1 else (groups, filled):
+            taken = dealt(groups * filled, parts)
+            places: dict[tuple[int, int], list[int]] = {}
+            for behind, before in enumerate(taken):
+                places.setdefault((before // filled, behind // filled), []).append(before)
+            numbers = [FILL] * len(taken)
+            try:
+                for number, channel in enumerate(plain):
+                    numbers[places[channel // size, number // size].pop()] = number
+            except (KeyError, IndexError):  # too few places
+                continue
+            return tuple(plain[n] if n != FILL else n for n in numbers), tuple(numbers), taken
+        filled += align
+
+
+def dealt(channels: int, groups: int) -> Order:
+    """What lies where behind a channel shuffle."""
+    each = channels // groups
+    return tuple(first + each * group for first in range(each) for group in range(groups))
+
+
 def _plan_read(
     index: int, wanted: list[_Channel], sources: list[Order], reader: dict[_Channel, int]
 ) -> Read:
@@ -103,21 +201,28 @@ def _plan_read(
 
 
 def _follow(widths: Sequence[int], layout: str) -> list[list[_Channel]]:
-    """List the channels that each reader gets in the plain network, in its order."""
-    left, right, *others = ([(s, c) for c in range(width)] for s, width in enumerate(widths))
-    megvii = layout == 'megvii'
+    """List the channels that each reader gets, in its order.
 
-    def interleave() -> list[_Channel]:
+    Layout ``'interleaved'`` is ``'torchvision'`` without the last shuffle; in ``'halves'``, what a
+    main branch reads is not shuffled either.
+    """
+    left, right, *others = ([(s, c) for c in range(width)] for s, width in enumerate(widths))
+
+    def interleave(left: list[_Channel], right: list[_Channel]) -> list[_Channel]:
         return [channel for pair in zip(left, right, strict=True) for channel in pair]
 
-    wanted = []
+    wanted: list[list[_Channel]] = []
     for branch in others:
-        if megvii:
+        half = len(left) // 2
+        if layout == 'megvii':
             left, convolved = left[::2] + right[::2], left[1::2] + right[1::2]
+        elif layout == 'halves':
+            left = interleave(left[:half], left[half:]) if wanted else left
+            left, convolved = left[:half] + right[:half], left[half:] + right[half:]
         else:
-            shuffled = interleave()
+            shuffled = interleave(left, right)
             left, convolved = shuffled[: len(left)], shuffled[len(left) :]
         wanted.append(convolved)
         right = branch
-    wanted.append(left + right if megvii else interleave())
+    wanted.append(interleave(left, right) if layout == 'torchvision' else left + right)
     return wanted

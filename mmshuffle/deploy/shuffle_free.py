@@ -10,10 +10,10 @@ from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 from .fold import fold_batchnorm
 from .rewire import Unsupported, flat_layers, mixes_channels, restore, rewire_chain
 from .routed import ROUTING, build_part
-from .routing import Order, natural
+from .routing import Form, Order, natural
 
 
-def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
+def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) -> nn.Module:
     """Copy a network for inference with its channel shuffles taken out, computing the same.
 
     **ShuffleNet V2.** A channel that units pass on stays where the branch that computed it has put
@@ -35,16 +35,22 @@ def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
     moves channels from one group to others. It is moved behind the depthwise convolution, with
     which it commutes, because there a unit of stride 2 has a quarter of the positions, and is one
     gather along the channels. A concatenation of g^2 slices was slower in ONNX Runtime and in ncnn.
+    The first unit, whose first convolution has one group, needs none.
 
-    Runtimes work on blocks of channels and fall back to slower code where a number of channels is
-    no multiple of a block. With ``align`` the stem's output and what is between the convolutions of
-    V2's units is filled with channels that are zero: more multiply-adds, and faster all the same
-    where blocks matter; :data:`mmshuffle.deploy.forms.ALIGNS` has what was measured.
+    **Blocks.** Runtimes work on blocks of channels and fall back to slower code where a number of
+    channels is no multiple of a block. With ``align`` the stem's output, what is between the
+    convolutions of V2's units and the groups of V1's bottlenecks are filled with channels that are
+    zero: more multiply-adds, and faster all the same where blocks matter. V1's average poolings are
+    depthwise convolutions then. With ``interleave``, stages of V2 whose slices would split blocks,
+    and whose branches are of one width that is a multiple of ``align``, interleave the halves that
+    are passed on instead. :data:`mmshuffle.deploy.forms.FORMS` has what was measured.
 
     Args:
         module: ShuffleNetV1 or ShuffleNetV2, or what contains one, such as an image classifier, a
             detector, or a backbone with a neck; not changed.
         align: Fill channels up to a multiple of this; 1 leaves all sizes as they are.
+        interleave: Keep blocks of this size whole. A backbone whose outputs are to be in the plain
+            network's order takes slices all the same.
 
     Returns:
         The copy, on the same device, with BatchNorm folded, in evaluation mode. It consists of
@@ -70,7 +76,7 @@ def shuffle_free(module: nn.Module, align: int = 1) -> nn.Module:
         raise Unsupported(
             f'{type(module).__name__} has no channel shuffle: take a ShuffleNet, or the native form'
         )
-    rewritten = _rewrite(fold_batchnorm(module), align)
+    rewritten = _rewrite(fold_batchnorm(module), Form(align, interleave))
     # The indices of gathers are made on the CPU.
     return rewritten.to(next(module.parameters()).device).eval()
 
@@ -80,7 +86,7 @@ class RewrittenBackbone(nn.Module):
 
     Args:
         backbone: The plain one, with BatchNorm folded.
-        align: See :func:`shuffle_free`.
+        form: See :func:`shuffle_free`.
 
     Attributes:
         out_indices, out_channels, out_strides: As of ``backbone``.
@@ -88,7 +94,7 @@ class RewrittenBackbone(nn.Module):
             channel of a stage's output holds; -1 where it holds none.
     """
 
-    def __init__(self, backbone: BaseBackbone, align: int) -> None:
+    def __init__(self, backbone: BaseBackbone, form: Form) -> None:
         super().__init__()
         self.out_indices = backbone.out_indices
         self.out_channels = backbone.out_channels
@@ -96,7 +102,7 @@ class RewrittenBackbone(nn.Module):
         self.stages = nn.ModuleList()
         order, stage_orders = natural(backbone.in_channels), []
         for stage in backbone.stages:
-            rewritten, order = _rewrite_stage(stage, order, align)
+            rewritten, order = _rewrite_stage(stage, order, form)
             self.stages.append(rewritten)
             stage_orders.append(order)
         self.permuted_orders = tuple(stage_orders[i] for i in self.out_indices)
@@ -116,44 +122,47 @@ class RewrittenBackbone(nn.Module):
         return tuple(outputs)
 
 
-def _rewrite_stage(stage: nn.Module, inputs: Order, align: int) -> tuple[nn.Sequential, Order]:
+def _rewrite_stage(stage: nn.Module, inputs: Order, form: Form) -> tuple[nn.Sequential, Order]:
     """Build a stage anew for the order of its input; returns it, and the order of its output."""
     rewritten, order = [], inputs
     parts = stage if type(stage) is nn.Sequential else [stage]
     for routes, group in groupby(parts, key=lambda part: isinstance(part, ROUTING)):
         if routes:
             for part in group:
-                rewritten.append(build_part(part, order, align))
+                rewritten.append(build_part(part, order, form))
                 order = rewritten[-1].order
         else:
             layers = [layer for part in group for layer in flat_layers(part)]
             width = [layer for layer in layers if mixes_channels(layer)][-1].out_channels
-            wanted = natural(width, align)
-            rewritten += rewire_chain(layers, order, wanted, align)
+            wanted = natural(width, form.align)
+            rewritten += rewire_chain(layers, order, wanted, form.align)
             order = wanted
     return nn.Sequential(*rewritten), order
 
 
-def _rewrite(module: nn.Module, align: int) -> nn.Module:
+def _rewrite(module: nn.Module, form: Form) -> nn.Module:
     """Build anew what routes channels in a module with BatchNorm folded, which is changed."""
+    in_order = form._replace(interleave=False)  # the plain order is one gather from slices
     if _is_backbone(module):
-        return RewrittenBackbone(module, align)
+        return RewrittenBackbone(module, in_order)
     if isinstance(module, ROUTING):
-        return _alone(module, align)
+        return _alone(module, in_order)
     # MMDetection's detectors take seconds to import, and a backbone alone does not need them.
     from .consumers import absorb
 
     for holder in list(module.modules()):
         for name, child in list(holder.named_children()):
             if _is_backbone(child):
-                rewritten = RewrittenBackbone(child, align)
-                setattr(holder, name, rewritten)
-                if absorb(holder, rewritten.permuted_orders, align):
+                rewritten = RewrittenBackbone(child, form)
+                if absorb(holder, rewritten.permuted_orders, form):
                     rewritten.leave_permuted()
+                else:
+                    rewritten = RewrittenBackbone(child, in_order)
+                setattr(holder, name, rewritten)
     for holder in list(module.modules()):
         for name, child in list(holder.named_children()):
             if isinstance(child, ROUTING):
-                setattr(holder, name, _alone(child, align))
+                setattr(holder, name, _alone(child, in_order))
     return module
 
 
@@ -168,8 +177,8 @@ def _is_backbone(module: nn.Module) -> bool:
     return isinstance(module, networks) and type(module).forward is BaseBackbone.forward
 
 
-def _alone(part: nn.Module, align: int) -> nn.Sequential:
+def _alone(part: nn.Module, form: Form) -> nn.Sequential:
     """Build a part whose input and output are in the plain network's order."""
     first = part.projection if isinstance(part, ShuffleStage) else part.reduce
-    rewritten = build_part(part, natural(flat_layers(first)[0].in_channels), align)
+    rewritten = build_part(part, natural(flat_layers(first)[0].in_channels), form)
     return nn.Sequential(rewritten, restore(rewritten.order))

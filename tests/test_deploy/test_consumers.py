@@ -26,8 +26,8 @@ HEADS = (
 
 
 @examples(25)
-@given(data=st.data(), align=aligns, head=st.sampled_from(HEADS))
-def test_a_classifier_gives_the_same_scores(data, align, head):
+@given(data=st.data(), align=aligns, interleave=st.booleans(), head=st.sampled_from(HEADS))
+def test_a_classifier_gives_the_same_scores(data, align, interleave, head):
     family, stages = data.draw(st.sampled_from(((shufflenet_v2s, 5), (shufflenet_v1s, 4))))
     last = data.draw(st.integers(0, stages - 1))
     drawn = data.draw(family(out_indices=(last,)))
@@ -41,9 +41,9 @@ def test_a_classifier_gives_the_same_scores(data, align, head):
     )
     model.backbone = drawn.network
     randomise(model.head)
-    assert_same(model, lambda model: shuffle_free(model, align=align))
+    assert_same(model, lambda model: shuffle_free(model, align, interleave))
     # Nothing is left to be put in order behind the backbone.
-    assert gathers_behind_stages(shuffle_free(model, align=align)) == 0
+    assert gathers_behind_stages(shuffle_free(model, align, interleave)) == 0
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_classifier_gives_the_same_scores(data, align, head):
     ],
 )
 @examples(5)
-@given(data=st.data(), align=aligns)
-def test_an_fpn_gives_the_same_maps(family, kind, start, extra, data, align):
+@given(data=st.data(), align=aligns, interleave=st.booleans())
+def test_an_fpn_gives_the_same_maps(family, kind, start, extra, data, align, interleave):
     backbone = data.draw(family(out_indices=(0, 1, 2, 3))).network
     neck = kind(
         list(backbone.out_channels),
@@ -69,8 +69,8 @@ def test_an_fpn_gives_the_same_maps(family, kind, start, extra, data, align):
     )
     randomise(neck)
     pair = nn.Sequential(backbone, neck)
-    assert_same(pair, lambda pair: shuffle_free(pair, align=align))
-    assert gathers_behind_stages(shuffle_free(pair, align=align)) == 0
+    assert_same(pair, lambda pair: shuffle_free(pair, align, interleave))
+    assert gathers_behind_stages(shuffle_free(pair, align, interleave)) == 0
 
 
 def gathers_behind_stages(model: nn.Module) -> int:
@@ -144,7 +144,7 @@ def heads(detector: nn.Module, images: Tensor) -> list[Tensor]:
 def test_a_c4_detector_absorbs_the_order(c4):
     images = torch.randn(2, 3, 96, 96, dtype=torch.double)
     expected = heads(c4, images)
-    for rewritten in (shuffle_free(c4), shuffle_free(c4, align=16)):
+    for rewritten in (shuffle_free(c4), shuffle_free(c4, 16), shuffle_free(c4, 8, True)):
         assert worst(expected, heads(rewritten, images)) < 1e-12
         assert not any(
             isinstance(part, (ShuffleStage, ShuffleUnit)) for part in rewritten.modules()

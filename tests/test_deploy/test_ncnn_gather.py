@@ -38,8 +38,8 @@ def test_slices_take_what_the_gather_takes(name):
 @pytest.mark.parametrize(
     ('build', 'shuffles'),
     [
-        # Stage 1 has four units.
-        (lambda: ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)), 4),
+        # Stage 1 has four units; the first unit's first convolution has one group.
+        (lambda: ShuffleNetV1(widen_factor=0.5, groups=3, out_indices=(1,)), 3),
         (lambda: ShuffleNetV2(0.5, 'megvii', out_indices=(2,)), 0),
         # A bare backbone's output is put in order.
         (lambda: ShuffleNetV2(0.5, 'torchvision', out_indices=(2,)), 1),

@@ -7,6 +7,8 @@ from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
 from mmshuffle.deploy import shuffle_free
+from mmshuffle.deploy.routed import RoutedUnit
+from mmshuffle.deploy.routing import plan_interleaved
 from tests.test_deploy.plain import assert_same, channel_operations, randomise, worst
 from tests.test_deploy.random_networks import aligns, examples, networks
 from tests.variants import KINDS, build
@@ -20,13 +22,35 @@ def test_a_backbone_of_any_size_computes_the_same(drawn, align):
     assert_same(drawn.network, lambda net: shuffle_free(net, align=align))
 
 
+@pytest.mark.parametrize('layout', ['megvii', 'torchvision'])
+@pytest.mark.parametrize('units', [1, 2, 3, 8])
+@pytest.mark.parametrize(('half', 'align'), [(8, 8), (8, 4), (24, 8), (48, 4), (6, 2), (10, 4)])
+def test_any_stage_can_be_interleaved(layout, units, half, align):
+    widths = [half] * (units + 1)
+    sources, orders, halves = plan_interleaved(widths, layout, align) or ([], [], None)
+    if half % align:
+        assert halves is None
+        return
+    assert halves == (half // 2 % align == 0)
+    # Every channel is put out once, and every reader reads each of its channels once.
+    assert all(sorted(order) == list(range(half)) for order in sources)
+    assert [sorted(order) for order in orders] == [
+        *[list(range(half))] * (units - 1),
+        list(range(2 * half)),
+    ]
+
+
 @pytest.mark.parametrize('name', SHUFFLENETS)
 def test_every_kind_computes_the_same(name):
     plain = randomise(build(name).double()).eval()
     images = torch.randn(1, 3, 32, 32, dtype=torch.double)
     with torch.no_grad():
         expected = plain(images)
-        for rewritten in (shuffle_free(plain), shuffle_free(plain, align=16)):
+        for rewritten in (
+            shuffle_free(plain),
+            shuffle_free(plain, 16),
+            shuffle_free(plain, 8, True),
+        ):
             assert worst(expected, rewritten(images)) < 1e-12
             assert rewritten.out_channels == plain.out_channels
             assert rewritten.out_strides == plain.out_strides
@@ -57,7 +81,8 @@ UNITS = dict(cat=4 + 8 + 4, split=4 + 8 + 4, conv=1 + 3 * 16 + 2 * 3 + 1)
         (lambda: ShuffleNetV2(0.5, 'torchvision'), V2, dict(index_select=3)),
         (lambda: ShuffleNetV2(0.5, 'megvii'), V2, dict(index_select=0)),
         # A gather a unit, and no other routing.
-        (lambda: ShuffleNetV1(3, 0.5), V1, dict(index_select=16, cat=3)),
+        # But for the first unit, whose first convolution has one group.
+        (lambda: ShuffleNetV1(3, 0.5), V1, dict(index_select=15, cat=3)),
         (lambda: ShuffleNetV1(3, 0.5, shuffle='none'), V1, dict(index_select=0)),
         (lambda: ShuffleNetV2(0.5, residual=True), None, dict(view=0, reshape=0, stack=0)),
         (lambda: ShuffleNetV1(3, 0.5, se_ratio=0.1), None, dict(view=0, reshape=0, stack=0)),
@@ -81,6 +106,19 @@ def test_filling_makes_sizes_multiples():
     assert {conv.groups for conv in inner} == {64, 128, 240}
     # What is read of earlier branches is filled too; a stage's output is not.
     assert {conv.in_channels for conv in convs[1:]} == {32, 64, 116, 128, 232, 240}
+
+
+@pytest.mark.parametrize('shuffle', ['paper', 'inverse', 'none'])
+@pytest.mark.parametrize(('groups', 'width'), [(1, 0.25), (2, 0.5), (3, 0.5), (4, 1.0), (8, 1.5)])
+def test_filling_makes_groups_multiples(groups, width, shuffle):
+    plain = ShuffleNetV1(groups, width, shuffle=shuffle, out_indices=(3,))
+    free = shuffle_free(plain, align=8)
+    units = [part for part in free.modules() if isinstance(part, RoutedUnit)]
+    for unit in units:
+        first, inner, last = (layer for layer in unit.branch if isinstance(layer, nn.Conv2d))
+        assert first.out_channels == inner.groups == last.in_channels
+        assert inner.groups % (8 * groups) == 0
+    assert len(units) == 16 and not any(isinstance(part, nn.AvgPool2d) for part in free.modules())
 
 
 def test_the_original_is_not_changed():

@@ -117,7 +117,7 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
     out = ('--out', tmp_path / 'net')
     printed, _ = assert_done(run('tools/export.py', classifier, checkpoint, *arguments, *out))
     assert f'written  {tmp_path / "net.bin"}' in printed
-    assert ', ncnn, shuffle free-8\n' in printed
+    assert ', ncnn, shuffle interleaved-8\n' in printed
     image = torch.randn(1, 3, 48, 48)
     found = FORMATS['ncnn'].load([tmp_path / 'net.param', tmp_path / 'net.bin'])(image.numpy())
     with torch.no_grad():
@@ -134,6 +134,7 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
         (('--format', 'onnx', '--device', 'x86'), 'free-16'),
         (('--format', 'ncnn', '--device', 'x86'), 'free-4'),
         (('--format', 'ncnn', '--precision', 'fp32'), 'free-4'),
+        (('--format', 'ncnn', '--shuffle', 'interleaved-4'), 'interleaved-4'),
     ],
 )
 def test_the_form_is_named_or_follows_the_rule(call, tmp_path, monkeypatch, options, form):
@@ -154,7 +155,7 @@ def test_the_fastest_form_is_kept_and_others_leave_nothing(capsys, monkeypatch, 
     assert exit_code(tool, NETWORK, 'none', '--shuffle', 'fastest', *out) == 0
     printed = capsys.readouterr().out
     times = dict(re.findall(r'([\w-]+) ([\d.]+) ms', printed))
-    assert set(times) == {'native', 'free', 'free-4', 'free-8'}
+    assert set(times) == {'native', *FORMATS['ncnn'].forms}
     assert re.search(r'shuffle ([\w-]+)\n', printed)[1] in times
     assert sorted(p.name for p in (tmp_path / 'new').iterdir()) == ['net.bin', 'net.param']
 
