@@ -146,11 +146,7 @@ def bar(title: str) -> Iterator[Progress]:
 
 
 def make_plan(request: Request, folder: Path) -> Plan:
-    """Build and export the networks.
-
-    Raises:
-        UserError: One cannot be.
-    """
+    """Build and export the networks."""
     plan = Plan(folder)
     work, settings = find_work(request), find_settings(request)
     report.check_reference({network.name for network, _ in work}, request['reference'])
@@ -199,17 +195,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def finish(record: Record, path: Path) -> None:
-    """End with an error where the measurement is not complete.
-
-    Raises:
-        UserError: It is not.
-        KeyboardInterrupt: It was interrupted.
-    """
+    """Raise what the measurement ended with, if it is not complete."""
+    kept = f'what was measured is in {path}, marked incomplete'
     if record['problem'] == INTERRUPTED:
-        print(f'what was measured is in {path}, marked incomplete', file=sys.stderr)
+        print(kept, file=sys.stderr)
         raise KeyboardInterrupt
     if record['problem']:
-        raise UserError(f'{record["problem"]}; what was measured is in {path}, marked incomplete')
+        raise UserError(f'{record["problem"]}; {kept}')
     if record['failures']:
         first = record['failures'][0]
         more = len(record['failures']) - 1

@@ -55,7 +55,7 @@ def measure(
         plan: The cases.
         target: The device.
         request: What is to be done.
-        progress: Is told how far it is.
+        progress: Is told the share that is done.
         sleep: Waits between sessions.
         wheels: Packages that the device does not have.
     """
@@ -110,12 +110,7 @@ def _run(
 
 
 def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
-    """Add an event of the runner to a recording.
-
-    Args:
-        recording: Is changed.
-        event: See :func:`mmshuffle.latency.device.main.work`.
-        where: Session and group.
+    """Add an event of :func:`.device.main.work` to a recording; ``where`` is session and group.
 
     Raises:
         DeviceError: The runner was interrupted there.

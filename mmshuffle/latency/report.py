@@ -226,16 +226,10 @@ def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Ent
 def published_ratio(
     column: Mapping[str, Any], shape: Sequence[int], config: str, reference: str
 ) -> Sequence[float] | None:
-    """Published time of a network over that of another, with its bounds where they are known.
-
-    Args:
-        column: One of :data:`PUBLISHED`.
-        shape: Height and width of the image.
-        config: Name of the network's config.
-        reference: That of the other one.
+    """Published time of a network over that of another, as one of :data:`PUBLISHED` has it.
 
     Returns:
-        None where it is not published.
+        The ratio, behind it its bounds where they are known; None where it is not published.
     """
     mine, other = _short_name(config), _short_name(reference)
     if list(shape) != column.get('shape', list(shape)):

@@ -35,10 +35,7 @@ class Target(ABC):
         return self.kind
 
     def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Refuse a device that cannot do what is asked, before long work is done for it.
-
-        Args:
-            request: See :func:`mmshuffle.latency.request.make_request`.
+        """Refuse a device that cannot do a request, before long work is done for it.
 
         Returns:
             What :attr:`place` has.

@@ -65,10 +65,8 @@ class EmulatedTarget(PythonTarget):
         python = Path(root, 'usr/bin/python3').resolve()
         if not python.is_file():
             raise UserError(f'--root {root}: no usr/bin/python3 there; fill it with --prepare')
-        super().__init__(
-            [found[0], '-cpu', cpu, '-L', str(Path(root).resolve()), str(python)], **kwargs
-        )
-        self.cpu = cpu
+        qemu = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
+        super().__init__([*qemu, str(python)], **kwargs)
 
     def environment(self) -> dict[str, str]:
         """As little as possible: the size of the environment alone shifts every address."""
@@ -97,12 +95,10 @@ class EmulatedTarget(PythonTarget):
             self.python = plain
 
     def explain(self, code: int, message: str) -> str:
-        if 'plugin' in last_line(message):
-            return (
-                f'QEMU cannot load the plugin that counts: {last_line(message)}; it needs '
-                'qemu-aarch64 (not -static) of version 4.2 to 8.2'
-            )
-        return super().explain(code, message)
+        if 'plugin' not in last_line(message):
+            return super().explain(code, message)
+        needed = 'qemu-aarch64 (not -static) of version 4.2 to 8.2'
+        return f'QEMU cannot load the plugin that counts: {last_line(message)}; it needs {needed}'
 
 
 def compile_plugin(library: Path) -> None:
@@ -123,11 +119,7 @@ def compile_plugin(library: Path) -> None:
 
 
 def prepare(folder: Path, progress: Callable[[float], None]) -> None:
-    """Fill a folder with an arm64 system, and its ``wheels`` with the runtimes for it.
-
-    Args:
-        folder: The folder; it appears when all is there.
-        progress: Is told the share that is done.
+    """Fill a folder, which appears when all is there, with an arm64 system, and wheels for it.
 
     Raises:
         UserError: The folder is there, or a program or a download is missing.

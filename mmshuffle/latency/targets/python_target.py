@@ -73,9 +73,7 @@ class PythonTarget(Target):
     """
 
     def __init__(self, python: Sequence[str], parent: str = '', keep: bool = False) -> None:
-        self.python = list(python)
-        self.parent = parent
-        self.keep = keep
+        self.python, self.parent, self.keep = list(python), parent, keep
 
     def command(self, words: Sequence[str]) -> list[str]:
         """The local command that runs ``words`` on the device, each word as it is."""
@@ -86,12 +84,7 @@ class PythonTarget(Target):
         return None
 
     def explain(self, code: int, message: str) -> str:
-        """Say in one line why a command failed.
-
-        Args:
-            code: Exit code of the local command; negative for a signal.
-            message: Its standard error.
-        """
+        """Say in one line why the local command failed; ``code`` is negative for a signal."""
         if code == 127:
             return f'{self.name}: no {self.python[0]} there: install Python or give --python'
         died = f'signal {-code}' if code < 0 else f'exit code {code}'
@@ -146,11 +139,7 @@ class PythonTarget(Target):
 
     @contextlib.contextmanager
     def _start(self, *words: str) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
-        """Start Python on the device; however the block is left, it has then ended.
-
-        Yields:
-            Its standard input, and what it prints.
-        """
+        """Start Python on the device, with its input and what it prints; it ends with the block."""
         with tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
@@ -170,11 +159,7 @@ class PythonTarget(Target):
                 _end(process)
 
     def _messages(self, process: subprocess.Popen, errors: Any) -> Iterator[dict[str, Any]]:
-        """JSON objects that a process prints; its end comes too early for whoever still reads.
-
-        Raises:
-            DeviceError: It ended.
-        """
+        """JSON objects that a process prints; for whoever reads on, its end is an error."""
         for line in process.stdout:
             try:
                 content = json.loads(line)
