@@ -157,9 +157,9 @@ def diagnose(facts: dict[str, Any]) -> list[Finding]:
     An import that was not tried counts as working. What follows from another fault is left out.
     """
     findings = [Finding(*finding) for finding in _findings(facts)]
-    for name in ('mmdet', 'mmshuffle'):
-        if not findings and (error := facts['imports'].get(name)):
-            findings.append(Finding(name, f'{name} cannot be imported: {error}', BOOTSTRAP))
+    for name in ('mmdet', 'mmshuffle') if not findings else ():
+        if error := facts['imports'].get(name):
+            return [Finding(name, f'{name} cannot be imported: {error}', BOOTSTRAP)]
     return findings
 
 
@@ -267,8 +267,7 @@ def _installed(name: str) -> metadata.Distribution | None:
 
 
 def _version(name: str) -> str | None:
-    found = _installed(name)
-    return found.version if found else None
+    return getattr(_installed(name), 'version', None)
 
 
 def _origin(name: str) -> dict[str, Any]:

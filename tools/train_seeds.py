@@ -157,16 +157,12 @@ def table(values: dict[str, dict], intervals: dict[str, dict[str, Interval]]) ->
     rows = []
     for path, figures in values.items():
         for metric, found in figures.items():
-            scale = 1 if metric.startswith('accuracy') else 100
-            spread = f'{scale * statistics.stdev(found):.1f}' if len(found) > 1 else '-'
-            low, high = (f'{scale * end:.1f}' for end in (min(found), max(found)))
-            interval = intervals.get(path, {}).get(metric)
-            difference = (
-                '{:+.1f} [{:+.1f}, {:+.1f}]'.format(*(100 * x for x in interval))
-                if interval
-                else '-'
-            )
-            mean = f'{scale * statistics.mean(found):.1f}'
+            found = [value * (1 if metric.startswith('accuracy') else 100) for value in found]
+            mean, low, high = (f'{f(found):.1f}' for f in (statistics.mean, min, max))
+            spread = f'{statistics.stdev(found):.1f}' if len(found) > 1 else '-'
+            difference = '-'
+            if interval := intervals.get(path, {}).get(metric):
+                difference = '{:+.1f} [{:+.1f}, {:+.1f}]'.format(*(100 * x for x in interval))
             rows.append([Path(path).name, metric, mean, spread, low, high, difference])
     head = ['config', 'metric', 'mean', 'deviation', 'lowest', 'highest', 'to the first [95 %]']
     return markdown_table(head, rows)

@@ -110,7 +110,12 @@ def _make(
         (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + '\n')
         # mkdtemp's folders are for their owner only.
         partial.chmod(0o755)
-        _replace(partial, root, facts)
+        if not _holds(root, facts):
+            shutil.rmtree(root, ignore_errors=True)
+            os.rename(partial, root)
+    except OSError:
+        if not _holds(root, facts):  # another process may just have put the same there
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -202,15 +207,3 @@ def _facts(root: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _replace(partial: Path, root: Path, facts: dict[str, Any]) -> None:
-    """Move a finished set to its place, unless another process has put the same there."""
-    if _holds(root, facts):
-        return
-    shutil.rmtree(root, ignore_errors=True)
-    try:
-        os.rename(partial, root)
-    except OSError:
-        if not _holds(root, facts):
-            raise

@@ -8,6 +8,7 @@ it with nothing else running: two busy processes on two cores slow each other ma
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import statistics
 import sys
@@ -215,12 +216,12 @@ def peak_memory(step: Callable[[], None], cuda: bool) -> float:
         return (torch.cuda.max_memory_allocated() - held) / 2**20
     with torch.profiler.profile(profile_memory=True) as profiler:
         step()
-    total = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == '[memory]' and event.device_type() == torch.profiler.DeviceType.CPU:
-            total += event.nbytes()
-            peak = max(peak, total)
-    return peak / 2**20
+    changes = (
+        event.nbytes()
+        for event in profiler.profiler.kineto_results.events()
+        if event.name() == '[memory]' and event.device_type() == torch.profiler.DeviceType.CPU
+    )
+    return max(itertools.accumulate(changes, initial=0)) / 2**20
 
 
 def main(argv: list[str] | None = None) -> None:
