@@ -261,18 +261,11 @@ class Results:
         """Add the detections of an image."""
         number = len(self.images) + 1 if self.image_ids is None else self.image_ids[name]
         self.images.append(dict(id=number, file_name=name, width=shape[1], height=shape[0]))
-        for box, score, label in zip(
-            found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        ):
-            x, y, right, bottom = box
-            self.found.append(
-                dict(
-                    image_id=number,
-                    category_id=self.category_ids[label],
-                    bbox=[round(v, 3) for v in (x, y, right - x, bottom - y)],
-                    score=round(score, 6),
-                )
-            )
+        columns = (found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist())
+        for (x, y, right, bottom), score, label in zip(*columns, strict=True):
+            box = [round(v, 3) for v in (x, y, right - x, bottom - y)]
+            ids = dict(image_id=number, category_id=self.category_ids[label])
+            self.found.append(dict(ids, bbox=box, score=round(score, 6)))
 
     def write(self, folder: Path) -> None:
         """Write both files."""

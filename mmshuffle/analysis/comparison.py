@@ -156,11 +156,8 @@ def to_markdown(table: Table, rows: Sequence[Compared]) -> str:
 
 def summary(rows: Sequence[Compared]) -> str:
     """How far a table is reproduced, in words."""
-    states = count_states(rows)
-    return (
-        f'{states["rows"]} rows: {states["built"]} built, {states["counted"]} counted, '
-        f'{states["measured"]} measured.'
-    )
+    text = '{rows} rows: {built} built, {counted} counted, {measured} measured.'
+    return text.format(**count_states(rows))
 
 
 def to_csv(table: Table, rows: Sequence[Compared]) -> str:
