@@ -59,10 +59,66 @@ TRIAL = dict(
     **dict(warmup_loops=1, warmup_seconds=0.0),
 )
 DEFAULT_SHAPE = (224, 224)
-INT8_OPTIONS = (
-    *('calibrate', 'calibration_images', 'ranges', 'keep_fp32', 'per_tensor', 'max_drop'),
-    *('test_images', 'layer_errors'),
-)
+FLAG = dict(action='store_true')
+OPTIONS = {
+    '--format': dict(choices=list(FORMATS), default='onnx'),
+    '--shuffle': dict(default=AUTO, metavar='FORM'),
+    '--device': dict(choices=DEVICES),
+    '--precision': dict(choices=('fp16', 'fp32')),
+    '--part': dict(choices=PARTS),
+    '--shape': dict(nargs=2, type=int, metavar=('H', 'W')),
+    '--dynamic-batch': FLAG,
+    '--normalise': dict(action=argparse.BooleanOptionalAction),
+    '--image': {},
+    '--evaluate': FLAG,
+    '--out': {},
+    '--json': dict(metavar='OUT'),
+}
+INT8_OPTIONS = {
+    '--int8': FLAG,
+    '--calibrate': dict(metavar='FOLDER|CONFIG'),
+    '--calibration-images': dict(type=int, metavar='N'),
+    '--ranges': dict(choices=METHODS),
+    '--keep-fp32': dict(nargs='+', metavar='LAYER'),
+    '--per-tensor': FLAG,
+    '--max-drop': dict(type=float, metavar='POINTS'),
+    '--test-images': dict(type=int, metavar='N'),
+    '--layer-errors': FLAG,
+}
+HELP = {
+    '--format': 'default %(default)s',
+    '--shuffle': 'form of the channel shuffles, all of the same function: native, as PyTorch '
+    'computes them; free, absorbed in the weights; free-N, with channels filled with zeros up to a '
+    'multiple of N, for runtimes that work on blocks of N; fastest, whatever that is in the '
+    'runtime on this machine; auto (default), by the rule for --device and --precision',
+    '--device': 'with --shuffle auto: the processor that will run the file (default arm)',
+    '--precision': 'with --shuffle auto: what the runtime will compute in, which ncnn chooses when '
+    'it loads the file (default fp16 for ncnn on ARM, as phones do, else fp32)',
+    '--part': 'what to write (default: the whole classifier or detector; two stages in ONNX only)',
+    '--shape': 'height and width of the image in pixels, of a detector as its test pipeline makes '
+    'it; 224 224 for a classifier, to be given for a detector',
+    '--dynamic-batch': 'let the batch be of any size',
+    '--normalise': 'take images in 0 to 255 and normalise them in the graph; the default for a '
+    'classifier and a detector, but not for a backbone and a neck',
+    '--image': 'picture to check on (default: a drawn one)',
+    '--evaluate': "evaluate a whole detector on the config's test set, as a board runs it and with "
+    'PyTorch',
+    '--out': 'file to write (default: a name in work_dirs/CONFIG/)',
+    '--json': 'write what is printed to this file',
+    '--int8': 'write int8 (ONNX, ncnn)',
+    '--calibrate': 'pictures that show the ranges of the activations, other than the test ones: a '
+    'folder, or a config for its training set',
+    '--calibration-images': 'how many of them, evenly spread (default 100)',
+    '--ranges': 'of activations: all values that were seen (minmax, the default), or without rare '
+    'large ones, by relative entropy',
+    '--keep-fp32': 'layers that stay in fp32: first, last, names, or patterns such as '
+    "'backbone.stages.0.*'",
+    '--per-tensor': 'one scale a weight instead of one a channel; costs most networks their '
+    'accuracy',
+    '--max-drop': 'of top-1 or AP; a file that loses more is not kept (default 1; inf keeps any)',
+    '--test-images': 'how many of the test set, evenly spread (default all; 0 keeps a file unseen)',
+    '--layer-errors': 'name the worst layers also where the file is kept',
+}
 Exported = tuple[ShuffleForm, Part, ExportReport]
 Write = Callable[[ShuffleForm, Path], tuple[Part, ExportReport]]
 Name = Callable[[ShuffleForm], Path]
@@ -73,111 +129,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('config', help='path of a config, or name of a shipped one')
     parser.add_argument('checkpoint', help="weights, or 'none' for random ones")
-    parser.add_argument(
-        '--format', choices=list(FORMATS), default='onnx', help='default %(default)s'
-    )
-    parser.add_argument(
-        '--shuffle',
-        default=AUTO,
-        metavar='FORM',
-        help='form of the channel shuffles, all of the same function: native, as PyTorch computes '
-        'them; free, absorbed in the weights; free-N, with channels filled with zeros up to a '
-        'multiple of N, for runtimes that work on blocks of N; interleaved-N, the same but for '
-        'halves that are interleaved where slices would split blocks; fastest, whatever that is in '
-        'the runtime on this machine; auto (default), by the rule for --device and --precision',
-    )
-    parser.add_argument(
-        '--device',
-        choices=DEVICES,
-        help='with --shuffle auto: the processor that will run the file (default arm)',
-    )
-    parser.add_argument(
-        '--precision',
-        choices=('fp16', 'fp32'),
-        help='with --shuffle auto: what the runtime will compute in, which ncnn chooses when it '
-        'loads the file (default fp16 for ncnn on ARM, as phones do, else fp32)',
-    )
-    parser.add_argument(
-        '--part',
-        choices=PARTS,
-        help='what to write (default: the whole classifier or detector; two stages in ONNX only)',
-    )
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='height and width of the image in pixels, of a detector as its test pipeline makes '
-        'it; 224 224 for a classifier, to be given for a detector',
-    )
-    parser.add_argument('--dynamic-batch', action='store_true', help='let the batch be of any size')
-    parser.add_argument(
-        '--normalise',
-        action=argparse.BooleanOptionalAction,
-        help='take images in 0 to 255 and normalise them in the graph; the default for a '
-        'classifier and a detector, but not for a backbone and a neck',
-    )
     int8 = parser.add_argument_group(
         'int8',
         'weights and activations in 8 bits, if the accuracy on the test set of the config stays',
     )
-    int8.add_argument('--int8', action='store_true', help='write int8 (ONNX, ncnn)')
-    int8.add_argument(
-        '--calibrate',
-        metavar='FOLDER|CONFIG',
-        help='pictures that show the ranges of the activations, other than the test ones: a '
-        'folder, or a config for its training set',
-    )
-    int8.add_argument(
-        '--calibration-images',
-        type=int,
-        metavar='N',
-        help='how many of them, evenly spread (default 100)',
-    )
-    int8.add_argument(
-        '--ranges',
-        choices=METHODS,
-        help='of activations: all values that were seen (minmax, the default), or without rare '
-        'large ones, by relative entropy',
-    )
-    int8.add_argument(
-        '--keep-fp32',
-        nargs='+',
-        metavar='LAYER',
-        help='layers that stay in fp32: first, last, names, or patterns such as '
-        "'backbone.stages.0.*'",
-    )
-    int8.add_argument(
-        '--per-tensor',
-        action='store_true',
-        help='one scale a weight instead of one a channel; costs most networks their accuracy',
-    )
-    int8.add_argument(
-        '--max-drop',
-        type=float,
-        metavar='POINTS',
-        help='of top-1 or AP; a file that loses more is not kept (default 1; inf keeps any)',
-    )
-    int8.add_argument(
-        '--test-images',
-        type=int,
-        metavar='N',
-        help='how many of the test set, evenly spread (default all; 0 keeps a file unseen)',
-    )
-    int8.add_argument(
-        '--layer-errors',
-        action='store_true',
-        help='name the worst layers also where the file is kept',
-    )
-    parser.add_argument('--image', help='picture to check on (default: a drawn one)')
-    parser.add_argument(
-        '--evaluate',
-        action='store_true',
-        help="evaluate a whole detector on the config's test set, as a board runs it and with "
-        'PyTorch',
-    )
-    parser.add_argument('--out', help='file to write (default: a name in work_dirs/CONFIG/)')
-    parser.add_argument('--json', metavar='OUT', help='write what is printed to this file')
+    for group, options in ((parser, OPTIONS), (int8, INT8_OPTIONS)):
+        for option, settings in options.items():
+            group.add_argument(option, help=HELP[option], **settings)
     cli.add_config_options(parser)
     return parser.parse_args(argv)
 
@@ -220,10 +178,11 @@ def check_int8(args: argparse.Namespace) -> None:
     Raises:
         UserError: See the messages.
     """
+    given = {option: getattr(args, option[2:].replace('-', '_')) for option in INT8_OPTIONS}
     if not args.int8:
-        for option in INT8_OPTIONS:
-            if getattr(args, option):
-                raise UserError(f'--{option.replace("_", "-")}: add --int8, or leave it out')
+        for option, value in given.items():
+            if value:
+                raise UserError(f'{option}: add --int8, or leave it out')
         return
     if args.calibrate is None:
         raise UserError('--int8: add --calibrate, a folder of pictures or a config')
@@ -231,10 +190,9 @@ def check_int8(args: argparse.Namespace) -> None:
         raise UserError('--shuffle fastest: with --int8, name a form, or leave it out')
     if args.dynamic_batch:
         raise UserError('--int8: leave --dynamic-batch out')
-    for option, least in (('calibration_images', 1), ('test_images', 0), ('max_drop', 0)):
-        value = getattr(args, option)
-        if value is not None and not value >= least:
-            raise UserError(f'--{option.replace("_", "-")} {value}: give at least {least}')
+    for option, least in (('--calibration-images', 1), ('--test-images', 0), ('--max-drop', 0)):
+        if given[option] is not None and not given[option] >= least:
+            raise UserError(f'{option} {given[option]}: give at least {least}')
 
 
 def read_picture(path: str, shape: tuple[int, int], channels: int) -> Tensor:
@@ -346,22 +304,6 @@ def report(title: str, cut_out: Part, done: ExportReport) -> str:
     return '\n'.join(lines)
 
 
-def report_int8(done: Int8) -> str:
-    """Format what became int8, and what that cost."""
-    lines = [f'int8     {len(done.layers)} layers']
-    if done.accuracy:
-        lines.append(f'accuracy {done.accuracy_line()}')
-    if done.errors:
-        lines.append(done.errors_line())
-    return '\n'.join(lines)
-
-
-def compare_figures(cfg: Config, model: nn.Module, path: Path) -> dict:
-    """Evaluate the exported detector, as a board runs it, and PyTorch's on the test set."""
-    detectors = {path.name: Detector(cfg, str(path)), 'PyTorch': Detector(cfg, model)}
-    return {name: evaluate(cfg, detector, name) for name, detector in detectors.items()}
-
-
 def make_int8(
     args: argparse.Namespace, cfg: Config, model: nn.Module, part: str, cut_out: Part
 ) -> Int8:
@@ -451,11 +393,20 @@ def main(argv: list[str] | None = None) -> None:
     content = dict(config=args.config, checkpoint=args.checkpoint, part=part)
     content |= dict(shuffle=form.name, align=form.align, **done.as_dict())
     if args.int8:
-        print(report_int8(cut_out.options['convert']))
-        content['int8'] = cut_out.options['convert'].as_dict()
+        int8 = cut_out.options['convert']
+        print(f'int8     {len(int8.layers)} layers')
+        if int8.accuracy:
+            print(f'accuracy {int8.accuracy_line()}')
+        if int8.errors:
+            print(int8.errors_line())
+        content['int8'] = int8.as_dict()
     if args.evaluate:
-        content['figures'] = compare_figures(cfg, model, done.paths[0])
-        for name, figures in content['figures'].items():
+        # The exported detector, as a board runs it, and PyTorch's.
+        detectors = {done.paths[0].name: str(done.paths[0]), 'PyTorch': model}
+        content['figures'] = {}
+        for name, source in detectors.items():
+            figures = evaluate(cfg, Detector(cfg, source), name)
+            content['figures'][name] = figures
             print(f'{name:12} ' + ', '.join(f'{k} {v:.4f}' for k, v in figures.items()))
     if args.json:
         write_json(content, args.json)

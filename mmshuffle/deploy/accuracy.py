@@ -21,7 +21,7 @@ from mmshuffle.errors import UserError
 
 from . import board
 from .detections import evaluate, spread
-from .detector import without_annotations
+from .detector import as_array, as_instances, load_picture, without_annotations
 from .formats import Inference
 from .part import Part
 
@@ -63,17 +63,11 @@ class Preparing:
         Raises:
             UserError: It cannot be read.
         """
-        try:
-            item = self._pipeline(dict(img_path=str(path), img_id=0, gt_label=0))
-        except Exception:  # each decoder has its own
-            raise UserError(
-                f'{path} cannot be read: it does not decode; repair or remove it'
-            ) from None
+        item = load_picture(self._pipeline, path)
         if self.facts is None:
             image = item['inputs'][None].float()
             return image, image.shape[2:], image.shape[2:]
-        picture = item['img'].astype(np.uint8)
-        picture = picture.reshape(*picture.shape[:2], -1)
+        picture = as_array(item)
         image, size = board.prepare(picture, self.facts)
         return torch.from_numpy(image), size, picture.shape
 
@@ -93,7 +87,11 @@ class Pictures:
     """
 
     def __init__(self, source: str, count: int, prepare: Preparing, part: Part) -> None:
-        found = sorted(_in_folder(Path(source)) if Path(source).is_dir() else _of_config(source))
+        if Path(source).is_dir():
+            files = Path(source).rglob('*')
+            found = sorted(path for path in files if path.suffix.lower() in EXTENSIONS)
+        else:
+            found = sorted(data_paths(load_model_config(source), 'train_dataloader'))
         if not found:
             raise UserError(f'--calibrate {source}: there is no picture: give a folder with some')
         self.paths, self.prepare, self.part = spread(found, count), prepare, part
@@ -108,15 +106,7 @@ class Pictures:
             shape = self.prepare.shape
             if image.shape[2:] != shape:
                 image = nn.functional.interpolate(image, shape, mode='bilinear', antialias=True)
-            yield (self.part.prepare(image) if self.part.prepare else image).numpy()
-
-
-def _in_folder(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
-
-
-def _of_config(name: str) -> Iterator[Path]:
-    return data_paths(load_model_config(name), 'train_dataloader')
+            yield (self.part.prepare or nn.Identity())(image).numpy()
 
 
 def data_paths(cfg: Config, loader: str) -> Iterator[Path]:
@@ -145,6 +135,7 @@ def in_runtime(
     compute = _with_rest(model, part, cut_out, run)
     if prepare.facts is None:
 
+        @torch.no_grad()
         def classify(path: str) -> Tensor:
             image, size, _ = prepare(path)
             if tuple(size) != prepare.shape:
@@ -155,14 +146,11 @@ def in_runtime(
             return compute(image)
 
         return classify
-    facts = {**prepare.facts, **({'head': cut_out.facts['head']} if part == 'detector' else {})}
 
     def detect(path: str) -> InstanceData:
         image, size, picture = prepare(path)
-        found = board.finish(compute(image), facts, size, picture)
-        return InstanceData(
-            **dict(zip(('bboxes', 'scores', 'labels'), map(torch.from_numpy, found)))
-        )
+        facts = {**prepare.facts, **cut_out.facts}
+        return as_instances(board.finish(compute(image), facts, size, picture))
 
     return detect
 
@@ -174,7 +162,8 @@ def _with_rest(
     if part == 'detector':
         return lambda image: run(image.numpy())
     if part == 'classifier':
-        return lambda image: torch.from_numpy(run(_input(cut_out, image))[0][0])
+        first = cut_out.prepare or nn.Identity()
+        return lambda image: torch.from_numpy(run(first(image).numpy())[0][0])
     rest = copy.deepcopy(model)
     if cut_out.prepare is None:  # the file normalises by itself
         rest.data_preprocessor._enable_normalize = False
@@ -186,33 +175,15 @@ def _with_rest(
     if part == 'neck':
         rest.extract_feat = features
     else:
-        rest.backbone = _Function(features)
+        rest.backbone.forward = features
     if hasattr(model, 'head'):
-        return lambda image: _scores(rest, image)
+        return lambda image: rest.test_step(dict(inputs=image, data_samples=None))[0]['scores']
 
     def detect(image: Tensor) -> list[np.ndarray]:
         found = predict(rest, image[0])
         return [found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy()]
 
     return detect
-
-
-@torch.no_grad()
-def _input(cut_out: Part, image: Tensor) -> np.ndarray:
-    return (cut_out.prepare(image) if cut_out.prepare else image).numpy()
-
-
-@torch.no_grad()
-def _scores(model: nn.Module, image: Tensor) -> Tensor:
-    return model.test_step(dict(inputs=image, data_samples=None))[0]['scores']
-
-
-class _Function(nn.Module):
-    """A function in the place of a module."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.forward = function
 
 
 def points(

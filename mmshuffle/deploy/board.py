@@ -82,35 +82,54 @@ def load(path: Path, threads: int, half: bool = False) -> Run:
         raise Wrong(f'{path} cannot be loaded: {message}: export and copy it anew') from None
 
 
-def load_onnx(path: Path, threads: int, half: bool) -> Run:
-    """Start a session of ONNX Runtime."""
+def load_onnx(
+    model: Path | bytes, threads: int, half: bool = False, names: Sequence[str] | None = None
+) -> Run:
+    """Start a session of ONNX Runtime that computes all outputs or those of ``names``.
+
+    0 ``threads`` leave their number to it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    content = model if isinstance(model, bytes) else str(model)
+    session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})
+    return lambda image: session.run(names, {name: image})
 
 
-def load_ncnn(path: Path, threads: int, half: bool) -> Run:
-    """Read both files of a network of ncnn."""
+def load_ncnn(
+    path: Path, threads: int, half: bool = False, names: Sequence[str] | None = None
+) -> Run:
+    """Read both files of a network of ncnn, which computes all outputs or the blobs ``names``.
+
+    0 ``threads`` leave their number to it.
+    """
     import ncnn
 
     net = ncnn.Net()
-    net.opt.num_threads = threads
+    if threads:
+        net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = net.opt.use_bf16_storage = False
+    net.opt.lightmode = names is None  # which frees the blobs on the way
     for option in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic'):
         setattr(net.opt, option, half)
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix('.bin'))):
         raise ValueError('it or the .bin file beside it is missing or damaged')
-    names = [name for name in net.output_names() if name.startswith('out')]
-    names.sort(key=lambda name: int(name[3:]))
+    if names is None:
+        # ncnn lists every blob that nothing reads, pieces of slices too, in the order of the file.
+        names = [name for name in net.output_names() if name.startswith('out')]
+        names.sort(key=lambda name: int(name[3:]))
+    first = net.input_names()[0]
 
     def run(image: np.ndarray) -> list[np.ndarray]:
+        array = np.ascontiguousarray(image[0])  # has to outlive the Mat of its memory
         with net.create_extractor() as extractor:
             # Copies: a first layer may work in place, and the outputs' memory is the extractor's.
-            extractor.input(net.input_names()[0], ncnn.Mat(image[0]).clone())
+            extractor.input(first, ncnn.Mat(array).clone())
             return [np.array(extractor.extract(name)[1])[None] for name in names]
 
     return run

@@ -85,10 +85,8 @@ def evaluate(
         for metric in evaluator.metrics:
             metric.img_ids = [dataset.get_data_info(index).get('img_id') for index in chosen]
     for index in tqdm(chosen, title, unit='image'):
-        sample, found = (
-            dataset[index]['data_samples'],
-            look(dataset.get_data_info(index)['img_path']),
-        )
+        sample = dataset[index]['data_samples']
+        found = look(dataset.get_data_info(index)['img_path'])
         if isinstance(found, Tensor):
             sample = dict(scores=found, gt_label=sample)
         else:

@@ -77,12 +77,7 @@ class Detector:
         if isinstance(picture, np.ndarray):
             item = self._wrap(dict(img=picture, img_id=0))
         else:
-            try:
-                item = self._load(dict(img_path=str(picture), img_id=0))
-            except Exception:  # each decoder has its own
-                raise UserError(
-                    f'{picture} cannot be read: it does not decode; repair or remove it'
-                ) from None
+            item = load_picture(self._load, picture)
         found = (self._on_board if self._board else self._with_pytorch)(item)
         if len(found) and found.labels.max() >= len(self.classes):
             raise UserError(
@@ -97,10 +92,30 @@ class Detector:
         return sample.pred_instances.cpu()
 
     def _on_board(self, item: dict) -> InstanceData:
-        picture = item['img'].astype(np.uint8)
-        found = self._board(picture.reshape(*picture.shape[:2], -1))
-        parts = zip(('bboxes', 'scores', 'labels'), map(torch.from_numpy, found))
-        return InstanceData(**dict(parts))
+        return as_instances(self._board(as_array(item)))
+
+
+def load_picture(steps: Compose, path: str | Path) -> dict:
+    """Do steps of a test pipeline, of which the first loads the file of a picture.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return steps(dict(img_path=str(path), img_id=0, gt_label=0))
+    except Exception:  # each decoder has its own
+        raise UserError(f'{path} cannot be read: it does not decode; repair or remove it') from None
+
+
+def as_array(item: dict) -> np.ndarray:
+    """A loaded picture as a board takes it: (H, W, C) uint8."""
+    picture = item['img'].astype(np.uint8)
+    return picture.reshape(*picture.shape[:2], -1)
+
+
+def as_instances(found: board.Detections) -> InstanceData:
+    """Detections of a board as MMDetection has them."""
+    return InstanceData(**dict(zip(('bboxes', 'scores', 'labels'), map(torch.from_numpy, found))))
 
 
 def picture_facts(cfg: Config, model: nn.Module) -> dict[str, Any]:

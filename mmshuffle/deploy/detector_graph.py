@@ -94,11 +94,12 @@ class TwoStageGraph(DetectorGraph):
         anchors = detector.rpn_head.prior_generator.grid_priors(sizes, device='cpu')
         for index, level in enumerate(anchors):
             self.register_buffer(f'anchors_{index}', level, persistent=False)
-        self.candidates = [self._limit('nms_pre', len(level)) for level in anchors]
-        self.proposals = self._limit('max_per_img', sum(self.candidates))
+        before = self.rpn_cfg.get('nms_pre', -1)
+        self.candidates = [limited(len(level), before) for level in anchors]
+        most = self.rpn_cfg.get('max_per_img', -1)
+        self.proposals = limited(sum(self.candidates), most)
         rows = self.proposals * detector.roi_head.bbox_head.num_classes
-        most = self.rcnn_cfg['max_per_img']
-        self.rows = min(rows, most) if most > 0 else rows
+        self.rows = limited(rows, self.rcnn_cfg['max_per_img'])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect.
@@ -114,11 +115,6 @@ class TwoStageGraph(DetectorGraph):
         features = self.features(image)
         boxes, valid = self._propose(*self.detector.rpn_head(features))
         return self._classify(features, boxes, valid)
-
-    def _limit(self, setting: str, available: int) -> int:
-        """How many are taken of the ``available``; a setting of the RPN below 1 means all."""
-        most = self.rpn_cfg.get(setting, -1)
-        return min(most, available) if most > 0 else available
 
     def _propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Turn the outputs of the RPN into boxes, (P, 4), and whether each is one, (P,)."""
@@ -183,6 +179,11 @@ class TwoStageGraph(DetectorGraph):
         )
 
 
+def limited(available: int, most: int) -> int:
+    """How many are taken of the ``available``; all where the limit is below 1."""
+    return min(most, available) if most > 0 else available
+
+
 def _lengthen(x: Tensor, length: int) -> Tensor:
     """Add rows of zeros: boxes without area and score, which NMS passes over."""
     missing = length - len(x)
@@ -213,6 +214,11 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
         (not getattr(roi, 'with_mask', False), 'a mask head'),
         *((is_plain_nms(detector.test_cfg[p]['nms']), 'another NMS') for p in ('rpn', 'rcnn')),
     ]
+    refuse_settings(settings)
+
+
+def refuse_settings(settings: Sequence[tuple[bool, str]]) -> None:
+    """Refuse the first of the settings, each whether it is supported and what it is."""
     for supported, what in settings:
         if not supported:
             raise UserError(

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .formats import Format, Inference, Names, Paths, Unsupported, refusing
-from .lowering import lower, silence
+from .formats import Format, Inference, Names, Paths, Unsupported, refusing, silence
+from .lowering import lower
 
 
 class ExecuTorchFormat(Format):

@@ -34,33 +34,21 @@ Outputs = Sequence[np.ndarray]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        format: A key of :data:`FORMATS`.
-        paths: The files; of ncnn the ``.param`` and the ``.bin`` file.
-        nodes: Number of nodes of the graph by type, most frequent first.
-        difference: Largest difference between the file's outputs and PyTorch's, as ``compare`` of
-            :func:`export` measures it.
-        conclusive: Whether another image changes PyTorch's outputs far more than the difference
-            that is allowed; where not, a wrong file might pass the check.
-        size: Bytes of all files.
-        input_shape: (1, C, H, W) of the check; 1 is free if ``dynamic_batch``.
-        output_names: Names of the outputs; in an ncnn file, which has its own, ``out0``, ...
-        output_shapes: Shapes of the outputs for that input.
-        dynamic_batch: Whether other N were checked too.
-    """
-
-    format: str
-    paths: tuple[Path, ...]
-    nodes: dict[str, int]
+    format: str  # a key of `FORMATS`
+    paths: tuple[Path, ...]  # of ncnn the .param and the .bin file
+    nodes: dict[str, int]  # of the graph by type, most frequent first
+    # Largest one between the file's outputs and PyTorch's, as `compare` of `export` measures it.
     difference: float
+    # Whether another image changes PyTorch's outputs far more than the difference that is allowed;
+    # where not, a wrong file might pass the check.
     conclusive: bool
-    size: int
-    input_shape: tuple[int, ...]
-    output_names: tuple[str, ...]
-    output_shapes: tuple[tuple[int, ...], ...]
-    dynamic_batch: bool
+    size: int  # bytes of all files
+    input_shape: tuple[int, ...]  # (1, C, H, W) of the check; 1 is free if `dynamic_batch`
+    output_names: tuple[str, ...]  # in an ncnn file, which has its own, out0, ...
+    output_shapes: tuple[tuple[int, ...], ...]  # for that input
+    dynamic_batch: bool  # whether other N were checked too
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""

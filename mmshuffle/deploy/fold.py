@@ -12,13 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 # Convolutions whose output is linear in `weight` as it stands. Others, such as those that normalise
 # their weight first, would undo the folding.
-LINEAR_CONVS = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    WrappedConv2d,
-    Conv2dAdaptivePadding,
-)
+LINEAR_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, WrappedConv2d, Conv2dAdaptivePadding)
 
 
 def fold_batchnorm(module: nn.Module) -> nn.Module:

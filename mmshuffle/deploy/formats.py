@@ -3,7 +3,8 @@
 import contextlib
 import importlib.util
 import inspect
-import logging
+import os
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError, one_line
 
+from .board import load_onnx
 from .detection_ops import onnx_translations
 from .quantise import Calibrated, Recipe
 
@@ -41,6 +43,22 @@ def refusing(what: str, kind: type[UserError] = Unsupported) -> Iterator[None]:
         ):  # a full disk, and no network's fault
             raise
         raise kind(f'{what}: {one_line(error)}') from error
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep off the screen what converters and runtimes print, from C too."""
+    with open(os.devnull, 'w') as nowhere, contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter('ignore')
+        for file, number in ((sys.stdout, 1), (sys.stderr, 2)):
+            file.flush()
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            stack.callback(file.flush)
+            os.dup2(nowhere.fileno(), number)
+        yield
 
 
 class Format(ABC):
@@ -152,7 +170,7 @@ class OnnxFormat(Format):
             # A batch of 1 would be taken for a constant.
             images = torch.cat((images, images))
             free = ({0: torch.export.Dim('batch')},)
-        with refusing('the network cannot be written as ONNX'), _quiet():
+        with refusing('the network cannot be written as ONNX'), silence():
             program = torch.onnx.export(
                 module,
                 (images,),
@@ -168,18 +186,8 @@ class OnnxFormat(Format):
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Start a session on the CPU with ONNX Runtime's default optimisations."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0  # 0 is its own choice
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         with refusing(f'ONNX Runtime cannot load {paths[0].name}', UserError):
-            session = onnxruntime.InferenceSession(
-                str(paths[0]), options, providers=['CPUExecutionProvider']
-            )
-        name = session.get_inputs()[0].name
-        return lambda images: session.run(None, {name: images})
+            return load_onnx(paths[0], threads or 0)
 
     def count_nodes(self, paths: Paths) -> Counter[str]:
         import onnx
@@ -207,20 +215,6 @@ def _forget_sources(model: Any) -> None:
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks, such as that torchvision is not installed, off the screen."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 class TorchScriptFormat(Format):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .formats import Format, Inference, Names, Paths, refusing
-from .lowering import lower, silence
+from .formats import Format, Inference, Names, Paths, refusing, silence
+from .lowering import lower
 
 
 class LiteRTFormat(Format):

@@ -1,11 +1,6 @@
 """A network in operations that XNNPACK, under LiteRT and ExecuTorch, takes and runs fast."""
 
-import contextlib
 import copy
-import os
-import sys
-import warnings
-from collections.abc import Iterator
 from itertools import accumulate
 
 import torch
@@ -137,19 +132,3 @@ def _shuffled(node: fx.Node) -> tuple[fx.Node, int] | None:
     split = parts.meta['val'].shape
     fits = x.meta['val'].shape == shape and len(shape) == 4 and split[3:] == shape[2:]
     return (x, split[1]) if fits else None
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keep off the screen what converters and runtimes print, from C too."""
-    with open(os.devnull, 'w') as nowhere, contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter('ignore')
-        for file, number in ((sys.stdout, 1), (sys.stderr, 2)):
-            file.flush()
-            kept = os.dup(number)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, number)
-            stack.callback(file.flush)
-            os.dup2(nowhere.fileno(), number)
-        yield

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError, last_line
 
-from .formats import Format, Inference, Names, Paths, Unsupported, save, trace
+from .board import load_ncnn
+from .formats import Format, Inference, Names, Paths, Unsupported, refusing, save, trace
 from .quantise import Calibrated, Recipe
 from .rewire import Gather
 
@@ -67,33 +68,8 @@ class NcnnFormat(Format):
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Load the network, with arithmetic and storage in float32 wherever it runs."""
-        import ncnn
-
-        net = ncnn.Net()
-        if threads is not None:
-            net.opt.num_threads = threads
-        net.opt.use_vulkan_compute = False
-        for half in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic'):
-            setattr(net.opt, half, False)
-        net.opt.use_bf16_storage = False
-        for read, path in zip((net.load_param, net.load_model), paths, strict=True):
-            if read(str(path)) != 0:
-                raise UserError(f'ncnn cannot load {path.name}')
-        inputs = net.input_names()
-        # ncnn lists every blob that nothing reads, pieces of slices too, in the order of the file.
-        named = [name for name in net.output_names() if name.startswith('out')]
-        outputs = sorted(named, key=lambda name: int(name.removeprefix('out')))
-
-        def run(images: np.ndarray) -> list[np.ndarray]:
-            array = np.ascontiguousarray(images[0])  # has to outlive the Mat of its memory
-            # A copy: a first layer that works in place ends the process on memory of others.
-            image = ncnn.Mat(array).clone()
-            with net.create_extractor() as extractor:
-                extractor.input(inputs[0], image)
-                # A copy, because the memory is the extractor's; and with the batch that it lacks.
-                return [np.array(extractor.extract(name)[1])[None] for name in outputs]
-
-        return run
+        with refusing(f'ncnn cannot load {paths[0].name}', UserError):
+            return load_ncnn(paths[0], threads or 0)
 
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the layers by type; ``Split`` only names a blob twice and copies nothing."""

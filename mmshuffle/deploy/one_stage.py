@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError
 
 from .detection_ops import nms_mask
-from .detector_graph import DetectorGraph, TwoStageGraph, is_plain_nms
+from .detector_graph import DetectorGraph, TwoStageGraph, is_plain_nms, limited, refuse_settings
 
 # What MMDetection's heads predict with; one with a method of its own may compute something else.
 PREDICTIONS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
@@ -46,11 +46,9 @@ class RawGraph(DetectorGraph):
         kinds = ('cls', 'box', 'factor')[: len(parts)]
         self.output_names = tuple(f'{kind}{i}' for kind in kinds for i in levels)
         self.facts = head_facts(self.head, parts)
-        sizes = [score[0].numel() for score in parts[0]]
         before = self.facts['nms_pre']
-        self.candidates = [min(before, size) if before > 0 else size for size in sizes]
-        rows, most = sum(self.candidates), self.facts['max_per_img']
-        self.rows = min(rows, most) if most > 0 else rows
+        self.candidates = [limited(score[0].numel(), before) for score in parts[0]]
+        self.rows = limited(sum(self.candidates), self.facts['max_per_img'])
 
     @property
     def head(self) -> nn.Module:
@@ -188,8 +186,4 @@ def refuse_unknown_head(detector: nn.Module) -> None:
         (not custom, 'scores that are neither sigmoid nor softmax'),
         (is_plain_nms(cfg.get('nms') or dict(type='none')), 'another NMS'),
     ]
-    for supported, what in settings:
-        if not supported:
-            raise UserError(
-                f'a whole detector with {what} cannot be exported: export its backbone or neck'
-            )
+    refuse_settings(settings)

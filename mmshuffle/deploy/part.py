@@ -11,7 +11,7 @@ from mmshuffle.errors import UserError
 
 from .board import decode
 from .detections import detection_difference, pad_detections
-from .detector_graph import DetectorGraph, TwoStageGraph
+from .detector_graph import TwoStageGraph
 from .normalise import Normalise
 from .one_stage import OneStageGraph, RawGraph
 
@@ -66,7 +66,9 @@ def cut(
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
-        graph = detector_graph(rewrite(model), shape, raw)
+        two = hasattr(model, 'roi_head') or not hasattr(model, 'bbox_head')
+        kind = RawGraph if raw else TwoStageGraph if two else OneStageGraph
+        graph = kind(rewrite(model), shape)
         options = dict(
             images=drawn_picture(shape, channels) if picture is None else picture,
             reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
@@ -90,11 +92,3 @@ def cut(
         options['images'] = first(picture).detach()
     prepare = None if normalise else first
     return Part(changed, words, "of each output's largest value", options, prepare=prepare)
-
-
-def detector_graph(detector: nn.Module, shape: Sequence[int], raw: bool) -> DetectorGraph:
-    """A detector of one stage or two as a graph; see :func:`cut` for ``raw``."""
-    if raw:
-        return RawGraph(detector, shape)
-    two = hasattr(detector, 'roi_head') or not hasattr(detector, 'bbox_head')
-    return (TwoStageGraph if two else OneStageGraph)(detector, shape)

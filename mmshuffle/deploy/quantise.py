@@ -3,7 +3,7 @@
 import fnmatch
 import hashlib
 import importlib.util
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,48 +41,38 @@ class Calibrated:
     write: Callable[[Collection[str], Sequence[Path]], None]
 
 
-class Ranges:
-    """Ranges of tensors, seen image by image.
+def find_ranges(
+    images: Iterable[np.ndarray], names: Sequence[str], run: Run, method: str
+) -> dict[str, Range]:
+    """Find the ranges of activations.
 
     Args:
+        images: Inputs, (1, C, H, W).
+        names: Of the activations.
+        run: Computes them.
         method: One of :data:`METHODS`.
 
     Raises:
         UserError: The package that computes entropies is missing.
     """
+    seen = (dict(zip(names, run(image))) for image in tqdm(images, 'calibrate', unit='image'))
+    if method == 'minmax':
+        found: dict[str, Range] = {}
+        for tensors in seen:
+            for name, array in tensors.items():
+                low, high = found.get(name, (np.inf, -np.inf))
+                found[name] = min(low, float(array.min())), max(high, float(array.max()))
+        return found
+    if importlib.util.find_spec('onnxruntime') is None:
+        raise UserError('--ranges entropy needs onnxruntime: pip install onnxruntime')
+    from onnxruntime.quantization.calibrate import HistogramCollector
 
-    def __init__(self, method: str) -> None:
-        self._found: dict[str, Range] = {}
-        self._histograms = None
-        if method == 'entropy':
-            if importlib.util.find_spec('onnxruntime') is None:
-                raise UserError('--ranges entropy needs onnxruntime: pip install onnxruntime')
-            from onnxruntime.quantization.calibrate import HistogramCollector
-
-            self._histograms = HistogramCollector('entropy', False, 128, 128, 99.999, 'same')
-
-    def add(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take the tensors of one image into account."""
-        if self._histograms is not None:
-            with quiet_screen():
-                self._histograms.collect({name: [array] for name, array in tensors.items()})
-            return
-        for name, array in tensors.items():
-            low, high = self._found.get(name, (np.inf, -np.inf))
-            self._found[name] = min(low, float(array.min())), max(high, float(array.max()))
-
-    def result(self) -> dict[str, Range]:
-        """Least and largest value by name."""
-        if self._histograms is None:
-            return self._found
-        with quiet_screen():
-            found = self._histograms.compute_collection_result()
-        return {name: (float(low), float(high)) for name, (low, high, *_) in found.items()}
-
-
-def with_progress(images: Iterable[np.ndarray], title: str) -> Iterable[np.ndarray]:
-    """Show progress over images."""
-    return tqdm(images, title, unit='image')
+    histograms = HistogramCollector('entropy', False, 128, 128, 99.999, 'same')
+    with quiet_screen():
+        for tensors in seen:
+            histograms.collect({name: [array] for name, array in tensors.items()})
+        computed = histograms.compute_collection_result()
+    return {name: (float(low), float(high)) for name, (low, high, *_) in computed.items()}
 
 
 class LayerNames:
@@ -139,34 +129,3 @@ def choose(calibrated: Calibrated, keep: Sequence[str]) -> list[str]:
     if not chosen:
         raise UserError('--keep-fp32: all layers would stay in fp32: leave --int8 out')
     return chosen
-
-
-def layer_errors(
-    calibrated: Calibrated,
-    chosen: Sequence[str],
-    load: Callable[[Sequence[Path]], Run],
-    paths: Sequence[Path],
-    expected: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]],
-) -> dict[str, float]:
-    """How much each layer changes the outputs where it alone is in int8, the worst first.
-
-    Args:
-        chosen: The layers.
-        load: Of the format.
-        paths: Files that may be written.
-        expected: Images with the outputs in float32, only numbers that can be compared.
-
-    Returns:
-        By layer, the root mean square of the differences over that of the outputs: the largest of
-        all outputs.
-    """
-    errors = {}
-    for name in tqdm(chosen, 'layers alone in int8', unit='layer'):
-        calibrated.write([name], paths)
-        run = load(paths)
-        sums = np.zeros((2, len(expected[0][1])))
-        for image, wanted in expected:
-            for index, (a, b) in enumerate(zip(run(image), wanted, strict=True)):
-                sums[:, index] += np.square(a.astype(float) - b).sum(), np.square(b).sum()
-        errors[name] = float(np.sqrt(sums[0] / np.maximum(sums[1], 1e-30)).max())
-    return dict(sorted(errors.items(), key=lambda item: -item[1]))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from .board import load_ncnn
 from .formats import Unsupported
-from .quantise import Calibrated, LayerNames, Ranges, Recipe, with_progress
+from .quantise import Calibrated, LayerNames, Recipe, find_ranges
 
 # Layers that can be int8, with the flag `8=` that says which scales follow the weights: one an
 # output channel, or, for a depthwise convolution, one a channel.
@@ -73,6 +74,10 @@ class _Layer:
         settings = [s for s in self.settings if not s.startswith('8=')] + [LAYERS[self.kind]]
         return self.line(settings), INT8 + rounded + padding + self.rest + numbers
 
+    def kernel(self) -> int:
+        """Weights of a convolution for each pair of an input and an output channel."""
+        return self[1] * (self[11] or self[1])
+
     def groups(self) -> int:
         """How many groups a convolution has that is not depthwise; 1 for others.
 
@@ -81,14 +86,12 @@ class _Layer:
         grouped = self.kind == 'ConvolutionDepthWise'
         size = self.matrix().size if grouped else 0
         # A depthwise convolution has one input channel a group.
-        kernel = self[1] * (self[11] or self[1])
-        return self[7] if grouped and size > self[0] * kernel else 1
+        return self[7] if grouped and size > self[0] * self.kernel() else 1
 
     def pieces(self) -> list['_Layer']:
         """Layers that compute a grouped convolution: a slice, a convolution a group, their join."""
         count, outputs = self.groups(), self[0] // self.groups()
-        kernel = self[1] * (self[11] or self[1])
-        inputs = self.matrix().size // self[0] // kernel
+        inputs = self.matrix().size // self[0] // self.kernel()
         ends = [[f'{self.name}_{end}{i}' for i in range(count)] for end in ('in', 'out')]
         sizes = ','.join([str(count), *[str(inputs)] * count])
         before, after = (' '.join(names) for names in ends)
@@ -147,17 +150,15 @@ def calibrate(
     magic, layers = read_layers(paths)
     known = LayerNames(module)
     names = {
-        layer.name: known(_as_stored(layer), layer.name)
+        layer.name: known(np.frombuffer(layer.weights[4:], '<f4'), layer.name)
         for layer in layers
         if layer.kind in LAYERS and not layer[19]  # weights that are computed
     }
     able = [layer for layer in layers if names.get(layer.name)]
     inputs = sorted({layer.inputs[0] for layer in able})
-    ranges = Ranges(recipe.method)
-    run = _blobs(paths, inputs)
-    for image in with_progress(images, 'calibrate'):
-        ranges.add(run(image))
-    largest = {name: max(-low, high) for name, (low, high) in ranges.result().items()}
+    run = load_ncnn(paths[0], 1, names=inputs)
+    ranges = find_ranges(images, inputs, run, recipe.method)
+    largest = {name: max(-low, high) for name, (low, high) in ranges.items()}
 
     def write(chosen: Collection[str], targets: Sequence[Path]) -> None:
         text, content, blobs = [], [], set()
@@ -178,10 +179,6 @@ def calibrate(
     return Calibrated(order, _last(layers, names), write)
 
 
-def _as_stored(layer: _Layer) -> np.ndarray:
-    return np.frombuffer(layer.weights[4:], '<f4')
-
-
 def _last(layers: Sequence[_Layer], names: dict[str, str | None]) -> frozenset[str]:
     """Layers from which no other one is reached."""
     leading: set[str] = set()  # blobs that lead to a layer
@@ -193,26 +190,3 @@ def _last(layers: Sequence[_Layer], names: dict[str, str | None]) -> frozenset[s
         if leads or names.get(layer.name):
             leading.update(layer.inputs)
     return frozenset(last)
-
-
-def _blobs(paths: Sequence[Path], names: Sequence[str]) -> Any:
-    """Load a network and return what computes the named blobs of an image."""
-    import ncnn
-
-    net = ncnn.Net()
-    net.opt.num_threads = 1
-    net.opt.use_vulkan_compute = False
-    net.opt.lightmode = False  # keeps the blobs that were computed on the way
-    for half in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
-        setattr(net.opt, half, False)
-    net.load_param(str(paths[0]))
-    net.load_model(str(paths[1]))
-    first = net.input_names()[0]
-
-    def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        array = np.ascontiguousarray(image[0])
-        with net.create_extractor() as extractor:
-            extractor.input(first, ncnn.Mat(array).clone())
-            return {name: np.array(extractor.extract(name)[1]) for name in names}
-
-    return run

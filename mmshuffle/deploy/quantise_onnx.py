@@ -5,14 +5,15 @@ out, so that no shuffle rounds anything.
 """
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from .quantise import Calibrated, LayerNames, Range, Ranges, Recipe, with_progress
+from .board import load_onnx
+from .quantise import Calibrated, LayerNames, Range, Recipe, find_ranges
 
 LAYERS = ('Conv', 'Gemm', 'MatMul')
 ACTIVATIONS = ('Relu', 'Clip')
@@ -132,42 +133,20 @@ def calibrate(
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     graph = Graph(model, module)
     nodes = graph.between(graph.layers)
-    names = {name for node in nodes for name in [*graph.tensors(node), *node.output]}
-    ranges = Ranges(recipe.method)
-    run = _tensors(model, sorted(names))
-    for image in with_progress(images, 'calibrate'):
-        ranges.add(run(image))
-    found = ranges.result()
+    used = {name for node in nodes for name in [*graph.tensors(node), *node.output]}
+    image = model.graph.input[0].name
+    names = sorted(used - {image})
+    watched = copy.deepcopy(model)
+    added = [name for name in names if name not in graph.outputs]
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
+    run = load_onnx(watched.SerializeToString(), 0, names=names)
+    ranges = find_ranges(images, [image, *names], lambda value: [value, *run(value)], recipe.method)
 
     def write(chosen: Collection[str], paths: Sequence[Path]) -> None:
         used = graph.between(chosen)
-        _quantise(model, used, graph.share(found, used), recipe.per_channel, paths[0])
+        _quantise(model, used, graph.share(ranges, used), recipe.per_channel, paths[0])
 
     return Calibrated(tuple(graph.layers), graph.last(), write)
-
-
-def _tensors(model: Any, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Load a model and return what computes the named tensors of an image."""
-    import onnx
-    import onnxruntime
-
-    model = copy.deepcopy(model)
-    already = {output.name for output in model.graph.output}
-    image = model.graph.input[0].name
-    extra = [n for n in names if n not in already and n != image]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=['CPUExecutionProvider']
-    )
-    wanted = [name for name in names if name != image]
-
-    def run(value: np.ndarray) -> dict[str, np.ndarray]:
-        found = dict(zip(wanted, session.run(wanted, {image: value}), strict=True))
-        return found | ({image: value} if image in names else {})
-
-    return run
 
 
 def _quantise(

@@ -8,7 +8,7 @@ from torch import nn
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
 from mmshuffle.deploy import FORMATS, fold_batchnorm, shuffle_free
 from mmshuffle.deploy.export import AsTuple
-from mmshuffle.deploy.quantise import Ranges, Recipe, choose
+from mmshuffle.deploy.quantise import Recipe, choose, find_ranges
 from mmshuffle.engine.network import randomise
 from tests.conftest import refused
 
@@ -178,7 +178,6 @@ def test_names_that_fit_nothing_are_told(tmp_path):
 
 
 def test_ranges_of_all_images_count():
-    ranges = Ranges('minmax')
-    for low, high in ((-1, 2), (0, 5), (-3, 1)):
-        ranges.add(dict(x=np.array([low, high], np.float32)))
-    assert ranges.result() == dict(x=(-3.0, 5.0))
+    images = np.array([[-1, 2], [0, 5], [-3, 1]], np.float32)
+    ranges = find_ranges(images, ['x'], lambda image: [image], 'minmax')
+    assert ranges == dict(x=(-3.0, 5.0))
