@@ -141,11 +141,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace, part: str, two_stages: bool) -> tuple[int, int]:
-    """Refuse options that do not go together, and return the shape.
-
-    Raises:
-        UserError: See the messages.
-    """
+    """Refuse options that do not go together, and return the shape."""
     if args.shuffle not in (AUTO, FASTEST):
         ShuffleForm.parse(args.shuffle)
     if args.shuffle != AUTO and (args.device or args.precision):
@@ -173,15 +169,11 @@ def check(args: argparse.Namespace, part: str, two_stages: bool) -> tuple[int, i
 
 
 def check_int8(args: argparse.Namespace) -> None:
-    """Refuse options of int8 that do not go together.
-
-    Raises:
-        UserError: See the messages.
-    """
+    """Refuse options of int8 that do not go together."""
     given = {option: getattr(args, option[2:].replace('-', '_')) for option in INT8_OPTIONS}
     if not args.int8:
         for option, value in given.items():
-            if value:
+            if value is not None and value is not False:
                 raise UserError(f'{option}: add --int8, or leave it out')
         return
     if args.calibrate is None:

@@ -63,6 +63,7 @@ def cut(
     words = 'normalised image'
     if normalise:
         words = f'{"BGR" if channels == 3 else f"{channels}-channel"} image in 0 to 255'
+        picture = drawn_picture(shape, channels) if picture is None else picture
     if part == 'detector':
         if not normalise:
             raise UserError('a whole detector takes images in 0 to 255: leave --no-normalise out')
@@ -70,7 +71,7 @@ def cut(
         kind = RawGraph if raw else TwoStageGraph if two else OneStageGraph
         graph = kind(rewrite(model), shape)
         options = dict(
-            images=drawn_picture(shape, channels) if picture is None else picture,
+            images=picture,
             reference=lambda images: pad_detections(predict(model, images[0]), graph.rows),
             compare=detection_difference,
             output_names=graph.output_names,
@@ -85,8 +86,7 @@ def cut(
     first = Normalise.of(model.data_preprocessor, channels) or nn.Identity()
     options = dict(output_names=names, reference=plain)
     if normalise:
-        options['images'] = drawn_picture(shape, channels) if picture is None else picture
-        options['reference'] = nn.Sequential(first, plain)
+        options |= dict(images=picture, reference=nn.Sequential(first, plain))
         changed = nn.Sequential(first, changed)
     elif picture is not None:
         options['images'] = first(picture).detach()

@@ -102,6 +102,26 @@ def _digest(weight: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(weight, '<f4').tobytes()).digest()
 
 
+def last_layers(
+    nodes: Sequence[tuple[str | None, Sequence[str], Sequence[str]]],
+) -> frozenset[str]:
+    """Layers whose results no other layer reads.
+
+    Args:
+        nodes: In the order in which they run, each with the name of its layer, if it is one, and
+            the tensors that go in and come out.
+    """
+    leading: set[str] = set()  # tensors that lead to a layer
+    last, others = set(), set()
+    for name, inputs, outputs in reversed(nodes):
+        leads = not leading.isdisjoint(outputs)
+        if name is not None:
+            (others if leads else last).add(name)
+        if leads or name is not None:
+            leading.update(inputs)
+    return frozenset(last - others)
+
+
 def choose(calibrated: Calibrated, keep: Sequence[str]) -> list[str]:
     """The layers that become int8.
 

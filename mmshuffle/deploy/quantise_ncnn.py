@@ -12,7 +12,7 @@ from torch import nn
 
 from .board import load_ncnn
 from .formats import Unsupported
-from .quantise import Calibrated, LayerNames, Recipe, find_ranges
+from .quantise import Calibrated, LayerNames, Recipe, find_ranges, last_layers
 
 # Layers that can be int8, with the flag `8=` that says which scales follow the weights: one an
 # output channel, or, for a depthwise convolution, one a channel.
@@ -176,17 +176,5 @@ def calibrate(
         targets[1].write_bytes(b''.join(content))
 
     order = tuple(dict.fromkeys(names[layer.name] for layer in able))
-    return Calibrated(order, _last(layers, names), write)
-
-
-def _last(layers: Sequence[_Layer], names: dict[str, str | None]) -> frozenset[str]:
-    """Layers from which no other one is reached."""
-    leading: set[str] = set()  # blobs that lead to a layer
-    last = []
-    for layer in reversed(layers):
-        leads = bool(leading.intersection(layer.outputs))
-        if names.get(layer.name) and not leads:
-            last.append(names[layer.name])
-        if leads or names.get(layer.name):
-            leading.update(layer.inputs)
-    return frozenset(last)
+    nodes = [(names.get(layer.name), layer.inputs, layer.outputs) for layer in layers]
+    return Calibrated(order, last_layers(nodes), write)

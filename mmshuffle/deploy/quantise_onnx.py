@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from .board import load_onnx
-from .quantise import Calibrated, LayerNames, Range, Recipe, find_ranges
+from .quantise import Calibrated, LayerNames, Range, Recipe, find_ranges, last_layers
 
 LAYERS = ('Conv', 'Gemm', 'MatMul')
 ACTIVATIONS = ('Relu', 'Clip')
@@ -80,15 +80,13 @@ class Graph:
 
     def last(self) -> frozenset[str]:
         """Layers whose results no other layer reads."""
-        reads = {name for nodes in self.layers.values() for n in nodes for name in self.tensors(n)}
-        for node in reversed(self.nodes):
-            if reads.intersection(node.output):
+        names = {id(node): name for name, nodes in self.layers.items() for node in nodes}
+        return last_layers(
+            [
                 # Boxes that are pooled are no features.
-                reads.update(node.input[:1] if node.op_type == 'RoiAlign' else node.input)
-        return frozenset(
-            name
-            for name, nodes in self.layers.items()
-            if not any(reads.intersection(node.output) for node in nodes)
+                (names.get(id(n)), n.input[:1] if n.op_type == 'RoiAlign' else n.input, n.output)
+                for n in self.nodes
+            ]
         )
 
     def limits(self, node: Any) -> Range:

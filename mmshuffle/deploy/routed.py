@@ -115,9 +115,8 @@ class Cut(nn.Module):
         self.readers = list(pieces)
         self.sizes = [len(places) for places in pieces.values()]
         self.gathers = nn.ModuleList()
-        if [place for places in pieces.values() for place in places] != list(
-            range(sum(self.sizes))
-        ):
+        taken = [place for places in pieces.values() for place in places]
+        if taken != list(range(len(taken))):
             self.gathers.extend(map(Gather, pieces.values()))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -148,10 +147,9 @@ class RoutedUnit(nn.Module):
     def __init__(self, unit: ShuffleUnit, inputs: Order, align: int) -> None:
         super().__init__()
         (reduce, *activation), expand = flat_layers(unit.reduce), unit.expand.conv
-        orders = plan_unit(
+        before, numbers, taken = plan_unit(
             reduce.out_channels, expand.groups, reduce.groups, unit.shuffle_groups, align
         )
-        before, numbers, taken = orders
         gather = [] if taken == natural(len(taken)) else [Gather(taken)]
         reduce = rewire(reduce, inputs, before)
         depthwise = [reorder(layer, numbers) for layer in flat_layers(unit.depthwise)]
