@@ -18,7 +18,6 @@ from mmshuffle.errors import UserError
 from mmshuffle.weights import read_checkpoint
 
 from . import board
-from .detector_graph import TwoStageGraph
 from .normalise import Normalise
 
 
@@ -179,17 +178,3 @@ def check_classes(checkpoint: str, classes: Sequence[str]) -> None:
 def _few(names: Sequence[str]) -> str:
     more = f', ... ({len(names)} in all)' if len(names) > 5 else ''
     return f'({", ".join(names[:5])}{more})'
-
-
-def graph_shape(path: str | Path) -> tuple[int, int]:
-    """Height and width of the image that an exported detector takes.
-
-    Raises:
-        UserError: The file is another network.
-    """
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    if tuple(output.name for output in graph.output) != TwoStageGraph.output_names:
-        raise UserError(f'{path} is no whole detector: export it with --part detector')
-    return tuple(dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[2:])
