@@ -15,7 +15,7 @@ from mmshuffle.analysis.measured import find_runs
 from mmshuffle.analysis.plot import panels
 from mmshuffle.analysis.tables import load_tables
 from tests.test_analysis.test_comparison import write_metrics
-from tests.test_tools.conftest import assert_done, assert_refused
+from tests.test_tools.conftest import assert_done, assert_refused, assert_user_error
 
 
 @pytest.fixture
@@ -158,5 +158,4 @@ def test_bad_input_is_one_line(tool, args, words):
 
 def test_a_folder_that_cannot_be_written_is_named(tool, tmp_path):
     (tmp_path / 'file').touch()
-    code, _, errors = tool('mobilenet_v1/table4', '--out', 'file/inside')
-    assert code == 2 and 'error: cannot write file/inside' in errors
+    assert_user_error(tool('mobilenet_v1/table4', '--out', 'file/inside'), 'write file/inside')

@@ -11,7 +11,7 @@ import torch
 
 from mmshuffle.deploy.detector import Detector
 from mmshuffle.engine.network import load_model, load_model_config
-from tests.test_tools.conftest import assert_refused, load_tool
+from tests.test_tools.conftest import assert_refused, assert_user_error, load_tool
 from tests.tiny import CLASSES, write_coco, write_config
 
 HEIGHT, WIDTH = 64, 96
@@ -90,8 +90,8 @@ def test_an_exported_detector_finds_the_same_in_a_video(tiny, call, tmp_path):
         ((), 'would be overwritten'),
         (('--ann-file', data / 'annotations.json', '--no-draw'), 'has no image clip.mp4'),
     ):
-        code, _, err = call('detect', config, checkpoint, drawn, '--out', tmp_path, *more)
-        assert_refused((code, '', err.splitlines()[-1]), words)
+        done = call('detect', config, checkpoint, drawn, '--out', tmp_path, *more)
+        assert_user_error(done, words)
 
 
 def test_an_image_that_does_not_decode_loses_no_other(tiny, call, tmp_path):
@@ -141,17 +141,15 @@ def test_what_cannot_be_detected_on_is_refused(tiny, call, tmp_path):
         ((config, checkpoint, picture, '--ann-file', few), 'lacks the classes disc'),
         ((config, checkpoint, picture, '--ann-file', unknown), 'has no image 0.jpg'),
     ):
-        code, _, err = call('detect', *line, '--out', tmp_path / 'out')
-        lines = [text for text in err.splitlines() if text.startswith('error: ')]
-        assert_refused((code, '', '\n'.join(lines)), *parts)
+        assert_user_error(call('detect', *line, '--out', tmp_path / 'out'), *parts)
     assert not (tmp_path / 'out').exists()
     folder, kept = data / 'images', picture.read_bytes()
     for given, out in ((picture, folder), (folder, folder), (folder, data / 'x' / '..' / 'images')):
-        code, _, err = call('detect', config, checkpoint, given, '--out', out)
-        assert_refused((code, '', err), '0.jpg would be overwritten')
+        done = call('detect', config, checkpoint, given, '--out', out)
+        assert_user_error(done, '0.jpg would be overwritten')
     assert picture.read_bytes() == kept and len(list(folder.iterdir())) == 3
-    code, _, err = call('detect', config, checkpoint, picture, '--out', few)
-    assert code == 2 and err == f'error: --out {few} is a file: give a folder\n'
+    done = call('detect', config, checkpoint, picture, '--out', few)
+    assert_user_error(done, f'error: --out {few} is a file: give a folder\n')
 
 
 def test_a_stream_that_is_interrupted_is_kept(tiny, tmp_path, monkeypatch):

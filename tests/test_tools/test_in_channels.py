@@ -18,12 +18,10 @@ every_number = pytest.mark.parametrize('channels', [1, 2, 4])
 
 @pytest.fixture
 def config(channels, tmp_path):
-    name = 'shufflenetv2-x0.5'
-    cfg = load_model_config(name)
+    cfg = load_model_config('shufflenetv2-x0.5')
     cfg.model.backbone.in_channels = channels
-    cfg.model.data_preprocessor.update(
-        mean=[90.0 + i for i in range(channels)], std=[50.0 + i for i in range(channels)]
-    )
+    mean, std = ([start + i for i in range(channels)] for start in (90.0, 50.0))
+    cfg.model.data_preprocessor.update(mean=mean, std=std)
     cfg.dump(tmp_path / 'net.py')
     return tmp_path / 'net.py'
 
@@ -80,10 +78,8 @@ def test_normalisation_is_channel_by_channel_and_swaps_colours_alone(channels, s
     mean, std = [100.0 + i for i in range(channels)], [50.0 + i for i in range(channels)]
     preprocessor = BatchNormalizer(mean=mean, std=std, bgr_to_rgb=swap)
     images = torch.randint(0, 256, (2, channels, 8, 9), dtype=torch.uint8)
-    order = [2, 1, 0, 3][:channels] if swap else list(range(channels))
-    expected = torch.stack(
-        [(images[:, c].float() - m) / s for c, m, s in zip(order, mean, std, strict=True)], 1
-    )
+    order = zip([2, 1, 0, 3] if swap else range(channels), mean, std)
+    expected = torch.stack([(images[:, c].float() - m) / s for c, m, s in order], 1)
     for inputs in (images, images.float()):
         before = inputs.clone()
         found = preprocessor(dict(inputs=inputs))
@@ -91,8 +87,6 @@ def test_normalisation_is_channel_by_channel_and_swaps_colours_alone(channels, s
         assert torch.equal(inputs, before) and found['data_samples'] is None
     graph = Normalise.of(preprocessor, channels)
     assert torch.allclose(graph(images.float()), expected, atol=1e-5)
-
-
-def test_mean_and_std_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match='give as many of each'):
-        BatchNormalizer(mean=[1.0, 2.0, 3.0, 4.0], std=[1.0])
+    if channels > 1:
+        with pytest.raises(ValueError, match='give as many of each'):
+            BatchNormalizer(mean=mean, std=[1.0])

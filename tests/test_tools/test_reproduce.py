@@ -124,9 +124,8 @@ def test_the_miniature_takes_one_level_of_cost_from_several_families(tool):
 )
 def test_seeds_share_a_pretraining_however_they_are_launched(tool, launch, start):
     args = '--rows', '2', '--seeds', '3', '5', '--dry-run', '--launcher', *launch.split()
-    trainings = [
-        w for w in commands_of(assert_done(tool(TABLE, *args))[0]) if 'train' in w[1] + w[3]
-    ]
+    commands = commands_of(assert_done(tool(TABLE, *args))[0])
+    trainings = [words for words in commands if 'train' in words[1] + words[3]]
     assert len(trainings) == 3
     for words, seed in zip(trainings, (None, 3, 5), strict=True):
         assert all(word.endswith(part) for word, part in zip(words, start))
