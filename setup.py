@@ -113,7 +113,7 @@ if __name__ == '__main__':
         package_data={
             'mmshuffle.analysis.tables': ['*.json'],
             'mmshuffle.latency': ['*.json', 'targets/count.c'],
-            'mmshuffle.weights': ['zoo.json'],
+            'mmshuffle.weights': ['*.json'],
         },
         include_package_data=False,
         install_requires=INSTALL_REQUIRES,

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from . import mobilenet, shufflenet, squeezenet
 from .family import Family, Tensors
+from .published import FAMILIES
 
-FAMILIES: tuple[Family, ...] = (*shufflenet.FAMILIES, *mobilenet.FAMILIES, *squeezenet.FAMILIES)
 # What frameworks put in front of a network's names, such as MMDetection and Lightning.
 PART = r'(?:module|model|_orig_mod|backbone|net|network|encoder|body|shadow)\.'
 USUAL = re.compile(f'(?:{PART})*')

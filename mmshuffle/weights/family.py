@@ -28,27 +28,6 @@ class Normalisation:
         return f'{self.channel_order}, mean {_show(self.mean)}, std {_show(self.std)}{exception}'
 
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-RELU6 = dict(type='ReLU6')
-LEAKY_RELU = dict(type='LeakyReLU', negative_slope=0.1)
-
-
-def imagenet(source: str, exception: str = '') -> Normalisation:
-    """RGB and torchvision's mean and standard deviation."""
-    return Normalisation('RGB', IMAGENET_MEAN, IMAGENET_STD, source, exception)
-
-
-def conv_bn(*modules: str) -> list[str]:
-    """Names of a convolution and a BatchNorm in each of some modules."""
-    return [f'{module}.{layer}' for module in modules for layer in ('conv', 'bn')]
-
-
-def numbered(module: str, *positions: int) -> list[str]:
-    """Names of layers at some positions in a Sequential."""
-    return [f'{module}.{i}' for i in positions]
-
-
 @dataclass(frozen=True)
 class Family:
     """A naming scheme, and how the networks published under it were trained."""
