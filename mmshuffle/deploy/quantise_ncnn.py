@@ -48,7 +48,9 @@ class _Layer:
             return 4 + 4 * self[2 if self.kind == 'InnerProduct' else 6], 4 * self[0] * self[bias]
         if self.kind == 'MemoryData':
             return 0, 4 * np.prod([max(self[key], 1) for key in (0, 1, 11, 2)])
-        per_channel = {'BatchNorm': 4, 'PReLU': 1}
+        if self.kind == 'GroupNorm':
+            return 0, 8 * self[1] * self.values.get(3, 1)
+        per_channel = {'BatchNorm': 4, 'PReLU': 1, 'LayerNorm': 2 * self.values.get(2, 1)}
         return 0, 4 * per_channel.get(self.kind, 0) * self[0]
 
     def matrix(self) -> np.ndarray:

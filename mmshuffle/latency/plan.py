@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mmshuffle.deploy.export import FORMATS, AsTuple, expect
+from mmshuffle.deploy.fold import fold_batchnorm
 from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.deploy.forms import NATIVE, ShuffleForm
+from mmshuffle.deploy.quantise import Recipe
 from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.engine import shipped
 from mmshuffle.engine.network import extract_part, list_parts, load_model, load_model_config
@@ -32,12 +34,15 @@ FILE_FORMATS = {
     'executorch': 'executorch',
 }
 RUNTIMES = (*FILE_FORMATS, 'pytorch')
-PRECISIONS = ('fp32', 'fp16')
+PRECISIONS = ('fp32', 'fp16', 'int8')
+INT8_RUNTIMES = ('onnxruntime', 'ncnn')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
 # another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half
 # precision, random weights make 0.003 to 0.03 at 224x224 and up to 0.17 at 64x64 (seen with ncnn
 # under emulation; 2e-4 where they only store it).
-TOLERANCES = {'fp32': 1e-3, 'fp16': 0.25}
+# int8 is compared with the same file in the runtime here: halves may round the other way, which
+# makes up to 0.017 (the networks of Table 8 on x86 and on ARM under emulation).
+TOLERANCES = {'fp32': 1e-3, 'fp16': 0.25, 'int8': 0.05}
 Setting = dict[str, Any]
 
 
@@ -124,6 +129,8 @@ def setting(
     """
     if precision == 'fp16' and runtime != 'ncnn':
         raise UserError(f'--precision fp16: {runtime} has no such path here; use ncnn')
+    if precision == 'int8' and runtime not in INT8_RUNTIMES:
+        raise UserError(f'--precision int8: use {" or ".join(INT8_RUNTIMES)}, not {runtime}')
     if ShuffleForm.parse(shuffle) != NATIVE and runtime not in FILE_FORMATS:
         raise UserError(f'--shuffle: {runtime} runs the network as it is; use another --runtime')
     return dict(runtime=runtime, threads=threads, precision=precision, shuffle=shuffle)
@@ -192,26 +199,30 @@ class Plan:
                     yield
                 continue
             outputs, change = expected_outputs(network.name, module, shape)
-            expected = []
-            for output in outputs:
-                path = self.folder / f'expected-{len(self.files)}.f32'
-                path.write_bytes(np.ascontiguousarray(output, '<f4').tobytes())
-                expected.append(self._keep(path))
-            written: dict[tuple[str, str], dict[str, str]] = {}
+            expected = self._keep_outputs(outputs)
+            written: dict[tuple, tuple[dict[str, str], list[str]]] = {}
             for setting in settings:
-                key = setting['runtime'], setting['shuffle']
+                # ncnn's fp16 is of the same file.
+                int8 = setting['precision'] == 'int8'
+                key = setting['runtime'], setting['shuffle'], int8
                 if key not in written:
-                    written[key] = self._export(module, shape, setting, len(outputs))
+                    files, found = self._export(module, shape, setting, len(outputs))
+                    written[key] = files, self._keep_outputs(found) if int8 else expected
                 # A network that ignores its input must not pass.
                 tolerance = min(TOLERANCES[setting['precision']], change / 2)
-                how = setting, written[key], expected, tolerance
+                how = setting, *written[key], tolerance
                 self.cases.append(Case(len(self.cases), network, shape, *how))
                 yield
 
     def _export(
         self, module: nn.Module, shape: tuple[int, ...], setting: Setting, outputs: int
-    ) -> dict[str, str]:
-        """Write a network's files, which the gate runs; returns their names there by role."""
+    ) -> tuple[dict[str, str], list[np.ndarray]]:
+        """Write a network's files, which the gate runs.
+
+        Returns:
+            Their names there by role; of int8, which is calibrated on the fixed input, also what
+            the runtime here computes of that.
+        """
         folder = self.folder / f'export-{len(self.cases)}'
         folder.mkdir()
         image = example(shape)
@@ -222,15 +233,32 @@ class Plan:
                     torch.export.save(torch.export.export(module, (image,)), path)
             except Exception as error:  # whatever the network of a user raises
                 raise Unsupported(f'torch.export cannot write it: {one_line(error)}') from error
-            return dict(pt2=self._keep(path))
+            return dict(pt2=self._keep(path)), []
         # Without a shuffle all forms are the same network, which the others are compared with.
         form = ShuffleForm.parse(setting['shuffle']) if has_shuffle(module) else NATIVE
         format = FORMATS[FILE_FORMATS[setting['runtime']]]
         format.require()
         paths = format.paths(folder / 'model')
         names = [f'out{i}' for i in range(outputs)]
-        format.write(AsTuple(form.rewrite(module)), image, paths, names, False)
-        return {path.suffix[1:]: self._keep(path) for path in paths}
+        found, int8 = [], setting['precision'] == 'int8'
+        rewritten = form.rewrite(module)
+        network = AsTuple(fold_batchnorm(rewritten) if int8 else rewritten)
+        format.write(network, image, paths, names, False)
+        if int8:
+            calibrated = format.calibrate(network, paths, [image.numpy()], Recipe())
+            paths = format.paths(folder / 'int8')
+            calibrated.write(calibrated.layers, paths)
+            found = format.load(paths, threads=1)(image.numpy())
+        return {path.suffix[1:]: self._keep(path) for path in paths}, found
+
+    def _keep_outputs(self, outputs: Sequence[np.ndarray]) -> list[str]:
+        """Write expected outputs; returns their names on the device."""
+        names = []
+        for output in outputs:
+            path = self.folder / f'expected-{len(self.files)}.f32'
+            path.write_bytes(np.ascontiguousarray(output, '<f4').tobytes())
+            names.append(self._keep(path))
+        return names
 
     def _keep(self, path: Path) -> str:
         """Name a file by its content: weights that several sizes share are sent once."""

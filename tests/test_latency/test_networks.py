@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import shutil
 from array import array
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from mmshuffle.deploy import FORMATS
 from mmshuffle.latency.device import gate
 from mmshuffle.latency.device.gate import make_input
-from mmshuffle.latency.device.runtimes import load_ncnn
+from mmshuffle.latency.device.runtimes import load, load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
 from mmshuffle.latency.plan import Network, Plan, example, expected_outputs, from_config, setting
 from mmshuffle.latency.report import guideline_tables
@@ -191,6 +192,24 @@ def test_every_combination_is_measured():
     assert found == list(itertools.product(('ncnn', 'pytorch'), (1, 2)))
     with refused('--precision fp16'):
         setting('onnxruntime', precision='fp16')
+    with refused('--precision int8: use onnxruntime or ncnn, not pytorch'):
+        setting('pytorch', precision='int8')
+
+
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
+def test_int8_is_compared_with_its_own_outputs(tmp_path, runtime):
+    plan, there = Plan(tmp_path), tmp_path / 'there'
+    settings = [setting(runtime, precision=precision) for precision in ('fp32', 'int8')]
+    list(plan.add(from_config(CONFIG), [(64, 64)], settings))
+    there.mkdir()
+    for name, path in plan.files.items():
+        shutil.copy(path, there / name)
+    right = [[gate.read_floats(there / name) for name in case.expected] for case in plan.cases]
+    for case, expected in zip(plan.cases, right, strict=True):
+        run = dict(case.setting, files=case.files, input=case.shape)
+        outputs = load(run, there).outputs()
+        assert gate.compare(outputs, expected, case.tolerance)['passed']
+    assert 1e-3 < gate.compare(*right, 1)['error']
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
@@ -200,7 +219,7 @@ def test_network_that_ignores_its_input_does_not_pass(tmp_path, monkeypatch, pre
     torch.manual_seed(0)
     nn.init.normal_(network.weight, std=0.03)
     nn.init.ones_(network.bias)
-    monkeypatch.setattr(Plan, '_export', lambda *args: {})
+    monkeypatch.setattr(Plan, '_export', lambda *args: ({}, []))
     plan = Plan(tmp_path)
     settings = [setting('ncnn', precision=precision)]
     list(plan.add(Network('net', lambda shape: network), [(8, 8)], settings))

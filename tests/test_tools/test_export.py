@@ -22,7 +22,7 @@ from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from tests.conftest import refused
 from tests.test_tools.conftest import assert_done, assert_refused, exit_code, load_tool, run
-from tests.tiny import CLASSES, write_classifier, write_coco, write_config
+from tests.tiny import CLASSES, write_classifier, write_coco, write_config, write_folders
 
 NETWORK = 'shufflenetv2-x0.5'
 BOXES_AND_DISCS = {
@@ -226,3 +226,75 @@ def test_slips_are_one_line(call, detector, classifier, tmp_path):
     done = call('export', classifier, 'none', '--out', tmp_path / 'net.bin')
     assert_refused(done, 'net.bin is to be of format onnx')
     assert 'export the forms' not in done[2]
+
+
+@pytest.fixture(scope='module')
+def accurate(tmp_path_factory) -> tuple[Path, Path]:
+    """A classifier that tells its colours apart, with one dead channel of huge weights a layer."""
+    folder = tmp_path_factory.mktemp('accurate')
+    backbone = "dict(_delete_=True, type='MobileNetV1', widen_factor=0.25, out_indices=(1,))"
+    text = f'model = dict(backbone={backbone}, head=dict(in_channels=64))\n'
+    config = write_classifier(folder, write_folders(folder / 'data', images=6), text)
+    model = load_model(load_model_config(str(config)))
+    with torch.no_grad():
+        for part in model.backbone.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.weight[0], part.bias[0] = 500, -1e4
+        pictures = [cv2.imread(str(p)) for p in sorted(folder.glob('data/train/*/0.jpg'))]
+        images = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures])
+        prepared = model.data_preprocessor(dict(inputs=images))['inputs']
+        means = model.backbone(prepared)[-1].mean((2, 3))
+        model.head.fc.weight.copy_(means)
+        model.head.fc.bias.copy_(-means.square().sum(1) / 2)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
+    return config, folder / 'weights.pth'
+
+
+@pytest.mark.parametrize('format', ['onnx', 'ncnn'])
+def test_int8_is_kept_where_accuracy_stays_and_refused_where_it_falls(
+    call, accurate, tmp_path, format
+):
+    given = ('--format', format, '--shape', 48, 48, '--int8', '--calibrate', accurate[0])
+    out = ('--out', tmp_path / 'new/net', '--json', tmp_path / 'net.json')
+    code, _, err = call('export', *accurate, *given, *out, '--per-tensor')
+    last = err.splitlines()[-1]
+    assert code == 2 and 'top-1 100.0 in fp32' in last and 'leave --per-tensor out' in last
+    assert 'depthwise.conv' in last and not list(tmp_path.iterdir())
+    printed, _ = assert_done(call('export', *accurate, *given, *out, '--keep-fp32', 'first'))
+    assert 'accuracy top-1 100.0 in fp32, 100.0 in int8' in printed
+    content = json.loads((tmp_path / 'net.json').read_text())['int8']
+    assert 'backbone.stages.0.0.conv' not in content['layers'] and 'head.fc' in content['layers']
+    lax = ('--per-tensor', '--max-drop', 'inf', '--layer-errors')
+    printed, _ = assert_done(call('export', *accurate, *given, *out, *lax))
+    assert 'the worst layers' in printed
+
+
+@pytest.mark.parametrize('part', ['detector', 'neck', 'backbone'])
+def test_int8_of_detectors_is_evaluated_with_what_pytorch_computes(call, detector, tmp_path, part):
+    given = ('--shape', 64, 96, '--part', part, '--out', tmp_path / 'net')
+    given += ('--format', 'onnx' if part == 'detector' else 'ncnn')
+    pictures = write_folders(tmp_path / 'pictures') / 'train'
+    int8 = ('--int8', '--calibrate', pictures, '--test-images', 2, '--max-drop', 'inf')
+    printed, _ = assert_done(call('export', detector, 'none', *given, *int8))
+    assert re.search(r'accuracy AP [\d.]+ in fp32, [\d.]+ in int8', printed)
+
+
+def test_slips_of_int8_are_one_line(call, accurate, tmp_path):
+    data = accurate[0].parent / 'data'
+    (tmp_path / 'empty').mkdir()
+    good = ('--int8', '--calibrate', data / 'train')
+    slips = [
+        (('--int8',), 'add --calibrate'),
+        (('--per-tensor',), '--per-tensor: add --int8'),
+        (('--test-images', 0), '--test-images: add --int8'),
+        (('--int8', '--calibrate', tmp_path / 'empty'), 'there is no picture'),
+        (('--int8', '--calibrate', data / 'val'), 'of its pictures are of the test set'),
+        ((*good, '--keep-fp32', 'stem'), '--keep-fp32 stem: no layer is called so'),
+        ((*good, '--format', 'torchscript'), 'torchscript has no int8 here'),
+        ((*good, '--max-drop', '-1'), '--max-drop -1.0: give at least 0'),
+        ((*good, '--shuffle', 'fastest'), 'with --int8, name a form'),
+    ]
+    for arguments, *parts in slips:
+        done = call('export', *accurate, '--shape', 48, 48, *arguments, '--out', tmp_path / 'net')
+        assert done[0] == 2 and all(part in done[2].splitlines()[-1] for part in parts), done
+    assert [path.name for path in tmp_path.iterdir()] == ['empty']
