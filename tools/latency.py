@@ -246,6 +246,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.prepare is None:
         run(args)
         return
+    if args != parse_args(['--prepare', str(args.prepare)]):
+        raise UserError('--prepare: fills the folder and ends: leave all other arguments out')
     with bar(f'filling {args.prepare}') as update:
         prepare(args.prepare, update)
     print(f'ready: --target emulated --root {args.prepare}')

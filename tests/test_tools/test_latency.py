@@ -170,6 +170,8 @@ def test_options_that_would_be_passed_over_are_refused(where, option, tmp_path, 
         ([NETWORK, '--count'], '--count: counts one thread on --target emulated'),
         ([NETWORK, '--count', '--target', 'emulated', '--threads', '2'], '--count: counts one'),
         (['--prepare', '/'], '--prepare /: it exists'),
+        ([NETWORK, '--prepare', '/no/such'], 'leave all other arguments out'),
+        (['--prepare', '/no/such', '--cpu', 'max'], 'leave all other arguments out'),
         ([NETWORK, '--target', 'adb'], 'adb'),
         (['a.tflite', '--target', 'adb', '--runtime', 'litert'], '--shape: give the one size'),
         *(
@@ -187,7 +189,7 @@ def test_options_that_would_be_passed_over_are_refused(where, option, tmp_path, 
     ],
 )
 def test_bad_input_is_one_line(tmp_path, capsys, args, message):
-    out = [] if args[:1] in (['diff'], ['show']) else ['--out', tmp_path / 'a.json']
+    out = [] if args[0] in ('diff', 'show', '--prepare') else ['--out', tmp_path / 'a.json']
     assert latency(*args, *out) == 2
     err = [line for line in capsys.readouterr().err.splitlines() if 'error: ' in line]
     assert len(err) == 1 and message in err[0]
