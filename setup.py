@@ -22,7 +22,7 @@ NOT_BUNDLED = ('__pycache__', '*.pyc')
 # PyTorch is left out on purpose: which build of it fits (CPU, which CUDA) is the machine's affair,
 # and pip would replace a working one. The lowest version is 2.4, the first with
 # torch.library.custom_op; the doctor checks it (tools/doctor.py, LOWEST_TORCH).
-INSTALL_REQUIRES = ['numpy', 'pycocotools', 'safetensors', 'tqdm']
+INSTALL_REQUIRES = ['jsonschema', 'numpy', 'pycocotools', 'safetensors', 'tqdm']
 
 # Two distributions of the same import names; tools/bootstrap.py refuses to mix them.
 EXTRAS_REQUIRE = {
@@ -34,7 +34,7 @@ EXTRAS_REQUIRE = {
     'executorch': ['executorch'],
     # For tools/test.py --eval-backend, and for tools/compare.py --html.
     'report': ['faster-coco-eval', 'hotcoco', 'plotly'],
-    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'jsonschema'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis'],
 }
 
 

@@ -6,7 +6,6 @@ from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
 from .report import Entry, Record, add_ratios, label, title
-from .statistics import is_stable
 
 
 def difference_table(records: Mapping[str, Record], reference: str | None = None) -> str:
@@ -37,7 +36,7 @@ def difference_table(records: Mapping[str, Record], reference: str | None = None
 def _figures(entry: Entry) -> list[tuple[float, Sequence[float] | None, bool]]:
     """Time and ratio of a result: value, interval, and whether they are trusted."""
     ratio = entry['ratio']
-    time = entry['median_ms'], entry['interval_ms'], is_stable(entry)
+    time = entry['median_ms'], entry['interval_ms'], not entry['reasons']
     return [time, (ratio['value'], ratio['interval'], not ratio['reasons'])]
 
 

@@ -17,7 +17,7 @@ All have ten blocks on a map of 56x56. The paper does not print everything; what
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,24 +28,6 @@ from .plan import Network
 
 SIDE = 56
 DEPTH = 10
-
-
-class Row(NamedTuple):
-    """A row of a table: its networks, from the narrowest to the widest, and their images/s."""
-
-    label: list[str]  # as printed in the first columns
-    networks: list[Network]
-    published: list[float]  # on the ARM device with a single thread
-
-
-class Guideline(NamedTuple):
-    """A table; ``head`` is over the labels of its rows, ``columns`` over the figures."""
-
-    name: str
-    title: str
-    head: list[str]
-    columns: list[str]
-    rows: list[Row]
 
 
 class Bottleneck(nn.Module):
@@ -69,17 +51,11 @@ class Bottleneck(nn.Module):
         return self.act(x + y if self.shortcut else y)
 
 
-class Parallel(nn.Module):
-    """1x1 convolutions of the same input, added up."""
-
-    def __init__(self, channels: int, fragments: int) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(fragments))
-        self.act = nn.ReLU()
+class Parallel(nn.ModuleList):
+    """Modules of the same input, (N, channels, H, W), added up."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels, H, W) to the same shape."""
-        return sum(self.act(conv(x)) for conv in self.convs)
+        return sum(module(x) for module in self)
 
 
 def pointwise(inputs: int, outputs: int, groups: int = 1) -> nn.Sequential:
@@ -94,9 +70,8 @@ def build_g1(c1: int, c2: int) -> nn.Module:
 
 def build_g3(channels: int, fragments: int, parallel: bool) -> nn.Module:
     """1x1 convolutions in a row or side by side."""
-    if parallel:
-        return Parallel(channels, fragments)
-    return nn.Sequential(*(pointwise(channels, channels) for _ in range(fragments)))
+    convs = [pointwise(channels, channels) for _ in range(fragments)]
+    return Parallel(convs) if parallel else nn.Sequential(*convs)
 
 
 # Block of each table in ``guidelines.json``; the first argument is the width of its input.
@@ -104,16 +79,21 @@ BLOCKS = dict(pair=build_g1, pointwise=pointwise, fragments=build_g3, bottleneck
 
 
 @functools.cache
-def guidelines() -> list[Guideline]:
-    """The four tables, with the printed figures of the ARM device."""
+def guidelines() -> list[dict[str, Any]]:
+    """The four tables.
+
+    Returns:
+        ``name``, ``title``, ``head`` (over the labels of rows), ``columns`` (over the figures), and
+        ``rows``, each with its ``label`` as printed in the first columns, its ``networks``, from
+        the narrowest to the widest, and their ``published`` images/s on ARM with one thread.
+    """
     tables = files.read_json(Path(__file__).with_name('guidelines.json'))
     for table in tables:
-        block = BLOCKS[table.pop('block')]
+        block = BLOCKS[table['block']]
         for row in table['rows']:
             found = row['networks'].items()
             row['networks'] = [_network(name, block, *arguments) for name, arguments in found]
-        table['rows'] = [Row(**row) for row in table['rows']]
-    return [Guideline(**table) for table in tables]
+    return tables
 
 
 def _network(name: str, block: Callable[..., nn.Module], *arguments: int) -> Network:
@@ -127,4 +107,4 @@ def _network(name: str, block: Callable[..., nn.Module], *arguments: int) -> Net
 
 def all_networks() -> list[Network]:
     """The networks of the tables, in their order."""
-    return [network for table in guidelines() for row in table.rows for network in row.networks]
+    return [network for t in guidelines() for row in t['rows'] for network in row['networks']]

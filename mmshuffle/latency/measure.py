@@ -10,7 +10,7 @@ from mmshuffle.errors import UserError
 
 from .plan import Case, Plan
 from .request import Request, make_job
-from .targets import DeviceError, Event, Target
+from .targets.base import DeviceError, Event, Target
 from .wheels import Wheel, choose_wheels
 
 # Gets the share of the whole work that is done.

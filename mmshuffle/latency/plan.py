@@ -26,14 +26,7 @@ from .device.gate import make_input
 PARTS = ('auto', 'backbone', 'neck', 'classifier', 'detector')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
-# Runtimes that read a file of another program than PyTorch, and its format.
-FILE_FORMATS = {
-    'onnxruntime': 'onnx',
-    'ncnn': 'ncnn',
-    'litert': 'litert',
-    'executorch': 'executorch',
-}
-RUNTIMES = (*FILE_FORMATS, 'pytorch')
+RUNTIMES = ('onnxruntime', 'ncnn', 'litert', 'executorch', 'pytorch')
 PRECISIONS = ('fp32', 'fp16', 'int8')
 INT8_RUNTIMES = ('onnxruntime', 'ncnn')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
@@ -131,7 +124,7 @@ def setting(
         raise UserError(f'--precision fp16: {runtime} has no such path here; use ncnn')
     if precision == 'int8' and runtime not in INT8_RUNTIMES:
         raise UserError(f'--precision int8: use {" or ".join(INT8_RUNTIMES)}, not {runtime}')
-    if ShuffleForm.parse(shuffle) != NATIVE and runtime not in FILE_FORMATS:
+    if ShuffleForm.parse(shuffle) != NATIVE and runtime == 'pytorch':
         raise UserError(f'--shuffle: {runtime} runs the network as it is; use another --runtime')
     return dict(runtime=runtime, threads=threads, precision=precision, shuffle=shuffle)
 
@@ -162,9 +155,8 @@ class Case:
     @property
     def group(self) -> dict[str, Any]:
         """What those cases have in common that are measured in turn and ranked."""
-        found = dict(self.setting, shape=list(self.shape[2:]))
-        del found['shuffle']  # forms of one network are compared
-        return found
+        kept = ('runtime', 'threads', 'precision')  # forms of one network are compared
+        return dict({key: self.setting[key] for key in kept}, shape=list(self.shape[2:]))
 
     def describe(self) -> dict[str, Any]:
         """What it is, for files."""
@@ -236,7 +228,7 @@ class Plan:
             return dict(pt2=self._keep(path)), []
         # Without a shuffle all forms are the same network, which the others are compared with.
         form = ShuffleForm.parse(setting['shuffle']) if has_shuffle(module) else NATIVE
-        format = FORMATS[FILE_FORMATS[setting['runtime']]]
+        format = FORMATS[setting['runtime'].replace('onnxruntime', 'onnx')]
         format.require()
         paths = format.paths(folder / 'model')
         names = [f'out{i}' for i in range(outputs)]

@@ -1,13 +1,14 @@
 """What a measurement leaves: a JSON file of a fixed form, a Markdown report and a plot."""
 
 import datetime
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 import mmshuffle
 from mmshuffle.engine import files
@@ -17,16 +18,13 @@ from . import layers, plot, report
 from .measure import Recording
 from .plan import Case
 from .statistics import summarise
-from .targets import Target
+from .targets.base import Target
 
 SCHEMA = Path(__file__).with_name('schema.json')
 VERSION = 'mmshuffle-latency/2'
 # The form before, without blocks and ratios, is read too.
 VERSIONS = ('mmshuffle-latency/1', VERSION)
 
-# Python's types of JSON's.
-KINDS = dict(object=dict, array=list, string=str, number=(int, float), integer=int, boolean=bool)
-KINDS['null'] = type(None)
 # Below this share of a core, one thread was kept waiting.
 MIN_SHARE = 0.95
 # A frequency that falls by more was taken back by the system.
@@ -92,38 +90,15 @@ def read_record(path: Path) -> Record:
     record = files.read_json(path)
     if not isinstance(record, dict) or record.get('schema') not in VERSIONS:
         raise UserError(f'{path} is no file of tools/latency.py in the form {VERSION}')
-    schema = files.read_json(SCHEMA)
-    fault = next(_faults(record, schema, schema['$defs'], 'it'), None)
-    if fault is not None:
-        raise UserError(f'{path} is damaged: {fault}; measure again')
+    fault = best_match(Draft202012Validator(files.read_json(SCHEMA)).iter_errors(record))
+    if fault is not None:  # whose message may have the whole value in front
+        where, said = fault.json_path.removeprefix('$.'), fault.message[-100:]
+        raise UserError(f'{path} is damaged at {where}: {said}; measure again')
     if record['schema'] != VERSION:
         for result in record['results']:
             samples = result['samples_ms' if 'samples_ms' in result else 'emulated_samples_ms']
             samples[:] = [[times] for times in samples]
     return record
-
-
-def _faults(value: Any, schema: dict[str, Any], parts: dict[str, Any], name: str) -> Iterator[str]:
-    """Where a value is not as a schema says, as far as types, sizes and keys go."""
-    for other in schema.get('allOf', ()):
-        yield from _faults(value, parts[other['$ref'].rpartition('/')[2]], parts, name)
-    kinds = schema.get('type', [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(isinstance(value, KINDS[kind]) for kind in kinds):
-        yield f'{name} is no {" or ".join(kinds)}'
-    elif isinstance(value, list):
-        if not schema.get('minItems', 0) <= len(value) <= schema.get('maxItems', math.inf):
-            yield f'{name} has {len(value)} entries'
-        for number, item in enumerate(value):
-            yield from _faults(item, schema.get('items', {}), parts, f'{name}[{number}]')
-    elif isinstance(value, dict):
-        ways = [way['required'] for way in schema.get('oneOf', ())]
-        nearest = min(ways, key=lambda way: len(set(way) - set(value)), default=())
-        for key in [key for key in (*schema.get('required', ()), *nearest) if key not in value]:
-            yield f'{name} has no {key}'
-        for key, below in schema.get('properties', {}).items():
-            if key in value:
-                yield from _faults(value[key], below, parts, key)
 
 
 def check_path(path: Path) -> None:

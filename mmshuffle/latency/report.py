@@ -1,5 +1,6 @@
 """A measurement as Markdown."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmshuffle.reporting import markdown_table
 from .guidelines import guidelines
 from .layers import TYPES
 from .request import GUIDELINES
-from .statistics import is_stable, paired_ratio, ranks
+from .statistics import paired_ratio, ranks
 
 EMULATED = (
     'EMULATED: QEMU translated the ARM code. The outputs were checked; the times say nothing about '
@@ -31,18 +32,12 @@ COUNTS = (
     'every machine. Memory: accesses of up to 8 bytes; misses of a simulated 64 KiB (4 ways) and '
     '512 KiB (8 ways) cache, lines of 64 bytes, least recently used, nothing fetched ahead.'
 )
-TIMES = ('median', 'p10', 'p90', 'p99', 'min', 'mean', 'std')  # in the order of their columns
-# Columns of counts, and their keys.
-COUNTED = {
-    'instructions': 'instructions',
-    'FP/SIMD': 'fp_simd',
-    'load/store': 'load_store',
-    'branch': 'branch',
-    'integer': 'integer',
-    'accesses': 'accesses',
-    'bytes': 'bytes',
-    'L1 misses': 'l1_misses',
-    'L2 misses': 'l2_misses',
+COUNTED = {  # columns of counts, and their keys
+    name: name.lower().replace('/', '_').replace(' ', '_')
+    for name in (
+        *('instructions', 'FP/SIMD', 'load/store', 'branch', 'integer'),
+        *('accesses', 'bytes', 'L1 misses', 'L2 misses'),
+    )
 }
 # Columns of published ratios: of a paper's ``table``, of ``ms``, or ``ratios`` to a ``reference``
 # (one, or the median, the least and the largest), for networks on images of ``shape``.
@@ -50,6 +45,7 @@ PUBLISHED = files.read_json(Path(__file__).with_name('published.json'))
 USUAL_REFERENCE = 'shufflenetv1-x1.0-g3'  # where none is named and it was measured
 Record = dict[str, Any]  # of record.py
 Entry = dict[str, Any]
+Columns = dict[str, Callable[[Entry], str]]  # of a table: the heading, and what makes a cell
 
 
 def to_markdown(record: Record, reference: str | None = None) -> str:
@@ -142,30 +138,33 @@ def _head(record: Record) -> str:
 
 
 def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> str:
-    emulated = record['target']['emulated']
-    networks = {label(entry): entry for entry in entries}
+    columns = {'median ms': _time('median')}
+    columns['95 % interval'] = lambda entry: ' to '.join(map(_ms, entry['interval_ms']))
+    columns |= {name: _time(name) for name in ('p10', 'p90', 'p99', 'min')}
+    columns['mean ± std'] = lambda entry: f'{_time("mean")(entry)} ± {_time("std")(entry)}'
+    if record['target']['emulated']:
+        columns = {f'emulated {name}': cell for name, cell in columns.items()}
+        return _under_title(entries, {'network': label, **columns})
     chosen = _reference(entries, reference)
-    base = label(chosen)
-    papers = {} if emulated else _papers(entries, chosen['config'])
-    head = ['network', 'median ms', '95 % interval', 'p10', 'p90', 'p99', 'min', 'mean ± std']
-    if emulated:
-        head = [head[0], *(f'emulated {name}' for name in head[1:])]
-    else:
-        head += ['rank', f'× {base} [95 % interval]', *papers, 'the time is', 'the ratio is']
-    placed = ranks(networks)
-    rows = []
-    for name, entry in networks.items():
-        rows.append([name, *_times(entry)])
-        if not emulated:
-            rows[-1] += [_rank(placed[name]), ratio_cell(entry['ratio'])]
-            rows[-1] += [cell(entry) for cell in papers.values()]
-            rows[-1] += [verdict(entry), verdict(entry['ratio'])]
-    heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]})'
-    text = f'{heading}\n\n{markdown_table(head, rows)}'
+    placed = ranks({label(entry): entry for entry in entries})
+    columns |= {
+        'rank': lambda e: ' to '.join(map(str, dict.fromkeys(placed[label(e)] or '-'))),
+        f'× {label(chosen)} [95 % interval]': lambda entry: ratio_cell(entry['ratio']),
+        **_papers(entries, chosen['config']),
+        'the time is': verdict,
+        'the ratio is': lambda entry: verdict(entry['ratio']),
+    }
     sessions = min(entry['sessions'] for entry in entries)
-    if not emulated:
-        text += '\n\n' + (ONE_SESSION if sessions == 1 else RATIOS.format(sessions))
-    return text
+    note = ONE_SESSION if sessions == 1 else RATIOS.format(sessions)
+    return f'{_under_title(entries, {"network": label, **columns})}\n\n{note}'
+
+
+def _under_title(entries: Sequence[Entry], columns: Columns, unit: str = '') -> str:
+    """A table of entries of one setting, under a heading."""
+    first = entries[0]
+    rows = [[cell(entry) for cell in columns.values()] for entry in entries]
+    heading = f'## {title(first)} ({first["runtime"]} {first["version"]}){unit}'
+    return f'{heading}\n\n{markdown_table(list(columns), rows)}'
 
 
 def check_reference(names: Collection[str], wanted: str | None) -> None:
@@ -180,9 +179,8 @@ def _reference(entries: Sequence[Entry], wanted: str | None) -> Entry:
     return ([e for e in entries if e['config'] == wanted] or usual or entries)[0]
 
 
-def _times(entry: Entry) -> list[str]:
-    median, *shown, mean, std = (_ms(entry[f'{name}_ms']) for name in TIMES)
-    return [median, ' to '.join(map(_ms, entry['interval_ms'])), *shown, f'{mean} ± {std}']
+def _time(name: str) -> Callable[[Entry], str]:
+    return lambda entry: _ms(entry[f'{name}_ms'])
 
 
 def _ms(value: float) -> str:
@@ -190,12 +188,6 @@ def _ms(value: float) -> str:
     if value >= 100:
         return f'{value:.0f}'
     return f'{value:.2f}' if value < 10 else f'{value:.1f}'
-
-
-def _rank(places: tuple[int, int] | None) -> str:
-    if places is None:
-        return '-'
-    return str(places[0]) if places[0] == places[1] else f'{places[0]} to {places[1]}'
 
 
 def verdict(figure: Mapping[str, Any]) -> str:
@@ -209,39 +201,28 @@ def ratio_cell(ratio: Mapping[str, Any]) -> str:
     return f'{ratio["value"]:.3f}' + (f' [{bounds[0]:.3f} to {bounds[1]:.3f}]' if bounds else '')
 
 
-def _papers(entries: Sequence[Entry], reference: str) -> dict[str, Callable[[Entry], str]]:
-    """Columns of published ratios that have a figure here: heading, and function to a cell."""
-
-    def cell(column: Mapping[str, Any], entry: Entry) -> str:
-        found = published_ratio(column, entry['shape'], entry['config'], reference)
-        if found is None:
-            return '-'
-        return f'{found[0]:.2f}' + (f' [{found[1]:.2f} to {found[2]:.2f}]' if found[1:] else '')
-
-    columns = {column['heading']: partial(cell, column) for column in PUBLISHED}
+def _papers(entries: Sequence[Entry], reference: str) -> Columns:
+    """Columns of published ratios that have a figure here."""
+    columns = {column['heading']: partial(_published, column, reference) for column in PUBLISHED}
     others = [entry for entry in entries if entry['config'] != reference]
     return {heading: c for heading, c in columns.items() if any(c(e) != '-' for e in others)}
 
 
-def published_ratio(
-    column: Mapping[str, Any], shape: Sequence[int], config: str, reference: str
-) -> Sequence[float] | None:
-    """Published time of a network over that of another, as one of :data:`PUBLISHED` has it.
-
-    Returns:
-        The ratio, behind it its bounds where they are known; None where it is not published.
-    """
-    mine, other = _short_name(config), _short_name(reference)
-    if list(shape) != column.get('shape', list(shape)):
-        return None
+def _published(column: Mapping[str, Any], reference: str, entry: Entry) -> str:
+    """Published time of a network over that of the reference, with bounds where they are known."""
+    shape, mine, other = entry['shape'], _short_name(entry['config']), _short_name(reference)
     if 'ratios' in column:
-        return column['ratios'].get(mine) if other == column['reference'] else None
-    ms = column.get('ms') or {
-        shipped.network(Path(row.config)): row.latency_ms
-        for row in load_table(column['table']).rows
-        if row.config and row.latency_ms is not None and row.shape == tuple(shape)
-    }
-    return [ms[mine] / ms[other]] if mine in ms and other in ms else None
+        found = column['ratios'].get(mine) if other == column['reference'] else None
+    else:
+        ms = column.get('ms') or {
+            shipped.network(Path(row.config)): row.latency_ms
+            for row in load_table(column['table']).rows
+            if row.config and row.latency_ms is not None and list(row.shape) == shape
+        }
+        found = [ms[mine] / ms[other]] if mine in ms and other in ms else None
+    if found is None or shape != column.get('shape', shape):
+        return '-'
+    return f'{found[0]:.2f}' + (f' [{found[1]:.2f} to {found[2]:.2f}]' if found[1:] else '')
 
 
 def _short_name(config: str) -> str:
@@ -252,25 +233,23 @@ def _short_name(config: str) -> str:
 def _counts(entries: Sequence[Entry], reference: str | None) -> str:
     """What one inference executes, and the share of each type of layer where it is known."""
     chosen = _reference(entries, reference)
-    papers = _papers(entries, chosen['config'])
-    head = ['network', *COUNTED, f'× {label(chosen)}', *papers]
-    rows = []
-    for entry in entries:
-        found = entry['executed']
-        ratio = found['instructions'] / chosen['executed']['instructions']
-        cells = [f'{found[key] / 1e6:.2f}' for key in COUNTED.values()]
-        rows.append([label(entry), *cells, f'{ratio:.3f}', *(c(entry) for c in papers.values())])
-    heading = f'## {title(entries[0])} ({entries[0]["runtime"]} {entries[0]["version"]}), millions'
-    parts = [heading, markdown_table(head, rows)]
-    profiles: dict[str, dict[str, float]] = {}
+    base = chosen['executed']['instructions']
+    columns = {name: partial(_millions, key) for name, key in COUNTED.items()}
+    columns[f'× {label(chosen)}'] = lambda e: f'{e["executed"]["instructions"] / base:.3f}'
+    columns |= _papers(entries, chosen['config'])
+    parts = [_under_title(entries, {'network': label, **columns}, ', millions')]
+    profiles = {label(entry): Counter() for entry in entries if entry['layers']}
     for entry in entries:
         for layer in entry['layers']:
-            sums = profiles.setdefault(label(entry), {})
-            sums[layer['type']] = sums.get(layer['type'], 0) + layer['instructions'] / 1e6
+            profiles[label(entry)][layer['type']] += layer['instructions'] / 1e6
     if profiles:
-        kinds = dict.fromkeys(kind for sums in profiles.values() for kind in sums)
-        parts += ['Instructions by type of layer:', profile_table(profiles, sorted(kinds), 'M')]
+        kinds = sorted(set().union(*profiles.values()))
+        parts += ['Instructions by type of layer:', profile_table(profiles, kinds, 'M')]
     return '\n\n'.join(parts)
+
+
+def _millions(key: str, entry: Entry) -> str:
+    return f'{entry["executed"][key] / 1e6:.2f}'
 
 
 def _gates(gates: Sequence[Entry]) -> str:
@@ -309,18 +288,19 @@ def guideline_tables(entries: Sequence[dict[str, Any]]) -> str:
     networks = {entry['config']: entry for entry in entries}
     parts = []
     for guideline in guidelines():
-        found = [[networks.get(network.name) for network in r.networks] for r in guideline.rows]
+        columns, rows = guideline['columns'], guideline['rows']
+        found = [[networks.get(network.name) for network in row['networks']] for row in rows]
         if not any(map(any, found)):
             continue
-        rows = [
-            [*row.label, *map(_speed, here), *(f'{speed:.1f}' for speed in row.published)]
-            for row, here in zip(guideline.rows, found)
+        cells = [
+            [*row['label'], *map(_speed, here), *(f'{speed:.1f}' for speed in row['published'])]
+            for row, here in zip(rows, found)
         ]
-        figures = [f'{name} {where}' for where in ('here', 'paper') for name in guideline.columns]
+        figures = [f'{name} {where}' for where in ('here', 'paper') for name in columns]
         parts += [
-            f'### {guideline.name}: {guideline.title}',
+            f'### {guideline["name"]}: {guideline["title"]}',
             'Images/s; in the paper with a single thread. Figures with a * are not stable.',
-            markdown_table([*guideline.head, *figures], rows),
+            markdown_table([*guideline['head'], *figures], cells),
         ]
     return '\n\n'.join(parts)
 
@@ -329,4 +309,4 @@ def _speed(entry: Entry | None) -> str:
     """Images/s of a network."""
     if entry is None:
         return '-'
-    return f'{1000 / entry["median_ms"]:.1f}' + ('' if is_stable(entry) else '*')
+    return f'{1000 / entry["median_ms"]:.1f}' + '*' * bool(entry['reasons'])

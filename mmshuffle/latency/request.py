@@ -12,7 +12,6 @@ from mmshuffle.engine import files, shipped
 from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
-from .device.state import parse_cores
 from .guidelines import SIDE, all_networks
 from .plan import PARTS, PRECISIONS, RUNTIMES, Case, Network, Setting, from_config, setting
 
@@ -194,22 +193,13 @@ def find_settings(request: Request) -> list[Setting]:
 
 def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
     """The job for some cases, as the device reads it."""
-    cores, what = request['cores'], request['what']
-    runs = [
-        dict(
-            **case.setting,
-            id=case.number,
-            files=case.files,
-            input=list(case.shape),
-            expected=case.expected,
-            tolerance=case.tolerance,
-            profile=what == 'profile',
-        )
-        for case in cases
-    ]
-    if cores not in (None, 'big', 'little'):
-        cores = parse_cores(cores)
-    return dict({k: request[k] for k in ('what', 'protocol', 'governor')}, cores=cores, runs=runs)
+    asked = {key: request[key] for key in ('what', 'protocol', 'governor', 'cores')}
+    runs = []
+    for case in cases:
+        how = dict(case.setting, input=list(case.shape), profile=asked['what'] == 'profile')
+        what = {key: getattr(case, key) for key in ('files', 'expected', 'tolerance')}
+        runs.append(dict(how, id=case.number, **what))
+    return dict(asked, runs=runs)
 
 
 def replay(content: Any, target: str | None = None, what: str | None = None) -> Request:

@@ -62,11 +62,6 @@ def summarise(
     )
 
 
-def is_stable(figures: Figures) -> bool:
-    """The verdict."""
-    return not figures['reasons']
-
-
 def median_interval(sessions: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval of the median over all runs.
 

@@ -1,7 +1,6 @@
 """The parts of the runner: loop, gate, inputs, cores and the state of the device."""
 
 import ast
-import contextlib
 import io
 import json
 import math
@@ -13,7 +12,6 @@ import sys
 import time
 from array import array
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,30 +69,20 @@ def test_networks_take_turns_after_their_warm_ups_and_single_runs_are_timed():
 
 def test_both_the_number_and_the_length_are_reached():
     clock = FakeClock()
-    found = collect(clock, [clock.network('a', 0.25), clock.network('b', 2.0)], seconds=5.0)
+    networks = [clock.network('a', 0.25), clock.network('b', 2.0)]
+    found = collect(clock, networks, seconds=5.0, warmup_seconds=3.0)
     runs = [sum(len(times) for n, times, _ in found if n == k) for k in (0, 1)]
-    assert runs[0] >= 20 and runs[1] == 7
+    assert ''.join(clock.runs).startswith('a' * 12 + 'bb' + 'a') and runs[0] >= 20 and runs[1] == 7
 
 
-def test_warm_up_lasts_as_long_as_it_should():
-    clock = FakeClock()
-    loop.run_for(clock.network('a', 0.25), loops=2, seconds=3.0, clock=clock)
-    assert clock.runs == ['a'] * 12
-
-
-def test_threads_rest_while_another_network_has_its_turn(tmp_path):
+def test_threads_rest_while_another_network_has_its_turn(tmp_path, monkeypatch):
     runtime = pytest.importorskip('onnxruntime', reason='needs onnxruntime')
     given = []
-
-    def start(path, options, providers):
-        given.append(options)
-        raise RuntimeError('no further')
-
-    names = ('SessionOptions', 'GraphOptimizationLevel')
-    module = SimpleNamespace(InferenceSession=start, **{n: getattr(runtime, n) for n in names})
-    run = dict(runtime='onnxruntime', input=(1, 16, 64, 64), threads=4)
-    with pytest.raises(RuntimeError):
-        load_onnxruntime(module, run, dict(onnx=tmp_path / 'a.onnx'))
+    monkeypatch.setattr(
+        runtime, 'InferenceSession', lambda path, options, **_: given.append(options)
+    )
+    with pytest.raises(AttributeError):  # there is no session
+        load_onnxruntime(runtime, dict(threads=4), dict(onnx=tmp_path / 'a.onnx'))
     assert given[0].get_session_config_entry('session.force_spinning_stop') == '1'
     assert given[0].intra_op_num_threads == 4
 
@@ -104,8 +92,7 @@ def test_inputs_are_the_same_everywhere():
     assert np.array_equal(values[:TILE], values[TILE : 2 * TILE])
     assert np.array_equal(values * 2**15, np.round(values * 2**15))
     assert (values[:3] * 2**15).tolist() == [908, -21251, -12541]
-    assert -1 <= values.min() < -0.99 and 0.99 < values.max() < 1
-    assert abs(values.mean()) < 0.02 and values.std() == pytest.approx(1 / math.sqrt(3), rel=0.02)
+    assert -1 <= values.min() < -0.99 and 0.99 < values.max() < 1 and abs(values.mean()) < 0.02
 
 
 RIGHT = array('f', [1.0, -2.0, 4.0])
@@ -159,17 +146,15 @@ def make_system(root: Path) -> Path:
     return root
 
 
-def test_device_is_described(tmp_path):
+def test_device_and_its_state_are_read(tmp_path):
     device = state.read_device(make_system(tmp_path))
     assert device['soc'] == 'Raspberry Pi 9 Model Z' and device['os'] == 'Raspberry OS 99'
     assert device['clusters'] == [[0, 1], [2, 3]] and device['memory_mb'] == 4000
     assert [core['kind'] for core in device['cores']] == ['Cortex-A53'] * 2 + ['Cortex-A72'] * 2
-
-
-def test_state_is_read(tmp_path):
-    found = state.read_state(make_system(tmp_path))
-    assert found['khz'] == {str(n): 600000 for n in range(4)}
-    assert found['governor']['3'] == 'ondemand' and found['celsius'] == {'0 cpu-thermal': 61.5}
+    found = state.read_state(tmp_path)
+    assert (
+        found['khz'] == {str(n): 600000 for n in range(4)} and found['governor']['3'] == 'ondemand'
+    )
     assert found['throttling'] == {'raspberry pi flags': 0x50005, 'cooling_device0 cpufreq-cpu0': 2}
     assert found['load'] == 0.25 and found['memory_available_mb'] == 2000
     found = state.read_state(tmp_path / 'proc')  # without these files
@@ -194,15 +179,15 @@ def test_temperatures_are_read_in_the_unit_of_the_board(tmp_path, value, celsius
 @pytest.mark.parametrize(
     'online, wanted, chosen',
     [
-        ('0-2', 'big', [2]),
-        ('0,2-3', 'little', [0]),
-        ('0-2', [2, 3], 'switched off core 3'),
-        ('0', [1, 2], 'switched off core 1, 2'),
-        ('0-2', [2, 5], 'no core 5'),
+        *(('0-3', 'big', [2, 3]), ('0-3', 'little', [0, 1]), ('0-3', '3,0-1', [0, 1, 3])),
+        *(('0-2', 'big', [2]), ('0,2-3', 'little', [0])),
+        ('0-2', '2,3', 'switched off core 3'),
+        ('0', '1-2', 'switched off core 1, 2'),
+        ('0-2', '2,9,5', 'no core 5, 9'),
         ('0-1', 'big', 'switched off core 2, 3|of one kind'),  # where the capacity is not known
     ],
 )
-def test_cores_that_are_offline_are_told_and_never_chosen(
+def test_cores_are_chosen_by_kind_or_number_and_told_where_they_are_offline(
     tmp_path, online, wanted, chosen, capacities
 ):
     root, numbers = make_system(tmp_path), state.parse_cores(online)
@@ -224,23 +209,15 @@ def test_cores_that_are_offline_are_told_and_never_chosen(
             cores.choose(wanted, root)
 
 
-def test_cores_that_this_process_may_not_use_are_refused(monkeypatch):
+def test_cores_that_this_process_may_not_use_are_refused(monkeypatch, tmp_path):
     """Of which Linux would take the others alone."""
+    with pytest.raises(Problem, match='of one kind'):
+        cores.choose('big', tmp_path)  # which does not tell cores apart
     monkeypatch.setattr(os, 'sched_setaffinity', lambda *args: None, raising=False)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda *args: {0}, raising=False)
     cores.pin([0])
     with pytest.raises(Problem, match='may not use all'):
         cores.pin([0, 1])
-
-
-def test_cores_are_chosen_by_kind(tmp_path):
-    root = make_system(tmp_path)
-    assert cores.choose('big', root) == [2, 3] and cores.choose('little', root) == [0, 1]
-    assert cores.choose([3, 0], root) == [0, 3]
-    with pytest.raises(Problem, match='no core 4, 9'):
-        cores.choose([1, 4, 9], root)
-    with pytest.raises(Problem, match='of one kind'):
-        cores.choose('big', root / 'proc')  # which does not tell cores apart
 
 
 def governors(root: Path) -> set[str]:
@@ -260,11 +237,6 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
     with pytest.raises(KeyboardInterrupt), cores.governor('performance', 1, root):
         assert governors(root) == {'performance'}
         raise KeyboardInterrupt
-    assert governors(root) == {'ondemand'}
-
-
-def test_unknown_governor_is_refused_and_nothing_changed(tmp_path):
-    root = make_system(tmp_path)
     with pytest.raises(Problem, match='the device has ondemand performance'):
         cores.governor('turbo', 1, root).__enter__()
     assert governors(root) == {'ondemand'}
@@ -281,13 +253,12 @@ def hang(here):
     lock = ctypes.create_string_buffer(64)
     while here == where:
         getattr(ctypes, library)(None).pthread_mutex_lock(lock)
-    return []
 def load(run, folder):
     hang('load')
-    return main.Loaded(lambda: hang('call'), lambda: hang('outputs'), '1', {})
+    return main.Loaded(lambda: hang('call'), list, '1', {})
 governor = cores.governor
-cores.governor = lambda name, patience: governor(name, patience, Path(root))
-main.load, main.PATIENCE = load, 1
+cores.governor = lambda name, patience: governor(name, patience - 1.8, Path(root))
+main.load, main.PATIENCE = load, 0.5
 main.main()
 """
 
@@ -301,9 +272,12 @@ def send(parent: Path, **job) -> Path:
     return folder
 
 
-@pytest.mark.parametrize('where', ['load', 'outputs', 'call'])
 @pytest.mark.parametrize(
-    'library, end', [('CDLL', 'gone'), ('CDLL', 'killed'), ('PyDLL', 'gone'), ('PyDLL', 'stop')]
+    'where, library, end',
+    [
+        *(('load', 'CDLL', 'gone'), ('call', 'CDLL', 'gone'), ('call', 'CDLL', 'killed')),
+        *(('call', 'PyDLL', 'gone'), ('call', 'PyDLL', 'stop')),
+    ],
 )
 def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, where, library, end):
     runs = [dict(id=0, expected=[], tolerance=1, threads=1)]
@@ -316,7 +290,7 @@ def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, where
         else:
             process.stdout.readline()  # the device; nothing is changed before all are loaded
             assert governors(root) == {'ondemand'}
-        if end == 'killed' or (where != 'call' and library == 'PyDLL'):
+        if end == 'killed':
             process.kill()
         elif end == 'stop':
             process.stdin.write(b'stop\n')
@@ -394,19 +368,15 @@ def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
 
 
 def test_second_signal_does_not_cut_the_cleaning_short():
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    cleaned = False
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     main._handle_signals(main._interrupt)
-    with pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as afterwards:
-        for number, handler in before.items():
-            afterwards.callback(signal.signal, number, handler)
-        try:
+    try:
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGHUP)
-            cleaned = True
-    assert cleaned
+        signal.raise_signal(signal.SIGHUP)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # What is evaluated where it stands, and what came after Python 3.8.

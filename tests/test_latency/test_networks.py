@@ -36,9 +36,9 @@ def multiply_adds(network) -> float:
 def test_networks_of_a_column_cost_the_same_and_wider_ones_four_times_as_much(number):
     """What every guideline's experiment keeps equal; but ReLU and shortcut, which cost nothing."""
     guideline = guidelines()[number]
-    costs = [[multiply_adds(network) for network in row.networks] for row in guideline.rows]
+    costs = [[multiply_adds(network) for network in row['networks']] for row in guideline['rows']]
     for column in zip(*costs):
-        assert max(column) / min(column) < 1.06, (guideline.name, column)
+        assert max(column) / min(column) < 1.06, (guideline['name'], column)
     for x1, x2, x4 in costs:
         assert x2 / x1 == pytest.approx(4, rel=0.08) and x4 / x2 == pytest.approx(4, rel=0.05)
 

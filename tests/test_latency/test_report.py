@@ -17,7 +17,7 @@ from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import Recording, groups
 from mmshuffle.latency.plan import Case, Network, setting
 from mmshuffle.latency.record import check_path, make_record, notes_on, read_record, write_results
-from mmshuffle.latency.report import PUBLISHED, published_ratio, to_markdown
+from mmshuffle.latency.report import to_markdown
 from mmshuffle.latency.request import make_request, replay
 from mmshuffle.latency.targets import EmulatedTarget, LocalTarget
 from tests.conftest import refused
@@ -26,7 +26,6 @@ from .tiny import check_schema
 
 # Milliseconds on a made-up device; the second and the third cannot be told apart.
 MEDIANS = {'shufflenetv1-x1.0-g3': 20.0, 'alexnet': 90.0, 'mobilenetv1-x1.0': 90.02}
-SHAPE = (224, 224)
 BOUNDS = r'\[\d+\.\d{3} to \d+\.\d{3}\]'
 STATE = dict(khz={'0': 1800000}, governor={}, celsius={}, throttling={}, load=0.0)
 CORE = dict(number=0, kind='Cortex-A72', max_khz=None, capacity=None)
@@ -77,22 +76,14 @@ def emulated(tmp_path, monkeypatch) -> EmulatedTarget:
     return EmulatedTarget(str(tmp_path))
 
 
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch):
+    monkeypatch.setattr('mmshuffle.latency.statistics.RESAMPLES', 100)
+
+
 def rows_of(text: str) -> dict[str, list[str]]:
     lines = [line.strip('| ').split(' | ') for line in text.splitlines() if line.startswith('| ')]
     return {cells[0]: cells for cells in lines}
-
-
-def test_file_is_as_its_schema_says(tmp_path):
-    jsonschema = pytest.importorskip('jsonschema', reason='needs jsonschema')
-    record = record_of(recording_of(MEDIANS))
-    check_schema(record)
-    write_json(record, tmp_path / 'a.json')
-    assert read_record(tmp_path / 'a.json') == record
-    for key in ('median_ms', 'samples_ms'):
-        broken = copy.deepcopy(record)
-        del broken['results'][0][key]
-        with pytest.raises(jsonschema.ValidationError):
-            check_schema(broken)
 
 
 def test_table_has_ranks_and_the_published_ratios():
@@ -114,11 +105,16 @@ def test_table_has_ranks_and_the_published_ratios():
     assert '× alexnet' in text and "ncnn's" not in text
 
 
-def test_figures_of_arm_stand_beside_those_of_its_networks():
-    medians = {'shufflenetv2-x1.0': 4.0, 'squeezenet1.0': 6.0, 'alexnet': 90.0}
+def test_other_published_figures_stand_beside_those_of_their_networks():
+    """Arm's, and those of ShuffleNet V2, Table 8: 24.4 and 21.8 images/s."""
+    medians = {'shufflenetv2-x1.0': 4.0, 'squeezenet1.0': 6.0, 'shufflenetv1-x1.0-g3': 9.0}
     rows = rows_of(to_markdown(record_of(recording_of(medians)), 'shufflenetv2-x1.0'))
-    place = rows['network'].index("× in Arm's runs (Raspberry Pi 5, int8)")
-    assert rows['squeezenet1.0'][place] == '1.40' and rows['alexnet'][place] == '-'
+    arm = rows['network'].index("× in Arm's runs (Raspberry Pi 5, int8)")
+    assert rows['squeezenet1.0'][arm] == '1.40' and rows['shufflenetv1-x1.0-g3'][arm] == '-'
+    paper = rows['network'].index('× in V2 paper (Snapdragon 810)')
+    assert rows['shufflenetv1-x1.0-g3'][paper] == '1.12' and rows['squeezenet1.0'][paper] == '-'
+    elsewhere = to_markdown(record_of(recording_of(medians, sides=(32,))), 'shufflenetv2-x1.0')
+    assert '× in' not in elsewhere
 
 
 def test_forms_of_a_network_are_ranked_with_each_other():
@@ -215,20 +211,6 @@ def test_old_throttling_and_cores_that_become_idle_do_not_count():
     assert notes_on(found, states, [0]) == ['the fastest core fell from 1800 to 600 MHz']
 
 
-def test_ratios_are_the_published_ones():
-    """ShuffleNet V1, Table 8: 184.0 / 37.8 ms; V2, Table 8: 24.4 and 21.8 images/s."""
-    reference, config = 'shufflenetv1-x1.0-g3', 'shufflenetv2-x1.0_8xb128-300k_imagenet'
-    v1, v2, ncnn, arm = PUBLISHED
-    assert published_ratio(v1, SHAPE, 'alexnet', reference) == [pytest.approx(184.0 / 37.8)]
-    assert published_ratio(v2, SHAPE, config, reference) == [pytest.approx(21.8 / 24.4)]
-    assert published_ratio(arm, SHAPE, config, 'squeezenet1.1') == [pytest.approx(3.63 / 2.31)]
-    assert published_ratio(ncnn, SHAPE, 'alexnet', reference) == [5.06, 2.95, 21.7]
-    assert published_ratio(ncnn, SHAPE, 'alexnet', 'mobilenetv1-x1.0') is None
-    assert published_ratio(arm, SHAPE, 'alexnet', config) is None
-    for column in PUBLISHED:
-        assert published_ratio(column, (32, 32), config, config) is None
-
-
 def test_difference_needs_intervals_that_do_not_overlap():
     first = record_of(recording_of(MEDIANS))
     second = record_of(recording_of({**MEDIANS, 'alexnet': 80.0, 'other': 5.0}))
@@ -284,16 +266,19 @@ def test_other_files_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ('path', 'value', 'words'),
     [
-        ('results', None, 'results is no array'),
-        ('results.0', 3, r'results\[0\] is no object'),
-        ('results.0.median_ms', None, 'median_ms is no number'),
-        ('results.0.interval_ms', [1.0], 'interval_ms has 1 entries'),
-        ('results.0.p99_ms', ..., r'results\[0\] has no p99_ms'),
-        ('results.0.config', ..., r'results\[0\] has no config'),
-        ('results.0.shape', [1, 2, 3], 'shape has 3 entries'),
-        ('request.protocol', {}, 'protocol has no sessions'),
-        ('device.cores', ..., 'device has no cores'),
-        ('gates', ..., 'it has no gates'),
+        ('results', None, "results: None is not of type 'array'"),
+        ('results.0', 3, r"results\[0\]: 3 is not of type 'object'"),
+        ('results.0.median_ms', None, "median_ms: None is not of type 'number'"),
+        ('results.0.interval_ms', [1.0], r'interval_ms: \[1.0\] is too short'),
+        ('results.0.samples_ms', dict(a=[1] * 999), r"samples_ms: , 1.* is not of type 'array'"),
+        *(
+            (f'results.0.{key}', ..., rf"results\[0\]: '{key}' is a required property")
+            for key in ('p99_ms', 'median_ms', 'samples_ms', 'config')
+        ),
+        ('results.0.shape', [1, 2, 3], r'shape: \[1, 2, 3\] is too long'),
+        ('request.protocol', {}, "request.protocol: 'sessions' is a required"),
+        ('device.cores', ..., "device: 'cores' is a required"),
+        ('gates', ..., "'gates' is a required"),
     ],
 )
 def test_damaged_files_are_refused_and_the_place_is_named(tmp_path, path, value, words):
@@ -304,7 +289,7 @@ def test_damaged_files_are_refused_and_the_place_is_named(tmp_path, path, value,
     if value is ...:
         del holder[last]
     write_json(record, tmp_path / 'a.json')
-    with refused(rf'a\.json is damaged: {words}; measure again'):
+    with refused(rf'a\.json is damaged at .*{words}.*; measure again'):
         read_record(tmp_path / 'a.json')
 
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from mmshuffle.latency import statistics
-from mmshuffle.latency.statistics import is_stable, median_interval, paired_ratio, ranks
+from mmshuffle.latency.statistics import median_interval, paired_ratio, ranks
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch):
+    monkeypatch.setattr(statistics, 'RESAMPLES', 200)
 
 
 def sessions_of(median: float, number: int = 3, count: int = 200, seed: int = 0) -> list:
@@ -24,11 +29,8 @@ def test_figures_are_those_of_all_runs():
 
 
 def test_interval_holds_the_true_median_about_as_often_as_it_says():
-    hits = 0
-    for seed in range(60):
-        random = np.random.default_rng(seed)
-        low, high = median_interval([random.standard_normal(100)])
-        hits += low <= 0 <= high
+    drawn = np.random.default_rng(0).standard_normal((60, 1, 100))
+    hits = sum(low <= 0 <= high for low, high in map(median_interval, drawn))
     assert 51 <= hits <= 60  # 95 % of 60 is 57
 
 
@@ -41,7 +43,7 @@ def test_interval_shows_what_differs_between_sessions():
 
 def test_steady_times_are_stable():
     steady = summarise(sessions_of(10.0))
-    assert steady['reasons'] == [] and steady['verdict'] == 'stable' and is_stable(steady)
+    assert steady['reasons'] == [] and steady['verdict'] == 'stable'
     noted = summarise(sessions_of(10.0), ['throttling: cpu0'])
     assert noted['reasons'] == ['throttling: cpu0'] and noted['verdict'] == 'unstable'
 
@@ -51,6 +53,7 @@ def test_steady_times_are_stable():
     [
         ([np.linspace(10, 11.5, 300)] * 3, 'drifts by +9.8%'),
         ([np.linspace(11.5, 10, 300)] * 3, 'drifts by -'),
+        ([np.linspace(10, 10.2, 99), np.linspace(12, 10, 99)], 'drifts by -'),  # the largest one
         ([s + d for s, d in zip(sessions_of(10.0), (0, 0, 1))], 'sessions differ by 10'),
         ([np.tile([10.0, 10.0, 10.0, 20.0], 50)] * 3, 'one run in ten takes 100% longer'),
         ([[10.0, 14.0, 9.0]], 'the interval of the median is'),
@@ -60,12 +63,8 @@ def test_steady_times_are_stable():
 )
 def test_what_makes_figures_unstable_is_said(sessions, reason):
     summary = summarise(sessions)
-    assert not is_stable(summary) and any(r.startswith(reason) for r in summary['reasons'])
-
-
-def test_the_largest_drift_counts_whatever_its_sign():
-    up, down = np.linspace(10, 10.2, 99), np.linspace(12, 10, 99)
-    assert summarise([up, down])['drift'] < -0.1
+    assert summary['verdict'] == 'unstable'
+    assert any(r.startswith(reason) for r in summary['reasons'])
 
 
 def simulate(seed, ratio, between=0.005, sessions=3) -> list[dict]:
@@ -108,8 +107,8 @@ def test_interval_of_paired_ratios_holds_the_true_one_as_often_as_it_says(
 
 
 def test_ratios_from_times_alone_do_not_survive_a_drift():
-    pairs = [simulate(seed, 3.0) for seed in range(20)]
-    assert not any(is_stable(figures) for pair in pairs for figures in pair)
+    pairs = [simulate(seed, 3.0) for seed in range(8)]
+    assert all(figures['reasons'] for pair in pairs for figures in pair)
     paired, alone = ([np.ptp(np.log(f(*p))) for p in pairs] for f in (bounds, quotient))
     assert np.median(paired) < 0.03 < 5 * np.median(paired) < np.median(alone)
 
@@ -135,7 +134,7 @@ def test_what_makes_ratios_unreliable_is_said(change, reason):
 def test_ranks_are_of_paired_ratios_whatever_becomes_of_the_times(ratio, expected):
     first, second = networks = simulate(1, ratio)
     low, high = quotient(*networks)
-    assert low < 1 < high and not any(map(is_stable, networks))
+    assert low < 1 < high and all(figures['reasons'] for figures in networks)
     assert list(ranks(dict(enumerate(networks))).values()) == expected
     first['gate_error'] = None  # it may be anywhere
     assert ranks(dict(a=first, b=second)) == dict(a=None, b=(1, 2))

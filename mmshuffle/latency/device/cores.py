@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .runtimes import Problem
-from .state import CPU, rank, read_cores, read_text
+from .state import CPU, parse_cores, rank, read_cores, read_text
 
 
-def choose(cores: str | Sequence[int], root: Path = Path('/')) -> list[int]:
-    """Find the cores that ``'big'``, ``'little'`` or a list means.
+def choose(cores: str, root: Path = Path('/')) -> list[int]:
+    """Find the cores that ``big``, ``little`` or a list such as ``0,2-3`` means.
 
     Big are those of the highest capacity and frequency, little those of the lowest.
 
@@ -25,21 +25,23 @@ def choose(cores: str | Sequence[int], root: Path = Path('/')) -> list[int]:
     """
     known = {core['number']: core for core in read_cores(root)}
     online = {number: core for number, core in known.items() if core['online']}
-    if isinstance(cores, str):
+    if cores in ('big', 'little'):
         # Of a core that is offline the capacity may be known, the frequency is not.
         ranks = sorted({rank(c) for c in known.values() if c['online'] or c['capacity']})
         if len(ranks) < 2:
             raise Problem(
                 f'--cores {cores}: the device has cores of one kind; give a list, such as 0'
             )
-        wanted = ranks[-1] if cores == 'big' else ranks[0]
-        cores = [number for number, core in known.items() if rank(core) == wanted]
-        cores = [number for number in cores if number in online] or cores
+        kind = ranks[-1] if cores == 'big' else ranks[0]
+        wanted = [number for number, core in known.items() if rank(core) == kind]
+        wanted = [number for number in wanted if number in online] or wanted
+    else:
+        wanted = parse_cores(cores)
     for there, what in ((known, 'has no core'), (online, 'has switched off core')):
-        missing = sorted(set(cores) - set(there))
+        missing = sorted(set(wanted) - set(there))
         if missing:
             raise Problem(f'--cores: the device {what} {", ".join(map(str, missing))}')
-    return sorted(set(cores))
+    return sorted(set(wanted))
 
 
 def pin(cores: Sequence[int]) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# As text, because Python 3.8 cannot evaluate them.
-Call = 'Callable[[], Any]'
-Clock = 'Callable[[], float]'
 
-
-def run_for(call: Call, loops: int, seconds: float, clock: Clock = time.perf_counter) -> array:
+def run_for(call: Callable, loops: int, seconds: float, clock: Callable = time.perf_counter) -> Any:
     """Run at least ``loops`` times, back to back, and for at least ``seconds``.
 
     Returns:
-        Milliseconds of each run.
+        Milliseconds of each run, as an array.
     """
     times = array('d')
     end = clock() + seconds
@@ -47,29 +42,25 @@ def take_turns(
         The number of a network, what ``block`` measured, and the share of the network's work that
         is done.
     """
-    counts = [0] * count
-    seconds = [0.0] * count
+    counts, seconds, shares = [0] * count, [0.0] * count, [0.0] * count
     left = list(range(count))
-    for turn in itertools.count():
-        if not left:
-            return
-        for n in reversed(left) if turn % 2 else left:
+    while left:
+        for n in left:
             wanted = min(protocol['block_loops'], protocol['loops'] - counts[n])
             measured, runs, length = block(n, wanted)
             counts[n] += runs
             seconds[n] += length
             by_time = seconds[n] / protocol['seconds'] if protocol['seconds'] else 1.0
-            yield n, measured, min(counts[n] / protocol['loops'], by_time, 1.0)
-        left = [
-            n for n in left if counts[n] < protocol['loops'] or seconds[n] < protocol['seconds']
-        ]
+            shares[n] = min(counts[n] / protocol['loops'], by_time, 1.0)
+            yield n, measured, shares[n]
+        left = [n for n in reversed(left) if shares[n] < 1]
 
 
 def measure(
-    calls: Sequence[Call],
+    calls: Sequence[Callable],
     protocol: dict[str, Any],
     report: Callable[[int, array, float, float], None],
-    clock: Clock = time.perf_counter,
+    clock: Callable = time.perf_counter,
 ) -> None:
     """Warm networks up and time them in turn.
 

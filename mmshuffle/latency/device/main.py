@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from . import cores, counts, gate, loop, state
 from .runtimes import Loaded, Problem, load, one_line, profile
@@ -26,21 +26,17 @@ PATIENCE = 30
 STOP = 'stop'
 
 
-class Reporter:
-    """Writes events to what was the standard output.
+def make_report() -> Callable:
+    """Make what writes events to what was the standard output.
 
     Runtimes print to it too, from C: the file descriptor is moved out of their reach and theirs
     leads to the standard error.
     """
-
-    def __init__(self) -> None:
-        self._file: TextIO = os.fdopen(os.dup(1), 'w', encoding='utf-8')
-        os.dup2(2, 1)
-
-    def __call__(self, event: str, **content: Any) -> None:
-        """Write an event."""
-        self._file.write(json.dumps(dict(event=event, **content)) + '\n')
-        self._file.flush()
+    file = os.fdopen(os.dup(1), 'w', encoding='utf-8')
+    os.dup2(2, 1)
+    return lambda event, **content: print(
+        json.dumps(dict(event=event, **content)), file=file, flush=True
+    )
 
 
 class Lifeline:
@@ -87,7 +83,7 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def prepare(job: dict[str, Any], folder: Path, report: Reporter) -> Iterator[tuple[int, Loaded]]:
+def prepare(job: dict[str, Any], folder: Path, report: Callable) -> Iterator[tuple[int, Loaded]]:
     """Load the networks and check their outputs; yields those that pass, with their ids."""
     for run in job['runs']:
         try:
@@ -105,7 +101,7 @@ def prepare(job: dict[str, Any], folder: Path, report: Reporter) -> Iterator[tup
             report('failed', run=run['id'], stage='gate', message=result['reason'])
 
 
-def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
+def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
     """Do a job.
 
     Args:
@@ -151,25 +147,23 @@ def work(job: dict[str, Any], folder: Path, report: Reporter) -> None:
         report('state', when='after', state=state.read_state())
 
 
-def report_end(job: dict[str, Any], folder: Path, report: Reporter) -> None:
+def report_end(job: dict[str, Any], folder: Path, report: Callable) -> None:
     """Do a job, and say at its end what it came to."""
     try:
         work(job, folder, report)
+        report('end')
     except BrokenPipeError:
         raise
-    except Problem as problem:
-        report('problem', message=str(problem))
     except Exception as error:  # whatever it is, it has to reach the other side as one line
-        report('problem', message=f'{type(error).__name__}: {one_line(error)}')
-    else:
-        report('end')
+        kind = '' if isinstance(error, Problem) else f'{type(error).__name__}: '
+        report('problem', message=kind + one_line(error))
 
 
 def main() -> None:
     """Do the job whose file is named on the command line."""
     folder = Path(sys.argv[0]).resolve().parent
     sys.path.insert(0, str(folder / 'site'))  # from wheels that were carried over
-    report = Reporter()
+    report = make_report()
     job = json.loads((folder / sys.argv[1]).read_text(encoding='utf-8'))
     lifeline = Lifeline(None if job['keep'] else folder)
     try:

@@ -255,19 +255,15 @@ def profile(network: Loaded) -> list[dict[str, Any]]:
     path = Path(network.end_profile())
     layers: dict[str, dict[str, Any]] = {}
     for event in json.loads(path.read_text(encoding='utf-8')):
-        if event.get('cat') != 'Node' or not event['name'].endswith('_kernel_time'):
-            continue
-        name = event['name'][: -len('_kernel_time')]
-        known = event['args']
-        # Each shape is that of the only key, the type of the numbers.
-        shapes = [next(iter(shape.values())) for shape in known.get('input_type_shape', [])]
-        layer = layers.setdefault(
-            name, dict(name=name, type=known['op_name'], inputs=shapes, ms=[])
-        )
-        layer['ms'].append(event['dur'] / 1e3)
+        if event.get('cat') == 'Node' and event['name'].endswith('_kernel_time'):
+            name, known = event['name'][: -len('_kernel_time')], event['args']
+            # Each shape is that of the only key, the type of the numbers.
+            shapes = [next(iter(shape.values())) for shape in known.get('input_type_shape', [])]
+            layer = dict(name=name, type=known['op_name'], inputs=shapes, ms=[])
+            layers.setdefault(name, layer)['ms'].append(event['dur'] / 1e3)
     path.unlink()
     # The first runs, of loading and the gate, are warm-up.
     return [
-        dict(layer, ms=sum(layer['ms'][-PROFILED_LOOPS:]) / len(layer['ms'][-PROFILED_LOOPS:]))
+        dict(layer, ms=sum(layer['ms'][-PROFILED_LOOPS:]) / PROFILED_LOOPS)
         for layer in layers.values()
     ]

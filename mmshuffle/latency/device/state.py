@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +63,7 @@ def read_soc(root: Path) -> str | None:
         return named
     text = read_text(root / 'proc/cpuinfo') or ''
     found = re.search(r'^(Hardware|model name|Processor)\s*:\s*(.+)$', text, re.MULTILINE)
-    if shutil.which('getprop') and root == Path('/'):
+    if root == Path('/'):
         words = [_run(['getprop', key]) for key in ('ro.soc.manufacturer', 'ro.soc.model')]
         if any(words):
             return ' '.join(filter(None, words))
@@ -175,7 +174,7 @@ def _os_name(root: Path) -> str:
     found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
     if found:
         return found.group(1)
-    release = _run(['getprop', 'ro.build.version.release']) if shutil.which('getprop') else ''
+    release = _run(['getprop', 'ro.build.version.release'])
     return f'Android {release}' if release else f'{platform.system()} {sys.platform}'
 
 

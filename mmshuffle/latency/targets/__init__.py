@@ -3,21 +3,11 @@
 from mmshuffle.errors import UserError
 
 from .adb import AdbTarget
-from .base import DeviceError, Event, Target
+from .base import Target
 from .emulated import EmulatedTarget, prepare
 from .python_target import LocalTarget, SSHTarget
 
-__all__ = [
-    'AdbTarget',
-    'DeviceError',
-    'EmulatedTarget',
-    'Event',
-    'LocalTarget',
-    'SSHTarget',
-    'Target',
-    'make_target',
-    'prepare',
-]
+__all__ = ['AdbTarget', 'EmulatedTarget', 'LocalTarget', 'SSHTarget', 'make_target', 'prepare']
 
 KINDS = {cls.kind: cls for cls in (LocalTarget, SSHTarget, AdbTarget, EmulatedTarget)}
 

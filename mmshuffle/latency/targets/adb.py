@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmshuffle.errors import UserError, last_line
 from mmshuffle.latency.device import loop, state
@@ -25,21 +25,42 @@ from .base import DeviceError, Event, Target, advise
 PARENT = '/data/local/tmp'
 # Of USB, TCP (also IPv6 with its zone), an emulator, mDNS (also its second of a name).
 SERIAL = re.compile(r'[\w\[?][\w.:,%()\[\]?+/#@=~ -]*')
-# The runtime of each program, and the file of a network that it is given.
+
+
+class Program(NamedTuple):
+    """A benchmark program; the last figures that it prints are those of the measured runs."""
+
+    runtime: str
+    role: str  # of the file that it is given
+    words: str  # behind its name, with what differs from network to network in braces
+    figures: str  # pattern of its ``mean``, or what is that of all ``runs``
+    unit: float = 1.0  # of it, in milliseconds
+
+
 PROGRAMS = {
-    'benchncnn': ('ncnn', 'param'),
-    'benchmark_model': ('litert', 'tflite'),
-    'executor_runner': ('executorch', 'pte'),
+    # Runs, threads, cluster, no GPU, no pause of ten seconds; files of one's own since June 2023.
+    'benchncnn': Program(
+        *('ncnn', 'param'),
+        '{loops} {threads} {powersave} -1 0 param={file} shape=[{width},{height},{channels}]',
+        r'min =\s*[\d.]+\s+max =\s*[\d.]+\s+avg =\s*(?P<mean>[\d.]+)',
+    ),
+    'benchmark_model': Program(
+        *('litert', 'tflite'),
+        '--graph={file} --num_threads={threads} --num_runs={loops} --min_secs=0',
+        r'count=\d+.*?\bmin=[\d.e+]+\s+max=[\d.e+]+\s+avg=(?P<mean>[\d.e+]+)',
+        1e-3,
+    ),
+    # Built for Android, it tells its figures to the system's log alone.
+    'executor_runner': Program(
+        *('executorch', 'pte'),
+        '--model_path={file} --cpu_threads={threads} --num_executions={loops} '
+        '&& logcat -d -s ExecuTorch:I',
+        r'executed successfully (?P<runs>\d+) time\(s\) in (?P<mean>[\d.]+) ms',
+    ),
 }
 PROGRAMS_OR = ' or '.join(PROGRAMS)
 # benchncnn's names of clusters.
 POWERSAVE = {None: 0, 'little': 1, 'big': 2}
-# Its figures, of a network from a file of one's own (since June 2023).
-BENCHNCNN = re.compile(r'min =\s*[\d.]+\s+max =\s*[\d.]+\s+avg =\s*([\d.]+)')
-# LiteRT's, in microseconds; the last such line is that of the measured runs.
-BENCHMARK_MODEL = re.compile(r'count=\d+.*?\bmin=[\d.e+]+\s+max=[\d.e+]+\s+avg=([\d.e+]+)')
-# ExecuTorch's: the milliseconds of all runs, and before them their number.
-EXECUTOR_RUNNER = re.compile(r'executed successfully (\d+) time\(s\) in ([\d.]+) ms')
 # Files that say what the device is and does; the script has no word of the user's in it.
 STATE_SCRIPT = (
     'cd /; for f in proc/cpuinfo proc/meminfo proc/loadavg '
@@ -106,17 +127,13 @@ class AdbTarget(Target):
         self._shell('mkdir', self._folder)
         return dict(folder=self._folder)
 
-    def equip(self) -> None:
-        self.send({self.program: self.binary})
-        self._shell('chmod', '755', f'{self._folder}/{self.program}')
-
     def remove_folder(self, folder: str) -> bool:
         self._shell('rm', '-r', folder)
         return True
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
+            for name, content in {**files, self.program: self.binary}.items():
                 if name.endswith('.f32'):
                     continue  # outputs, which no program here compares
                 path = content
@@ -124,6 +141,7 @@ class AdbTarget(Target):
                     path = Path(folder, name)
                     path.write_bytes(content)
                 self._adb('push', str(path), f'{self._folder}/{name}')
+        self._shell('chmod', '755', f'{self._folder}/{self.program}')
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
         """As of every target, but a sample is the mean of some runs."""
@@ -147,7 +165,7 @@ class AdbTarget(Target):
         yield dict(event='state', when='after', state=self._read(state.read_state))
 
     def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        runtime = PROGRAMS[self.program][0]
+        runtime = PROGRAMS[self.program].runtime
         if request['what'] != 'measure':
             raise DeviceError('the target adb cannot check outputs or profile')
         if request['cores'] not in (POWERSAVE if runtime == 'ncnn' else (None,)):
@@ -160,23 +178,18 @@ class AdbTarget(Target):
 
     def _measure(self, run: dict[str, Any], loops: int, powersave: int) -> float:
         """Mean milliseconds of some runs of the program."""
-        _, channels, height, width = run['input']
-        file = run['files'][PROGRAMS[self.program][1]]
-        threads = run['threads']
-        if self.program == 'benchncnn':
-            # Runs, threads, cluster, no GPU, no pause of ten seconds.
-            words = [str(loops), str(threads), str(powersave), '-1', '0', f'param={file}']
-            words.append(f'shape=[{width},{height},{channels}]')
-        elif self.program == 'benchmark_model':
-            words = [f'--graph={file}', f'--num_threads={threads}', f'--num_runs={loops}']
-            words.append('--min_secs=0')
-        else:
-            words = [f'--model_path={file}', f'--cpu_threads={threads}']
-            # Built for Android, it tells its figures to the system's log alone.
-            words += [f'--num_executions={loops}', '&&', 'logcat', '-d', '-s', 'ExecuTorch:I']
-        return parse(
-            self._shell('cd', self._folder, '&&', f'./{self.program}', *words), self.program
-        )
+        program = PROGRAMS[self.program]
+        names = dict(zip(('channels', 'height', 'width'), run['input'][1:]), powersave=powersave)
+        names |= dict(file=run['files'][program.role], threads=run['threads'], loops=loops)
+        words = [word.format_map(names) for word in program.words.split()]
+        text = self._shell('cd', self._folder, '&&', f'./{self.program}', *words)
+        means = [
+            program.unit * float(found['mean']) / int(found.groupdict().get('runs', 1))
+            for found in re.finditer(program.figures, text)
+        ]
+        if not means or not means[-1] > 0:
+            raise DeviceError(f'{self.program} prints no figures: {last_line(text)}')
+        return means[-1]
 
     def _device(self) -> dict[str, Any]:
         lines = [line.strip() for line in self._shell(NAMES_SCRIPT).splitlines()]
@@ -216,20 +229,3 @@ class AdbTarget(Target):
             said = advise(text, HINTS) or f'{last_line(text)} (exit code {done.returncode})'
             raise DeviceError(f'{self.name}: {said}')
         return text
-
-
-def parse(text: str, program: str) -> float:
-    """Read the mean, in milliseconds, from what one of :data:`PROGRAMS` prints.
-
-    Raises:
-        DeviceError: There is none.
-    """
-    if program == 'executor_runner':
-        found = [float(ms) / int(runs) for runs, ms in EXECUTOR_RUNNER.findall(text)]
-    else:
-        pattern, unit = (BENCHNCNN, 1) if program == 'benchncnn' else (BENCHMARK_MODEL, 1e3)
-        found = [float(mean) / unit for mean in pattern.findall(text)]
-    mean = found[-1] if found else 0.0
-    if not mean > 0:
-        raise DeviceError(f'{program} prints no figures: {last_line(text)}')
-    return mean

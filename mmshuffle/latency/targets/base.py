@@ -48,13 +48,7 @@ class Target(ABC):
         return place
 
     def __enter__(self) -> 'Target':
-        """Make the folder and put into it what every job needs."""
         self.place = self.make_folder()
-        try:
-            self.equip()
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -72,10 +66,6 @@ class Target(ABC):
     @abstractmethod
     def make_folder(self) -> dict[str, Any]:
         """Make the folder; returns it as ``folder``, with what else :attr:`place` has."""
-
-    @abstractmethod
-    def equip(self) -> None:
-        """Put into the folder what every job needs."""
 
     @abstractmethod
     def remove_folder(self, folder: str) -> bool:

@@ -25,7 +25,6 @@ DEVICE = Path(__file__).parents[1] / 'device'
 # For ``python3 -c``: makes, fills and removes the folder on the device.
 BOOTSTRAP = (DEVICE / 'bootstrap.py').read_text(encoding='utf-8')
 RUNNER = 'runner.pyz'
-START = 'from runner.main import main\n\nmain()\n'
 # Errors of the standard input and output that mean: the process at the other end has gone.
 GONE = (BrokenPipeError, ConnectionError)
 ADDRESS = re.compile(
@@ -57,7 +56,7 @@ def pack_runner() -> bytes:
     """The runner as a zip archive that Python runs like a script."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr('__main__.py', START)
+        archive.writestr('__main__.py', 'from runner.main import main\n\nmain()\n')
         for path in sorted(DEVICE.glob('*.py')):
             archive.writestr(f'runner/{path.name}', path.read_bytes())
     return packed.getvalue()
@@ -93,9 +92,6 @@ class PythonTarget(Target):
     def make_folder(self) -> dict[str, Any]:
         return self._act('prepare', self.parent)
 
-    def equip(self) -> None:
-        self.send({RUNNER: pack_runner()})
-
     def remove_folder(self, folder: str) -> bool:
         return self._act('remove', folder)['removed']
 
@@ -111,7 +107,8 @@ class PythonTarget(Target):
         self._act('unpack', self.place['folder'], files=files)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        self.send({'job.json': json.dumps(dict(job, keep=self.keep)).encode()})
+        asked = json.dumps(dict(job, keep=self.keep)).encode()
+        self.send({RUNNER: pack_runner(), 'job.json': asked})
         with self._start(f'{self.place["folder"]}/{RUNNER}', 'job.json') as (_, messages):
             for event in messages:
                 if event['event'] == 'end':
