@@ -23,7 +23,7 @@ from mmshuffle.errors import UserError
 from mmshuffle.latency import report
 from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
-from mmshuffle.latency.plan import Plan
+from mmshuffle.latency.plan import Plan, read_accuracies
 from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
     CHOICES,
@@ -147,7 +147,7 @@ def bar(title: str) -> Iterator[Progress]:
 
 def make_plan(request: Request, folder: Path) -> Plan:
     """Build and export the networks."""
-    plan = Plan(folder)
+    plan = Plan(folder, read_accuracies(request['accuracies']))
     work, settings = find_work(request), find_settings(request)
     report.check_reference({network.name for network, _ in work}, request['reference'])
     total = sum(len(shapes) for _, shapes in work) * len(settings)
@@ -160,6 +160,10 @@ def make_plan(request: Request, folder: Path) -> Plan:
                 raise UserError(f'{folder}: {error.strerror or error}; set TMPDIR') from None
             except Unsupported as error:
                 raise UserError(f'{network.name}: {error}') from error
+    for path in set(request['accuracies']) - {c.accuracy['file'] for c in plan.cases if c.accuracy}:
+        raise UserError(
+            f'--accuracy {path}: it is of another network, part, runtime, shape or --shuffle'
+        )
     return plan
 
 

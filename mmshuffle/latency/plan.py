@@ -17,7 +17,7 @@ from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.deploy.forms import NATIVE, ShuffleForm
 from mmshuffle.deploy.quantise import Recipe
 from mmshuffle.deploy.shuffle_free import has_shuffle
-from mmshuffle.engine import shipped
+from mmshuffle.engine import files, shipped
 from mmshuffle.engine.network import extract_part, list_parts, load_model, load_model_config
 from mmshuffle.errors import UserError, one_line
 
@@ -141,6 +141,7 @@ class Case:
     # Names of the files with its expected outputs.
     expected: list[str] = field(default_factory=list)
     tolerance: float = TOLERANCES['fp32']  # largest difference from them that passes the gate
+    accuracy: dict[str, Any] | None = None  # of int8, see :func:`read_accuracies`
     version: str | None = None  # version of the runtime there
     options: dict[str, Any] = field(default_factory=dict)  # its settings
     gate: dict[str, Any] | None = None  # outcome of the correctness gate, of the last session
@@ -162,7 +163,33 @@ class Case:
         """What it is, for files."""
         network = self.network
         names = dict(config=network.name, part=network.part, weights=network.weights)
-        return {**names, **self.group, 'shuffle': self.setting['shuffle']}
+        accuracy = {} if self.accuracy is None else dict(accuracy=self.accuracy)
+        return {**names, **self.group, 'shuffle': self.setting['shuffle'], **accuracy}
+
+
+def read_accuracies(paths: Sequence[str]) -> dict[tuple, tuple[dict[str, Any], list[str]]]:
+    """Read what ``tools/export.py --int8 --json`` has written.
+
+    Returns:
+        The accuracy and the layers in int8, by network, part, runtime, form and shape.
+
+    Raises:
+        UserError: A file is another one, or its accuracy was not measured.
+    """
+    found = {}
+    for path in paths:
+        content = files.read_json(Path(path))
+        try:
+            form = str(ShuffleForm(content['shuffle'], content['align']))
+            runtime = content['format'].replace('onnx', 'onnxruntime')
+            names = shipped.network(Path(content['config'])), content['part'], runtime, form
+            known = dict(content['int8']['accuracy'], weights=content['checkpoint'], file=path)
+            found[(*names, *content['input_shape'])] = known, content['int8']['layers']
+        except (KeyError, TypeError):
+            raise UserError(
+                f'--accuracy {path}: give what tools/export.py --int8 --json writes of a test'
+            ) from None
+    return found
 
 
 @dataclass
@@ -170,6 +197,8 @@ class Plan:
     """The cases of a measurement, and the files that the device needs for them."""
 
     folder: Path  # where the files are written
+    # Of int8, see :func:`read_accuracies`.
+    accuracies: dict[tuple, tuple[dict[str, Any], list[str]]] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # files by their names on the device
 
@@ -185,9 +214,9 @@ class Plan:
         for size in shapes:
             shape = (1, network.channels, *size)
             if module is None:  # its right outputs are not known
-                files = {network.file.suffix[1:]: self._keep(network.file)}
+                names = {network.file.suffix[1:]: self._keep(network.file)}
                 for setting in settings:
-                    self.cases.append(Case(len(self.cases), network, shape, setting, files))
+                    self.cases.append(Case(len(self.cases), network, shape, setting, names))
                     yield
                 continue
             outputs, change = expected_outputs(network.name, module, shape)
@@ -197,19 +226,29 @@ class Plan:
                 # ncnn's fp16 is of the same file.
                 int8 = setting['precision'] == 'int8'
                 key = setting['runtime'], setting['shuffle'], int8
+                name = shipped.network(shipped.find(network.name) or Path(f'{network.name}.py'))
+                evaluated = self.accuracies.get(
+                    (name, network.part, *key[:2], *shape), (None, None)
+                )
+                accuracy, layers = evaluated if int8 else (None, None)
                 if key not in written:
-                    files, found = self._export(module, shape, setting, len(outputs))
-                    written[key] = files, self._keep_outputs(found) if int8 else expected
+                    names, found = self._export(module, shape, setting, len(outputs), layers)
+                    written[key] = names, self._keep_outputs(found) if int8 else expected
                 # A network that ignores its input must not pass.
                 tolerance = min(TOLERANCES[setting['precision']], change / 2)
-                how = setting, *written[key], tolerance
+                how = setting, *written[key], tolerance, accuracy
                 self.cases.append(Case(len(self.cases), network, shape, *how))
                 yield
 
     def _export(
-        self, module: nn.Module, shape: tuple[int, ...], setting: Setting, outputs: int
+        self,
+        module: nn.Module,
+        shape: tuple[int, ...],
+        setting: Setting,
+        outputs: int,
+        layers: Sequence[str] | None,
     ) -> tuple[dict[str, str], list[np.ndarray]]:
-        """Write a network's files, which the gate runs.
+        """Write a network's files, which the gate runs; in int8, these ``layers`` or all.
 
         Returns:
             Their names there by role; of int8, which is calibrated on the fixed input, also what
@@ -239,7 +278,10 @@ class Plan:
         if int8:
             calibrated = format.calibrate(network, paths, [image.numpy()], Recipe())
             paths = format.paths(folder / 'int8')
-            calibrated.write(calibrated.layers, paths)
+            layers = calibrated.layers if layers is None else layers
+            if not set(layers) <= set(calibrated.layers):
+                raise Unsupported('--accuracy: the network that it is of has other layers')
+            calibrated.write(layers, paths)
             found = format.load(paths, threads=1)(image.numpy())
         return {path.suffix[1:]: self._keep(path) for path in paths}, found
 

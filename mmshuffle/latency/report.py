@@ -32,6 +32,15 @@ COUNTS = (
     'every machine. Memory: accesses of up to 8 bytes; misses of a simulated 64 KiB (4 ways) and '
     '512 KiB (8 ways) cache, lines of 64 bytes, least recently used, nothing fetched ahead.'
 )
+DEVICE = '- Device: {cores}, {memory_mb} MB, {os}, kernel {kernel}, Python {python}'
+PROTOCOL = (
+    '- Protocol: {sessions} sessions, each at least {loops} runs and {seconds:g} s a network after '
+    'a warm-up of {warmup_loops} runs and {warmup_seconds:g} s, batch 1'
+)
+MLPERF = (
+    "- As in MLPerf's single-stream scenario, the figure is p90, of at least 1024 runs and 60 s a "
+    'session'
+)
 COUNTED = {  # columns of counts, and their keys
     name: name.lower().replace('/', '_').replace(' ', '_')
     for name in (
@@ -115,22 +124,12 @@ def _head(record: Record) -> str:
         off = len(device['cores']) - len(online)
         kinds += [f'{off} of them offline'] if off else []
         cores = f'{len(device["cores"])} cores ({", ".join(kinds)})'
-        lines += [
-            f'- Device: {cores}, {device["memory_mb"]} MB, {device["os"]}, kernel '
-            f'{device["kernel"]}, Python {device["python"]}'
-        ]
+        lines.append(DEVICE.format_map(dict(device, cores=cores)))
     protocol = record['request'].get('protocol')
     if protocol and record['results']:
-        lines.append(
-            f'- Protocol: {protocol["sessions"]} sessions, each at least {protocol["loops"]} runs '
-            f'and {protocol["seconds"]:g} s a network after a warm-up of '
-            f'{protocol["warmup_loops"]} runs and {protocol["warmup_seconds"]:g} s, batch 1'
-        )
+        lines.append(PROTOCOL.format_map(protocol))
     if record['request'].get('mlperf'):
-        lines.append(
-            "- As in MLPerf's single-stream scenario, the figure is p90, of at least 1024 runs and "
-            '60 s a session'
-        )
+        lines.append(MLPERF)
     cores = record['cores']
     pinned = 'left to the system' if cores is None else ', '.join(map(str, cores))
     lines.append(f'- Target: {target}; cores: {pinned}; measured: {record["created"]}')
@@ -144,10 +143,11 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
     columns['mean ± std'] = lambda entry: f'{_time("mean")(entry)} ± {_time("std")(entry)}'
     if record['target']['emulated']:
         columns = {f'emulated {name}': cell for name, cell in columns.items()}
-        return _under_title(entries, {'network': label, **columns})
+        return _under_title(entries, {'network': label, **columns, **_accuracy(entries)})
     chosen = _reference(entries, reference)
     placed = ranks({label(entry): entry for entry in entries})
     columns |= {
+        **_accuracy(entries),
         'rank': lambda e: ' to '.join(map(str, dict.fromkeys(placed[label(e)] or '-'))),
         f'× {label(chosen)} [95 % interval]': lambda entry: ratio_cell(entry['ratio']),
         **_papers(entries, chosen['config']),
@@ -235,6 +235,7 @@ def _counts(entries: Sequence[Entry], reference: str | None) -> str:
     chosen = _reference(entries, reference)
     base = chosen['executed']['instructions']
     columns = {name: partial(_millions, key) for name, key in COUNTED.items()}
+    columns |= _accuracy(entries)
     columns[f'× {label(chosen)}'] = lambda e: f'{e["executed"]["instructions"] / base:.3f}'
     columns |= _papers(entries, chosen['config'])
     parts = [_under_title(entries, {'network': label, **columns}, ', millions')]
@@ -246,6 +247,19 @@ def _counts(entries: Sequence[Entry], reference: str | None) -> str:
         kinds = sorted(set().union(*profiles.values()))
         parts += ['Instructions by type of layer:', profile_table(profiles, kinds, 'M')]
     return '\n\n'.join(parts)
+
+
+def _accuracy(entries: Sequence[Entry]) -> Columns:
+    """Column of what int8 changes, where it is known of a network."""
+
+    def cell(entry: Entry) -> str:
+        found = entry.get('accuracy')
+        if found is None:
+            return '-'
+        return f'{found["int8"]:.1f} ({found["int8"] - found["fp32"]:+.1f}), {found["weights"]}'
+
+    names = {entry['accuracy']['name'] for entry in entries if 'accuracy' in entry}
+    return {f'{", ".join(sorted(names))} (against fp32), of': cell} if names else {}
 
 
 def _millions(key: str, entry: Entry) -> str:

@@ -12,13 +12,23 @@ import torch
 from torch import nn
 
 from mmshuffle.deploy import FORMATS
+from mmshuffle.deploy.formats import Unsupported
+from mmshuffle.engine.files import write_json
 from mmshuffle.latency.device import gate
 from mmshuffle.latency.device.gate import make_input
 from mmshuffle.latency.device.runtimes import load, load_ncnn
 from mmshuffle.latency.guidelines import SIDE, Bottleneck, all_networks, build_g3, guidelines
-from mmshuffle.latency.plan import Network, Plan, example, expected_outputs, from_config, setting
+from mmshuffle.latency.plan import (
+    Network,
+    Plan,
+    example,
+    expected_outputs,
+    from_config,
+    read_accuracies,
+    setting,
+)
 from mmshuffle.latency.report import guideline_tables
-from mmshuffle.latency.request import find_settings, find_work, make_job, make_request, names, suite
+from mmshuffle.latency.request import find_settings, find_work, make_request, names, suite
 from tests.conftest import refused
 from tests.tiny import count_multiply_adds
 
@@ -55,7 +65,7 @@ def test_parallel_fragments_are_added_up():
     block = build_g3(4, 2, parallel=True)
     x = example((1, 4, 6, 6))
     with torch.no_grad():
-        assert torch.equal(block(x), block.convs[0](x).relu() + block.convs[1](x).relu())
+        assert torch.equal(block(x), block[0](x) + block[1](x))
 
 
 @pytest.mark.parametrize('relu', [True, False])
@@ -181,11 +191,6 @@ def test_requests_without_meaning_are_refused(changes, message):
         find_settings(make_request({'models': [CONFIG], **changes}))
 
 
-def test_lists_of_cores_are_read():
-    for cores, read in (('0,2-4', [0, 2, 3, 4]), ('big', 'big'), (None, None)):
-        assert make_job(ask(cores=cores), [])['cores'] == read
-
-
 def test_every_combination_is_measured():
     request = ask(runtimes=['ncnn', 'pytorch'], threads=[1, 2])
     found = [(s['runtime'], s['threads']) for s in find_settings(request)]
@@ -196,11 +201,29 @@ def test_every_combination_is_measured():
         setting('pytorch', precision='int8')
 
 
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn'])
-def test_int8_is_compared_with_its_own_outputs(tmp_path, runtime):
-    plan, there = Plan(tmp_path), tmp_path / 'there'
+def make_small(shape=None) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1)).eval()
+
+
+SMALL = Network('net', make_small)
+EXPORTED = dict(config='a/net.py', part='model', shuffle='native', align=1, checkpoint='a.pth')
+EXPORTED |= dict(input_shape=[1, 3, 8, 8])
+ACCURACY = dict(name='top-1', fp32=60.5, int8=60.0)
+
+
+@pytest.mark.parametrize('runtime, format', [('onnxruntime', 'onnx'), ('ncnn', 'ncnn')])
+def test_int8_is_compared_with_its_own_outputs_and_has_the_layers_of_the_export_that_is_known(
+    tmp_path, runtime, format
+):
+    record = tmp_path / 'a.json'
+    last = dict(accuracy=ACCURACY, layers=['2'])
+    write_json(dict(EXPORTED, format=format, int8=last), record)
+    plan, there = Plan(tmp_path, read_accuracies([str(record)])), tmp_path / 'there'
     settings = [setting(runtime, precision=precision) for precision in ('fp32', 'int8')]
-    list(plan.add(from_config(CONFIG), [(64, 64)], settings))
+    list(plan.add(SMALL, [(8, 8), (8, 9)], settings))
+    known = dict(ACCURACY, weights='a.pth', file=str(record))
+    assert [case.accuracy for case in plan.cases] == [None, known, None, None]
     there.mkdir()
     for name, path in plan.files.items():
         shutil.copy(path, there / name)
@@ -209,7 +232,21 @@ def test_int8_is_compared_with_its_own_outputs(tmp_path, runtime):
         run = dict(case.setting, files=case.files, input=case.shape)
         outputs = load(run, there).outputs()
         assert gate.compare(outputs, expected, case.tolerance)['passed']
-    assert gate.compare(*right, 1)['error'] > 1e-3
+    one, both = (gate.compare(right[n + 1], right[n], 1)['error'] for n in (0, 2))
+    assert 1e-4 < one < both
+    write_json(dict(EXPORTED, format=format, int8=dict(last, layers=['3'])), record)
+    plan.accuracies = read_accuracies([str(record)])
+    with pytest.raises(Unsupported, match='the network that it is of has other layers'):
+        list(plan.add(SMALL, [(8, 8)], settings[1:]))
+
+
+@pytest.mark.parametrize(
+    'content', [[], EXPORTED, dict(EXPORTED, format='onnx', int8=dict(accuracy=None))], ids=str
+)
+def test_files_without_an_accuracy_are_refused(tmp_path, content):
+    write_json(content, tmp_path / 'a.json')
+    with refused(r'--accuracy .*a\.json: give what tools/export.py --int8 --json writes'):
+        read_accuracies([str(tmp_path / 'a.json')])
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])

@@ -117,6 +117,19 @@ def test_other_published_figures_stand_beside_those_of_their_networks():
     assert '× in' not in elsewhere
 
 
+def test_accuracy_stands_beside_the_times_of_int8():
+    recording = recording_of(MEDIANS)
+    accuracy = dict(name='top-1', fp32=66.2, int8=65.9, weights='a.pth', file='a.json')
+    for case in recording.cases:
+        case.setting = setting('ncnn', precision='int8')
+    recording.cases[1].accuracy = accuracy
+    record = record_of(recording)
+    check_schema(record)
+    rows = rows_of(to_markdown(record))
+    place = rows['network'].index('top-1 (against fp32), of')
+    assert rows['alexnet'][place] == '65.9 (-0.3), a.pth' and rows['mobilenetv1-x1.0'][place] == '-'
+
+
 def test_forms_of_a_network_are_ranked_with_each_other():
     recording = recording_of(MEDIANS)
     free = measured(3, 'shufflenetv1-x1.0-g3', 10.0, shuffle='free-8')
