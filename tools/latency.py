@@ -24,7 +24,7 @@ from mmshuffle.latency import report
 from mmshuffle.latency.difference import difference_table
 from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.plan import Plan, read_accuracies
-from mmshuffle.latency.record import Record, check_path, make_record, read_record, write_results
+from mmshuffle.latency.record import check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
     CHOICES,
     FLAT,
@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> None:
     folder = request['wheels']
     if request['root'] and not folder and Path(request['root'], 'wheels').is_dir():
         folder = f'{request["root"]}/wheels'  # of `prepare`
-    wheels = read_wheels(folder) if folder else []
+    wheels = read_wheels(folder, request['runtimes']) if folder else []
     options = {name: request[name] for name in TARGET_OPTIONS}
     target = make_target(request['target'], args.keep, **options)
     check_path(args.out)
@@ -190,26 +190,18 @@ def run(args: argparse.Namespace) -> None:
         with bar(f'measuring on {target.name}') as update:
             recording = measure(plan, target, request, update, wheels=wheels)
         record = make_record(recording, target, request)
-    if not (record['results'] or record['gates'] or record['failures']) and record['problem']:
-        if record['problem'] == INTERRUPTED:
-            raise KeyboardInterrupt
-        raise UserError(record['problem'])
-    write_results(record, args.out, request['reference'])
-    finish(record, args.out)
-
-
-def finish(record: Record, path: Path) -> None:
-    """Raise what the measurement ended with, if it is not complete."""
-    kept = f'what was measured is in {path}, marked incomplete'
-    if record['problem'] == INTERRUPTED:
-        print(kept, file=sys.stderr)
+    problem, failures, kept = record['problem'], record['failures'], ''
+    if record['results'] or record['gates'] or failures or not problem:
+        write_results(record, args.out, request['reference'])
+        kept = f'; what was measured is in {args.out}, marked incomplete'
+    if problem == INTERRUPTED:
+        print(kept[2:], file=sys.stderr)
         raise KeyboardInterrupt
-    if record['problem']:
-        raise UserError(f'{record["problem"]}; {kept}')
-    if record['failures']:
-        first = record['failures'][0]
-        more = len(record['failures']) - 1
-        others = f' (and {more} more, see {path})' if more else ''
+    if problem:
+        raise UserError(problem + kept)
+    if failures:
+        first, more = failures[0], len(failures) - 1
+        others = f' (and {more} more, see {args.out})' if more else ''
         raise UserError(f'{report.label(first)}, {first["runtime"]}: {first["message"]}{others}')
 
 

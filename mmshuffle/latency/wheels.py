@@ -9,16 +9,19 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mmshuffle.errors import UserError
 
+from .plan import RUNTIMES
+
+PACKAGES = dict(litert='ai-edge-litert', pytorch='torch')  # the others have the runtime's name
 Wheel = tuple[Path, str, frozenset[Tag]]  # with the name of its package
 
 
-def read_wheels(folder: str) -> list[Wheel]:
-    """List the wheels of a folder.
+def read_wheels(folder: str, runtimes: Sequence[str] = RUNTIMES) -> list[Wheel]:
+    """List the wheels of a folder, without those of other runtimes.
 
     Raises:
         UserError: It has none.
     """
-    found = []
+    found, others = [], {PACKAGES.get(name, name) for name in RUNTIMES if name not in runtimes}
     for path in sorted(Path(folder).glob('*.whl')):
         try:
             name, _, _, tags = parse_wheel_filename(path.name)
@@ -27,7 +30,7 @@ def read_wheels(folder: str) -> list[Wheel]:
         found.append((path, name, tags))
     if not found:
         raise UserError(f'--wheels {folder}: no .whl files there; fill it with pip download')
-    return found
+    return [wheel for wheel in found if wheel[1] not in others]
 
 
 def choose_wheels(wheels: Sequence[Wheel], place: Mapping[str, Any]) -> list[Path]:

@@ -1,10 +1,8 @@
 """Measuring Android devices: the programs' outputs, and a scripted device behind ``adb``."""
 
 import dataclasses
-import json
 import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,21 +41,16 @@ I ExecuTorch: Model executed successfully 2 time(s) in 8.5 ms.
 I ExecuTorch: 1 outputs:
 """
 # Pushes into a folder and runs commands of the shell there; what it is asked is written down.
-ADB = """#!{python}
-import json, os, shutil, subprocess, sys
-folder, words = {folder!r}, sys.argv[1:]
-with open({log!r}, 'a') as log:
-    log.write(json.dumps(words) + '\\n')
-if words[:1] == ['-s']:
-    words = words[2:]
-trouble = open({trouble!r}).read().split('|') if os.path.exists({trouble!r}) else ['', '']
-if trouble[0] and trouble[0] in ' '.join(words):
-    sys.exit(trouble[1])
-words = [word.replace('/data/local/tmp', folder) for word in words]
-if words[0] == 'push':
-    shutil.copy(words[1], words[2])
-else:
-    sys.exit(subprocess.run(['sh', '-c', words[1]]).returncode)
+ADB = """#!/bin/sh
+printf '%s\\037' "$@" >> {log}
+echo >> {log}
+if [ "$1" = -s ]; then shift 2; fi
+if [ -e {trouble} ]; then
+    IFS='|' read -r words said < {trouble}
+    case "$*" in *"$words"*) echo "$said" >&2; exit 1;; esac
+fi
+there() {{ printf %s "$1" | sed 's#/data/local/tmp#{folder}#g'; }}
+if [ "$1" = push ]; then cp "$2" "$(there "$3")"; else sh -c "$(there "$2")"; fi
 """
 GETPROP = """#!/bin/sh
 case $1 in
@@ -77,7 +70,7 @@ class Phone:
         for path in (self.folder, self.bin):
             path.mkdir()
         paths = {name: str(getattr(self, name)) for name in ('folder', 'log', 'trouble')}
-        self._program(self.bin / 'adb', ADB.format(python=sys.executable, **paths))
+        self._program(self.bin / 'adb', ADB.format_map(paths))
         self._program(self.bin / 'getprop', GETPROP)
         self.benchncnn = folder / 'benchncnn'
         self._program(self.benchncnn, f'#!/bin/sh\ncat >&2 <<EOF\n{BENCHNCNN}EOF\n')
@@ -94,7 +87,7 @@ class Phone:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def asked(self) -> list[list[str]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line.split('\037')[:-1] for line in self.log.read_text().splitlines()]
 
     def measure(self, plan: Plan, *progress) -> Recording:
         return measure(plan, AdbTarget(None, str(self.benchncnn)), ask(protocol=QUICK), *progress)

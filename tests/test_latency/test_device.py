@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from array import array
 from pathlib import Path
@@ -248,7 +249,7 @@ import ctypes, sys
 from pathlib import Path
 sys.argv, root, where, library = [sys.argv[1], 'job.json'], *sys.argv[2:]
 sys.path.insert(0, sys.argv[0])
-from runner import cores, main
+from device import cores, main
 def hang(here):
     lock = ctypes.create_string_buffer(64)
     while here == where:
@@ -267,7 +268,7 @@ def send(parent: Path, **job) -> Path:
     """A folder with the runner and what it is to do."""
     folder = parent / 'folder'
     folder.mkdir()
-    (folder / RUNNER).write_bytes(python_target.pack_runner())
+    python_target.pack_runner(folder / RUNNER)
     (folder / 'job.json').write_text(json.dumps(dict(job, cores=None)))
     return folder
 
@@ -333,7 +334,11 @@ def test_folder_that_nobody_knows_of_is_removed(tmp_path, answer, kept):
 
 def packed(**files: bytes) -> bytes:
     buffer = io.BytesIO()
-    python_target._write_archive(buffer, files)
+    with tarfile.open(fileobj=buffer, mode='w|') as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -356,7 +361,7 @@ def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
     folder = send(tmp_path, what='gate', runs=[], keep=False)
     code = (
         'import sys; sys.argv = [sys.argv[1], "job.json"]; sys.path.insert(0, sys.argv[0]); '
-        f'from runner import main; main.PATIENCE = {1000 if answer else 0}; main.main()'
+        f'from device import main; main.PATIENCE = {1000 if answer else 0}; main.main()'
     )
     command = [sys.executable, '-c', code, str(folder / RUNNER)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -23,7 +23,7 @@ from tests.conftest import refused
 from tests.test_deploy.plain import Of
 from tests.test_deploy.test_xnnpack import BOTH
 
-from .tiny import QUICK, ask, assert_blocks, change_expected, make_conv
+from .tiny import LONG, QUICK, ask, assert_blocks, change_expected, make_conv
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -134,25 +134,18 @@ def test_runner_that_is_killed_is_reported(plan, device_folder, tmp_path):
     assert recording.problem == 'local: the command there ended with signal 9: no message'
 
 
-def test_device_is_cleaned_when_this_side_dies(plan, device_folder, tmp_path):
+def test_device_is_cleaned_when_this_side_dies(plan, device_folder):
     """A terminal that is closed, or a crash: the runner sees its standard input end."""
-    code = f"""
-import sys
-from pathlib import Path
-from tests.test_latency.tiny import LONG, ask, tiny_plan
-from mmshuffle.latency.measure import measure
-from mmshuffle.latency.targets import LocalTarget
-folder = Path({str(tmp_path / 'other')!r})
-folder.mkdir()
-target = LocalTarget(parent={str(device_folder)!r})
-measure(tiny_plan(folder), target, ask(protocol=LONG), lambda done: print(done, flush=True))
-"""
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
-    process.stdout.readline()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        target = LocalTarget(parent=str(device_folder))
+        measure(plan, target, ask(protocol=LONG), lambda done: os.write(write, b'.'))
+        os._exit(1)
+    os.read(read, 1)
     assert list(device_folder.iterdir()) != []
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def test_too_little_space_is_known_before_anything_is_sent(plan, device_folder, monkeypatch):

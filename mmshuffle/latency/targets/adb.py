@@ -131,15 +131,9 @@ class AdbTarget(Target):
         self._shell('rm', '-r', folder)
         return True
 
-    def send(self, files: Mapping[str, Path | bytes]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in {**files, self.program: self.binary}.items():
-                if name.endswith('.f32'):
-                    continue  # outputs, which no program here compares
-                path = content
-                if isinstance(content, bytes):
-                    path = Path(folder, name)
-                    path.write_bytes(content)
+    def send(self, files: Mapping[str, Path]) -> None:
+        for name, path in {**files, self.program: self.binary}.items():
+            if not name.endswith('.f32'):  # outputs, which no program here compares
                 self._adb('push', str(path), f'{self._folder}/{name}')
         self._shell('chmod', '755', f'{self._folder}/{self.program}')
 

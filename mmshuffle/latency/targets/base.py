@@ -76,7 +76,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def send(self, files: Mapping[str, Path | bytes]) -> None:
+    def send(self, files: Mapping[str, Path]) -> None:
         """Put files into the folder.
 
         Raises:

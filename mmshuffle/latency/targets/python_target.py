@@ -1,8 +1,6 @@
 """A device that has Python, this machine or another: the runner goes there and does the work."""
 
 import contextlib
-import functools
-import io
 import json
 import re
 import shlex
@@ -10,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
+import zipapp
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,15 +49,10 @@ HINTS = {
 }
 
 
-@functools.cache
-def pack_runner() -> bytes:
-    """The runner as a zip archive that Python runs like a script."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr('__main__.py', 'from runner.main import main\n\nmain()\n')
-        for path in sorted(DEVICE.glob('*.py')):
-            archive.writestr(f'runner/{path.name}', path.read_bytes())
-    return packed.getvalue()
+def pack_runner(path: Path) -> None:
+    """Write the runner as a zip archive that Python runs like a script."""
+    wanted = dict(filter=lambda name: name.match('device/*.py'), main='device.main:main')
+    zipapp.create_archive(DEVICE.parent, path, compressed=True, **wanted)
 
 
 class PythonTarget(Target):
@@ -95,20 +88,23 @@ class PythonTarget(Target):
     def remove_folder(self, folder: str) -> bool:
         return self._act('remove', folder)['removed']
 
-    def send(self, files: Mapping[str, Path | bytes]) -> None:
+    def send(self, files: Mapping[str, Path]) -> None:
         """As of every target; wheels are unpacked there."""
-        sizes = [len(f) if isinstance(f, bytes) else f.stat().st_size for f in files.values()]
-        if sum(sizes) > self.place['free']:
+        size = sum(path.stat().st_size for path in files.values())
+        if size > self.place['free']:
             raise DeviceError(
-                f'{self.name}: its disk is full: {sum(sizes) / 1e6:.0f} MB are to be sent, '
+                f'{self.name}: its disk is full: {size / 1e6:.0f} MB are to be sent, '
                 f'{self.place["free"] / 1e6:.0f} MB are free; give another --device-folder, or '
                 'measure fewer networks or sizes at a time'
             )
         self._act('unpack', self.place['folder'], files=files)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        asked = json.dumps(dict(job, keep=self.keep)).encode()
-        self.send({RUNNER: pack_runner(), 'job.json': asked})
+        with tempfile.TemporaryDirectory() as folder:
+            runner, asked = Path(folder, RUNNER), Path(folder, 'job.json')
+            pack_runner(runner)
+            asked.write_text(json.dumps(dict(job, keep=self.keep)))
+            self.send({path.name: path for path in (runner, asked)})
         with self._start(f'{self.place["folder"]}/{RUNNER}', 'job.json') as (_, messages):
             for event in messages:
                 if event['event'] == 'end':
@@ -118,14 +114,17 @@ class PythonTarget(Target):
                 yield event
 
     def _act(
-        self, action: str, *arguments: str, files: Mapping[str, Path | bytes] | None = None
+        self, action: str, *arguments: str, files: Mapping[str, Path] | None = None
     ) -> dict[str, Any]:
         """Run an action of the bootstrap code on the device and return what it prints."""
         with self._start('-c', BOOTSTRAP, action, *arguments) as (stdin, messages):
             # A device that stops reading, on a full disk, still says why.
             with contextlib.suppress(*GONE):
                 if files:
-                    _write_archive(stdin, files)
+                    with tarfile.open(fileobj=stdin, mode='w|', dereference=True) as archive:
+                        for name, path in files.items():
+                            archive.add(path, name)
+                    stdin.flush()
             result = next(messages)
             with contextlib.suppress(*GONE):
                 stdin.write(TAKEN)
@@ -167,18 +166,6 @@ class PythonTarget(Target):
         code = process.wait()
         errors.seek(0)
         raise DeviceError(self.explain(code, errors.read().decode(errors='replace')))
-
-
-def _write_archive(file: Any, files: Mapping[str, Path | bytes]) -> None:
-    with tarfile.open(fileobj=file, mode='w|', dereference=True) as archive:
-        for name, content in files.items():
-            if isinstance(content, bytes):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-            else:
-                archive.add(content, name)
-    file.flush()
 
 
 def _end(process: subprocess.Popen) -> None:
