@@ -16,6 +16,8 @@ from .wheels import Wheel, choose_wheels
 # Gets the share of the whole work that is done.
 Progress = Callable[[float], None]
 INTERRUPTED = 'interrupted by Ctrl-C'
+# What events have of attributes of a recording, or of the case that they are of.
+TAKEN = {'device', 'pinned', 'version', 'options', 'gate', 'layers', 'counts', 'failure'}
 
 
 @dataclass
@@ -116,27 +118,16 @@ def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:
         DeviceError: The runner was interrupted there.
     """
     kind = event['event']
-    case = recording.cases[event['run']] if 'run' in event else None
-    if kind == 'device':
-        recording.device = event['device']
-    elif kind == 'pinned':
-        recording.pinned = event['cores']
-    elif kind in ('loaded', 'gate'):
-        case.version, case.options = event['version'], event['options']
-        case.gate = event.get('result')
-    elif kind == 'failed':
-        case.failure = dict(stage=event['stage'], message=event['message'])
-        case.sessions.pop()
-        if event['stage'] == 'gate':
-            case.sessions.clear()  # wrong once, it may have been wrong before
+    place = recording.cases[event['run']] if 'run' in event else recording
+    for name in TAKEN.intersection(event):
+        setattr(place, name, event[name])
+    if kind == 'failed':
+        place.sessions.pop()
+        if place.failure['stage'] == 'gate':
+            place.sessions.clear()  # wrong once, it may have been wrong before
     elif kind == 'times':
-        case.sessions[-1].append(event['ms'])
-        if event['cpu'] is not None:
-            case.cpu.append(event['cpu'])
-    elif kind == 'profile':
-        case.layers = event['layers']
-    elif kind == 'count':
-        case.counts = dict(executed=event['executed'], layers=event['layers'])
+        place.sessions[-1].append(event['ms'])
+        place.cpu += event['cpu']
     elif kind == 'state':
         recording.states.append(dict(where, when=event['when'], **event['state']))
     elif kind == 'interrupted':

@@ -90,15 +90,15 @@ def prepare(job: dict[str, Any], folder: Path, report: Callable) -> Iterator[tup
             loaded = load(run, folder)
             outputs = loaded.outputs()
         except Problem as problem:
-            report('failed', run=run['id'], stage='load', message=str(problem))
+            report('failed', run=run['id'], failure=dict(stage='load', message=str(problem)))
             continue
         expected = [gate.read_floats(folder / name) for name in run['expected']]
-        result = gate.compare(outputs, expected, run['tolerance'])
-        report('gate', run=run['id'], version=loaded.version, options=loaded.options, result=result)
-        if result['passed']:
+        found = gate.compare(outputs, expected, run['tolerance'])
+        report('gate', run=run['id'], version=loaded.version, options=loaded.options, gate=found)
+        if found['passed']:
             yield run['id'], loaded
         else:
-            report('failed', run=run['id'], stage='gate', message=result['reason'])
+            report('failed', run=run['id'], failure=dict(stage='gate', message=found['reason']))
 
 
 def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
@@ -118,7 +118,7 @@ def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
     if job['cores'] is not None:
         chosen = cores.choose(job['cores'])
         cores.pin(chosen)
-        report('pinned', cores=chosen)
+        report('pinned', pinned=chosen)
         few = [run for run in job['runs'] if run['threads'] > len(chosen)]
         if few:
             raise Problem(
@@ -129,7 +129,7 @@ def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
         return
     if job['what'] == 'count':
         for number, network in loaded:
-            report('count', run=number, **counts.count(network, folder))
+            report('count', run=number, counts=counts.count(network, folder))
         return
     with cores.governor(job['governor'], PATIENCE + 2):
         if job['what'] == 'profile':
@@ -141,7 +141,7 @@ def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
             [network.call for _, network in loaded],
             job['protocol'],
             lambda n, times, cpu, done: report(
-                'times', run=loaded[n][0], ms=[round(t, 6) for t in times], cpu=cpu, done=done
+                'times', run=loaded[n][0], ms=[round(t, 6) for t in times], cpu=[cpu], done=done
             ),
         )
         report('state', when='after', state=state.read_state())

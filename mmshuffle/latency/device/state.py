@@ -110,18 +110,15 @@ def rank(core: dict[str, Any]) -> tuple[int, int, str]:
 
 def read_state(root: Path = Path('/')) -> dict[str, Any]:
     """What changes: frequencies, governors, temperatures, throttling, load, free memory."""
-    khz, governor, celsius = {}, {}, {}
-    for core in read_cores(root):
-        folder = root / CPU / f'cpu{core["number"]}/cpufreq'
-        khz[str(core['number'])] = read_number(folder / 'scaling_cur_freq')
-        governor[str(core['number'])] = read_text(folder / 'scaling_governor') or None
+    frequency = {str(c['number']): f'cpu{c["number"]}/cpufreq/scaling_' for c in read_cores(root)}
+    celsius = {}
     for zone in sorted((root / 'sys/class/thermal').glob('thermal_zone*')):
         name = f'{zone.name.replace("thermal_zone", "")} {read_text(zone / "type")}'
         celsius[name] = read_celsius(read_number(zone / 'temp'))
     load = read_text(root / 'proc/loadavg')
     return dict(
-        khz=_known(khz),
-        governor=_known(governor),
+        khz=_known({n: read_number(root / CPU / f'{f}cur_freq') for n, f in frequency.items()}),
+        governor=_known({n: read_text(root / CPU / f'{f}governor') for n, f in frequency.items()}),
         celsius=_known(celsius),
         throttling=read_throttling(root),
         load=float(load.split()[0]) if load else None,
@@ -130,7 +127,7 @@ def read_state(root: Path = Path('/')) -> dict[str, Any]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value not in (None, '')}
 
 
 def read_celsius(value: int | None) -> float | None:

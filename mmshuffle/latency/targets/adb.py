@@ -155,7 +155,7 @@ class AdbTarget(Target):
 
         for number, mean, done in loop.take_turns(len(job['runs']), job['protocol'], block):
             run = job['runs'][number]['id']
-            yield dict(event='times', run=run, ms=[mean], cpu=None, done=done)
+            yield dict(event='times', run=run, ms=[mean], cpu=[], done=done)
         yield dict(event='state', when='after', state=self._read(state.read_state))
 
     def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
