@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,18 +48,10 @@ def measure(
     sleep: Callable[[float], None] = time.sleep,
     wheels: Sequence[Wheel] = (),
 ) -> Recording:
-    """Run every case of a plan.
+    """Run every case of a plan on a device, with the packages that it does not have.
 
     Whatever fails, what was measured until then is returned, with :attr:`Recording.problem`; the
     device, which is not entered yet, is left without the files in any case.
-
-    Args:
-        plan: The cases.
-        target: The device.
-        request: What is to be done.
-        progress: Is told the share that is done.
-        sleep: Waits between sessions.
-        wheels: Packages that the device does not have.
     """
     recording = Recording(plan.cases)
     parts = groups(plan.cases)
@@ -73,11 +65,11 @@ def measure(
                 session, part = divmod(number, len(parts))
                 if session > 0 and part == 0:
                     sleep(request['protocol']['cooldown'])
-                _run(
-                    [case for case in cases if case.failure is None],
-                    *(target, request, recording, session),
-                    lambda share, done=done: progress((done + share) / total),
-                )
+                left = [case for case in cases if case.failure is None]
+                # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
+                with contextlib.closing(_run(left, target, request, recording, session)) as shares:
+                    for share in shares:
+                        progress((done + share) / total)
                 done += len(cases)
                 progress(done / total)
     except KeyboardInterrupt:
@@ -88,27 +80,21 @@ def measure(
 
 
 def _run(
-    cases: Sequence[Case],
-    target: Target,
-    request: Request,
-    recording: Recording,
-    session: int,
-    progress: Progress,
-) -> None:
-    """Run cases of one group; ``progress`` is told how many of them are done."""
+    cases: Sequence[Case], target: Target, request: Request, recording: Recording, session: int
+) -> Iterator[float]:
+    """Run cases of one group; yields how many of them are done."""
     if not cases:
         return
     for case in cases:
         case.sessions.append([])
     where = dict(session=session, **cases[0].group)
     shares: dict[int, float] = {}
-    # Closed at once on Ctrl-C: the runner has to end before its folder is removed.
     with contextlib.closing(target.run(make_job(request, cases))) as events:
         for event in events:
             take(recording, event, where)
             if event['event'] in ('times', request['what']):
                 shares[event['run']] = event.get('done', 1.0)
-                progress(sum(shares.values()))
+                yield sum(shares.values())
 
 
 def take(recording: Recording, event: Event, where: dict[str, Any]) -> None:

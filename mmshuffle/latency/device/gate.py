@@ -41,17 +41,12 @@ def read_floats(path: Path) -> array:
 
 
 def compare(actual: Sequence[array], expected: Sequence[array], tolerance: float) -> dict[str, Any]:
-    """Compare outputs.
-
-    Args:
-        actual: Values of each output on the device.
-        expected: Values of each output as they should be.
-        tolerance: Largest allowed difference, as a share of the largest expected value.
+    """Compare the values of each output.
 
     Returns:
         ``passed``, ``error`` (the largest difference as a share of the largest expected value of
-        the same output; None where it is no finite number), ``tolerance``, and ``reason`` where
-        they differ.
+        the same output; None where it is no finite number), ``tolerance``, the largest that is
+        allowed, and ``reason`` where they differ.
     """
     found = dict(passed=False, error=None, tolerance=tolerance)
     sizes = [len(values) for values in actual], [len(values) for values in expected]

@@ -35,12 +35,11 @@ def take_turns(
     Args:
         count: Number of networks.
         protocol: ``loops`` and ``seconds`` that every network gets at least, and ``block_loops``.
-        block: Gets the number of a network and the runs that are wanted; returns what was measured,
-            the number of runs that it took, and their seconds.
+        block: Maps the number of a network, and of runs, to what was measured, the runs that it
+            took, and their seconds.
 
     Yields:
-        The number of a network, what ``block`` measured, and the share of the network's work that
-        is done.
+        The number of a network, what ``block`` measured, and the share of its work that is done.
     """
     counts, seconds, shares = [0] * count, [0.0] * count, [0.0] * count
     left = list(range(count))
@@ -62,16 +61,11 @@ def measure(
     report: Callable[[int, array, float, float], None],
     clock: Callable = time.perf_counter,
 ) -> None:
-    """Warm networks up and time them in turn.
+    """Warm networks up and time them in turn, see :func:`take_turns`.
 
-    Args:
-        calls: The networks.
-        protocol: See :func:`take_turns`; with ``block_seconds``, ``warmup_loops`` and
-            ``warmup_seconds``.
-        report: Gets the number of a network, the milliseconds of a block, the processor's time in
-            it as a share of its length (1 for one thread that was never kept waiting), and the
-            share of the network's work that is done.
-        clock: Clock in seconds.
+    ``report`` gets the number of a network, the milliseconds of a block, the processor's time in it
+    as a share of its length (1 for one thread that was never kept waiting), and the share of the
+    network's work that is done.
     """
     for call in calls:
         run_for(call, protocol['warmup_loops'], protocol['warmup_seconds'], clock)

@@ -42,10 +42,8 @@ def make_report() -> Callable:
 class Lifeline:
     """Ends this process when the standard input ends.
 
-    Without the word ``stop`` nobody is left to remove the folder, so that is done here.
-
-    Args:
-        folder: The folder of the measurement; None to keep it.
+    Without the word ``stop`` nobody is left to remove the ``folder`` of the measurement, so that is
+    done here; None to keep it.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -102,14 +100,10 @@ def prepare(job: dict[str, Any], folder: Path, report: Callable) -> Iterator[tup
 
 
 def work(job: dict[str, Any], folder: Path, report: Callable) -> None:
-    """Do a job.
+    """Do a job, see :func:`mmshuffle.latency.request.make_job`, whose files are in ``folder``.
 
-    Args:
-        job: ``runs``, ``protocol``, ``cores``, ``governor``, ``what`` (``'gate'``, ``'measure'``,
-            ``'profile'`` or ``'count'``).
-        folder: Where its files are.
-        report: Gets the events ``device``, ``gate``, ``failed``, ``state``, ``times``, ``profile``,
-            ``count``.
+    ``report`` gets the events ``device``, ``pinned``, ``gate``, ``failed``, ``state``, ``times``,
+    ``profile`` and ``count``, see :func:`mmshuffle.latency.measure.take`.
 
     Raises:
         Problem: No network can be measured.

@@ -65,15 +65,11 @@ class Target(ABC):
 
     @abstractmethod
     def make_folder(self) -> dict[str, Any]:
-        """Make the folder; returns it as ``folder``, with what else :attr:`place` has."""
+        """Make the folder; returns what :attr:`place` has."""
 
     @abstractmethod
     def remove_folder(self, folder: str) -> bool:
-        """Remove the folder and return whether it is gone.
-
-        Raises:
-            DeviceError: The connection failed.
-        """
+        """Remove the folder and return whether it is gone."""
 
     @abstractmethod
     def send(self, files: Mapping[str, Path]) -> None:
@@ -85,10 +81,7 @@ class Target(ABC):
 
     @abstractmethod
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
-        """Run a job, see :func:`mmshuffle.latency.device.main.work`.
-
-        Yields:
-            Its events, as they come.
+        """Run a job and yield its events; see :func:`mmshuffle.latency.device.main.work`.
 
         Raises:
             DeviceError: It ended before the job did, or the job has a problem.

@@ -181,7 +181,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 class LocalTarget(PythonTarget):
-    """This machine, in processes of their own, with the Python that runs here or another."""
+    """This machine, with the Python that runs here or another."""
 
     kind = 'local'
 
@@ -190,9 +190,7 @@ class LocalTarget(PythonTarget):
 
 
 class SSHTarget(PythonTarget):
-    """A device with an ssh server and Python.
-
-    Every word for the device is quoted for its shell; nothing is interpreted there.
+    """A device with an ssh server and Python, where no shell interprets a word from here.
 
     Args:
         address: ``[USER@]HOST[:PORT]``, or a name of the user's ssh settings.
