@@ -58,13 +58,10 @@ class ImageClassifier(BaseModel):
         if mode == 'loss':
             return self.head.loss(features, data_samples)
         if mode == 'predict':
-            scores = self.head(features)
-            if data_samples is None:
-                return [dict(scores=row) for row in scores]
-            return [
-                dict(scores=row, gt_label=label)
-                for row, label in zip(scores, data_samples, strict=True)
-            ]
+            found = [dict(scores=row) for row in self.head(features)]
+            for sample, label in zip(found, () if data_samples is None else data_samples):
+                sample['gt_label'] = label
+            return found
         raise ValueError(f"mode={mode!r}: give 'tensor', 'loss' or 'predict'")
 
     def init_weights(self) -> None:

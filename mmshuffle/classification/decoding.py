@@ -7,13 +7,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-ORIENTATION = 0x0112  # EXIF 2.32, table 4; values 5 to 8 swap width and height
+from mmshuffle.data.pictures import ORIENTATION, SWAPS_SIDES
+
 # Reduced sizes at which OpenCV decodes, the smallest first.
-REDUCTIONS = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-}
+REDUCTIONS = {size: getattr(cv2, f'IMREAD_REDUCED_COLOR_{size}') for size in (8, 4, 2)}
 
 
 class Box(NamedTuple):
@@ -47,7 +44,7 @@ def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
             width, height = image.size
             exif = Image.Exif()
             exif.load(image.info.get('exif', b''))
-            swap = exif.get(ORIENTATION) in (5, 6, 7, 8)
+            swap = exif.get(ORIENTATION) in SWAPS_SIDES
     except Exception:  # Pillow raises what its parsers stumble over: SyntaxError, struct.error...
         return None
     return (width, height) if swap else (height, width)

@@ -60,10 +60,7 @@ def list_class_folders(
 ) -> tuple[Classes, Labelled]:
     """List images that lie in a folder a class; see :func:`find_class_folders`."""
     names = find_class_folders(folder, classes)
-    labelled = [
-        (path, label) for label, name in enumerate(names) for path in _images(folder / name)
-    ]
-    return names, labelled
+    return names, [(path, i) for i, name in enumerate(names) for path in _images(folder / name)]
 
 
 def passed_over(folder: Path) -> list[str]:
@@ -104,12 +101,7 @@ def list_annotated(
     for number, line in enumerate(lines, 1):
         path, _, label = line.rpartition('\t' if '\t' in line else ' ')
         path, label = path.strip(), label.strip()
-        if label.isdecimal():
-            index = int(label)
-        elif label in indices:
-            index = indices[label]
-        else:
-            index = -1
+        index = int(label) if label.isdecimal() else indices.get(label, -1)
         if not path or index < 0 or (classes and index >= len(classes)):
             raise UserError(
                 f'{ann_file}, line {number}: {line!r}: give the image, a tab or blank, and an '

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import cv2
 import mmcv
 import numpy as np
+from mmcv.image.geometric import cv2_interp_codes
 from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
@@ -14,14 +14,6 @@ from mmengine import fileio
 from mmshuffle.data import LoadImage
 
 from .decoding import Box, decode_reduced, largest_reduction, read_jpeg_size
-
-INTERPOLATIONS = {
-    'nearest': cv2.INTER_NEAREST,
-    'bilinear': cv2.INTER_LINEAR,
-    'bicubic': cv2.INTER_CUBIC,
-    'area': cv2.INTER_AREA,
-    'lanczos': cv2.INTER_LANCZOS4,
-}
 
 
 def draw_box(
@@ -89,8 +81,8 @@ class LoadRandomResizedCrop(LoadImage):
             raise ValueError(f'ratio={ratio!r}: give two ascending numbers above 0')
         if reduced not in ('auto', False):
             raise ValueError(f"reduced={reduced!r}: give 'auto' or False")
-        if interpolation not in INTERPOLATIONS:
-            raise ValueError(f'interpolation={interpolation!r}: give one of {[*INTERPOLATIONS]}')
+        if interpolation not in cv2_interp_codes:
+            raise ValueError(f'interpolation={interpolation!r}: give one of {[*cv2_interp_codes]}')
         self.size, self.scale, self.ratio = size, tuple(scale), tuple(ratio)
         self.reduced, self.interpolation = reduced, interpolation
 
@@ -121,10 +113,7 @@ class LoadRandomResizedCrop(LoadImage):
             if image.shape[:2] != shape:
                 shape = image.shape[:2]
                 box = self.draw(*shape)
-        results['img'] = cv2.resize(
-            box.reduced(reduction).of(image),
-            (self.size, self.size),
-            interpolation=INTERPOLATIONS[self.interpolation],
-        )
-        results['img_shape'], results['ori_shape'] = (self.size, self.size), shape
+        part, size = box.reduced(reduction).of(image), (self.size, self.size)
+        results['img'] = mmcv.imresize(part, size, interpolation=self.interpolation, backend='cv2')
+        results['img_shape'], results['ori_shape'] = size, shape
         return results

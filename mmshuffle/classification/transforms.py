@@ -19,41 +19,28 @@ class ColorJitter(BaseTransform):
     def __init__(
         self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4
     ) -> None:
-        for name, value in dict(
-            brightness=brightness, contrast=contrast, saturation=saturation
-        ).items():
+        self.strengths = dict(brightness=brightness, contrast=contrast, saturation=saturation)
+        for name, value in self.strengths.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'{name}={value!r} of ColorJitter: give a number from 0 to 1')
-        self.strengths = (brightness, contrast, saturation)
 
     def transform(self, results: dict) -> dict:
         """Change ``results['img']``, uint8 (H, W, 3) in BGR order."""
-        image = results['img']
-        steps = (_brightness, _contrast, _saturation)
-        for index in np.random.permutation(len(steps)):
-            strength = self.strengths[index]
-            if strength:
-                image = steps[index](image, np.random.uniform(1 - strength, 1 + strength))
+        image, names = results['img'], list(self.strengths)
+        for index in np.random.permutation(len(names)):
+            if strength := self.strengths[names[index]]:
+                image = _blend(image, names[index], np.random.uniform(1 - strength, 1 + strength))
         results['img'] = image
         return results
 
 
-def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    return cv2.LUT(image, _table(factor, 0.0))
-
-
-def _contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))[0]
-    return cv2.LUT(image, _table(factor, (1 - factor) * mean))
-
-
-def _saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
-
-
-def _table(factor: float, offset: float) -> np.ndarray:
-    return np.clip(np.arange(256) * factor + offset + 0.5, 0, 255).astype(np.uint8)
+def _blend(image: np.ndarray, kind: str, factor: float) -> np.ndarray:
+    grey = None if kind == 'brightness' else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if kind == 'saturation':
+        return cv2.addWeighted(image, factor, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), 1 - factor, 0)
+    mean = cv2.mean(grey)[0] if kind == 'contrast' else 0
+    table = np.arange(256) * factor + (1 - factor) * mean + 0.5
+    return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))
 
 
 @TRANSFORMS.register_module()

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from .annotations import EXAMPLES, Finding
 
 SAMPLE = 32
-ORIENTATION = 0x0112  # of EXIF
-SWAPS_SIDES = (5, 6, 7, 8)
+ORIENTATION = 0x0112  # EXIF 2.32, table 4
+SWAPS_SIDES = (5, 6, 7, 8)  # of its values
 # Of 256; a photograph has nearly all of them.
 FEW_LEVELS = 32
 # In pixels; some tools round the size of an image that they scale.

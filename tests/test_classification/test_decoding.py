@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmshuffle.classification.decoding import Box, read_jpeg_size
+from mmshuffle.classification.decoding import read_jpeg_size
 from tests.test_classification.pictures import decode, jpeg, picture, with_orientation
 
 PLAIN = jpeg(picture(70, 101))
@@ -34,8 +34,3 @@ def test_what_is_left_to_general_decoders():
 def test_a_header_too_large_to_decode_is_no_error(monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     assert read_jpeg_size(PLAIN) is None
-
-
-def test_reduced_parts_are_the_nearest():
-    assert Box(3, 6, 10, 9).reduced(4) == Box(1, 2, 2, 2)
-    assert Box(0, 0, 1, 1).reduced(8) == Box(0, 0, 1, 1)

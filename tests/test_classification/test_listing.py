@@ -40,28 +40,28 @@ def val_names(count: int) -> list[str]:
     return [f'ILSVRC2012_val_{i + 1:08d}.JPEG' for i in range(count)]
 
 
-@pytest.mark.parametrize('suffix', ['.jfif', '.JFIF', '.jpe', '.WebP', '.pgm', '.Tiff', '.jp2'])
-def test_suffixes_of_every_format_that_is_read_count(tmp_path, suffix):
-    write(tmp_path, f'n01/a{suffix}', 'n01/b.heic', 'n01/c.txt', 'n01/.d.txt')
-    assert list_class_folders(tmp_path)[1] == [(str(tmp_path / f'n01/a{suffix}'), 0)]
-    assert passed_over(tmp_path) == [str(tmp_path / 'n01/b.heic'), str(tmp_path / 'n01/c.txt')]
-
-
-def test_class_folders_are_numbered_by_name(tmp_path):
-    write(tmp_path, 'n02/b.JPEG', 'n02/a.png', 'n01/c.jpg', 'n01/notes.txt')
-    classes, labelled = list_class_folders(tmp_path)
-    assert classes == ('n01', 'n02')
-    expected = [('n01/c.jpg', 0), ('n02/a.png', 1), ('n02/b.JPEG', 1)]
-    assert labelled == [(str(tmp_path / name), label) for name, label in expected]
-
-
-def test_given_classes_choose_and_order_the_folders(tmp_path):
-    write(tmp_path, 'cat/1.jpg', 'dog/2.jpg', 'cow/3.jpg')
-    classes, labelled = list_class_folders(tmp_path, ['dog', 'cat'])
-    assert classes == ('dog', 'cat')
-    assert [(Path(path).name, label) for path, label in labelled] == [('2.jpg', 0), ('1.jpg', 1)]
-    with refused('has no folder horse; it has cat, cow, dog'):
-        list_class_folders(tmp_path, ['dog', 'horse'])
+@pytest.mark.parametrize(
+    ('files', 'given', 'expected'),
+    [
+        # By name, whatever the order on the disk.
+        ('n02/b.JPEG n02/a.png n01/c.jpg n01/d.txt', None, 'n01/c.jpg n02/a.png n02/b.JPEG'),
+        ('cat/1.jpg dog/2.jpg cow/3.jpg', ('dog', 'cat'), 'dog/2.jpg cat/1.jpg'),
+        ('cat/1.jpg cat/._1.jpg .ipynb_checkpoints/1.jpg', None, 'cat/1.jpg'),
+        *(
+            (f'n01/a{suffix} n01/b.heic n01/c.txt n01/.d.txt', None, f'n01/a{suffix}')
+            for suffix in ('.jfif', '.JFIF', '.jpe', '.WebP', '.pgm', '.Tiff', '.jp2')
+        ),
+    ],
+)
+def test_class_folders_are_numbered_and_what_is_no_image_is_told(tmp_path, files, given, expected):
+    write(tmp_path, *files.split())
+    classes, labelled = list_class_folders(tmp_path, given)
+    assert classes == tuple(dict.fromkeys(name.split('/')[0] for name in expected.split()))
+    paths = [Path(path).relative_to(tmp_path).as_posix() for path, _ in labelled]
+    assert paths == expected.split()
+    assert [classes[label] for _, label in labelled] == [path.split('/')[0] for path in paths]
+    left = [name for name in files.split() if name.endswith(('.txt', '.heic')) and '/.' not in name]
+    assert passed_over(tmp_path) == [str(tmp_path / name) for name in left]
 
 
 def test_lists_take_indices_or_names_of_classes(tmp_path):
@@ -77,11 +77,6 @@ def test_lists_take_indices_or_names_of_classes(tmp_path):
     (tmp_path / 'list.txt').write_text('c.jpg\thot dog\na b.jpg\t0\n')
     _, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'hot dog'])
     assert labelled == [(str(tmp_path / 'val' / 'c.jpg'), 1), (str(tmp_path / 'val/a b.jpg'), 0)]
-
-
-def test_hidden_files_and_folders_are_no_data(tmp_path):
-    write(tmp_path, 'cat/1.jpg', 'cat/._1.jpg', '.ipynb_checkpoints/1.jpg')
-    assert list_class_folders(tmp_path) == (('cat',), [(str(tmp_path / 'cat/1.jpg'), 0)])
 
 
 def test_the_devkits_numbers_become_the_usual_indices(tmp_path):
@@ -147,6 +142,7 @@ MISTAKES = [
     ('train/n01/a.JPEG train/n02/notes.txt', 'n02 has no images but notes.txt.*; fix the', TRAIN),
     ('training/n01/a.JPEG validation/n01/b.JPEG', 'exist; .* has training, validation: fix', TRAIN),
     ('ILSVRC/Data/CLS-LOC/train/n01/a.JPEG', 'set data_root to .*ILSVRC/Data/CLS-LOC/', TRAIN),
+    ('cat/1.jpg cow/2.jpg', 'no folder horse; it has cat, cow', dict(classes=('cow', 'horse'))),
     ('val/a.jpg', 'ann_file .*val.txt cannot be read', dict(VAL, ann_file='val.txt')),
     ('val/a.jpg', '1 of 2 .*list.txt .*val/val/b', dict(VAL, ann_file='a.jpg 0\nval/b.jpg 1\n')),
     ('val/a.jpg', "line 2: 'b.jpg': give the image", dict(VAL, ann_file='a.jpg 0\nb.jpg\n')),
