@@ -21,6 +21,7 @@ from mmshuffle.engine import cli, shipped
 from mmshuffle.engine.config import read_config
 from mmshuffle.engine.files import write
 from mmshuffle.errors import UserError
+from mmshuffle.reporting import markdown_table
 
 EXAMPLE = """example:
   python tools/write_metafiles.py --check
@@ -58,23 +59,20 @@ Rows = list[tuple[Table, Row]]
 
 def published_rows() -> dict[str, Rows]:
     """Rows of the papers' tables by their config: the ShuffleNet authors' own runs come first."""
+    rows = [(table, row) for table in load_tables().values() for row in table.rows if row.config]
+    rows.sort(key=lambda r: ('our impl' not in r[1].model, 'shufflenet' not in r[0].name))
     found: dict[str, Rows] = {}
-    for paper_table in load_tables().values():
-        for row in paper_table.rows:
-            if row.config:
-                found.setdefault(row.config, []).append((paper_table, row))
-    for rows in found.values():
-        rows.sort(key=lambda r: ('our impl' not in r[1].model, 'shufflenet' not in r[0].name))
+    for table, row in rows:
+        found.setdefault(row.config, []).append((table, row))
     return found
 
 
 def figures(rows: Rows) -> dict[str, Any]:
     """What the papers print of a config, and the cost of a detector, which few print."""
-    trained = [(paper_table, row) for paper_table, row in rows if row.has_accuracy]
+    trained = [row for _, row in rows if row.has_accuracy]
     if not trained:
         return {}
-    costs = [row.multiply_adds[0] for _, row in rows if row.multiply_adds]
-    first = trained[0][1]
+    costs, first = [row.multiply_adds[0] for _, row in rows if row.multiply_adds], trained[0]
     if first.top1_error is None:
         cost = count_config(str(shipped.locate(first.config)), first.shape).total.multiply_adds
         found = {
@@ -85,7 +83,7 @@ def figures(rows: Rows) -> dict[str, Any]:
     else:
         found = {'Published Multiply-Adds (M)': round(costs[0])} if costs else {}
         found['Published Top 1 Error'] = first.top1_error
-    sources = dict.fromkeys(paper_table.source for paper_table, _ in trained)
+    sources = dict.fromkeys(table.source for table, row in rows if row.has_accuracy)
     return {**found, 'Published In': '; '.join(sources)}
 
 
@@ -122,12 +120,14 @@ def contents() -> Iterator[tuple[Path, str]]:
             metadata = {'Epochs': cfg.train_cfg.max_epochs}
             if 'base_batch_size' in cfg.get('auto_scale_lr', {}):
                 metadata['Batch Size'] = cfg.auto_scale_lr.base_batch_size
-            config, entry = from_root(path), {'Name': path.stem, 'In Collection': name}
-            metadata |= figures(rows.get(config, []))
-            models.append({**entry, 'Config': config, 'Metadata': metadata})
-        metafile = folder / 'metafile.yml'
-        metafiles.append(from_root(metafile))
-        yield metafile, _dump(dict(Collections=list(collections.values()), Models=models))
+            entry = {'Name': path.stem, 'In Collection': name, 'Config': from_root(path)}
+            metadata |= figures(rows.get(from_root(path), []))
+            models.append({**entry, 'Metadata': metadata})
+        metafiles.append(from_root(folder / 'metafile.yml'))
+        yield (
+            folder / 'metafile.yml',
+            _dump(dict(Collections=list(collections.values()), Models=models)),
+        )
         yield folder / 'README.md', _with_table(folder, readme, models)
     yield shipped.root() / 'model-index.yml', _dump(dict(Import=metafiles))
 
@@ -137,20 +137,19 @@ def _with_table(folder: Path, readme: str, models: list[dict[str, Any]]) -> str:
     figure = next((f for f in HEADS if any(f in model['Metadata'] for model in models)), None)
     if figure is None:
         return readme
-    lines = [['config', *HEADS[figure]]]
-    for model in models:
-        known = model['Metadata']
+    rows = []
+    for known, model in ((model['Metadata'], model) for model in models):
         if figure in known:
             cells = [str(known.get(key, '-')) for key in HEADS[figure].values()]
             source = re.sub(r' \(arXiv [^)]*\),', '', cells.pop())
-            lines.append([Path(model['Config']).name, *cells, source])
-    head, *new = (f'| {" | ".join(cells)} |\n' for cells in lines)
+            rows.append([Path(model['Config']).name, *cells, source])
+    text = markdown_table(['config', *HEADS[figure]], rows)
+    head = text.partition('\n')[0]
     before, found, after = readme.partition(head)
     if not found:
-        raise UserError(f'{folder / "README.md"} has no table that begins {head.strip()}: add it')
+        raise UserError(f'{folder / "README.md"} has no table that begins {head}: add it')
     rest = after.partition('\n\n')[2]
-    rule = '|---' * len(lines[0]) + '|\n'
-    return before + head + rule + ''.join(new) + (f'\n{rest}' if rest else '')
+    return f'{before}{text}\n' + (f'\n{rest}' if rest else '')
 
 
 def _dump(content: dict[str, Any]) -> str:
