@@ -326,7 +326,11 @@ def test_operations_built_for_another_pytorch_are_noticed(built_for, tmp_path, m
         (dict(packages={'onedl-mmcv': '2.3.6'}), {}, 'both lines'),
         ({}, dict(line='onedl'), 'pass --line openmmlab, or remove it with: pip uninstall mmdet'),
         (dict(packages=ONEDL), {}, 'pass --line onedl'),
-        (dict(unmet=['torch==2.5.0']), dict(torch='torch==2.5.0'), 'of this environment is not'),
+        (
+            dict(unmet=['torch==2.5.0']),
+            dict(torch='torch==2.5.0'),
+            'PyTorch, 2.13.0+cpu, is not touched',
+        ),
         (dict(imports={'torch': 'OSError: libtorch.so'}), {}, '--force-reinstall torch=='),
         (dict(packages={'pip': None}), {}, '-m ensurepip'),
     ],

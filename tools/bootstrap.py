@@ -27,7 +27,6 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,10 +40,8 @@ except ImportError:  # Windows
 
 TORCH = 'torch==2.13.0'
 # What has to be there before the rest: mmcv is built with the first for the PyTorch that is there.
-BUILD_TOOLS = {
-    'openmmlab': (doctor.SETUPTOOLS, 'wheel', 'ninja'),
-    'onedl': ('setuptools>=77.0.3', 'wheel', 'ninja'),
-}
+BUILD_TOOLS = {'openmmlab': (doctor.SETUPTOOLS, 'wheel', 'ninja')}
+BUILD_TOOLS['onedl'] = ('setuptools>=77.0.3', 'wheel', 'ninja')
 MMCV = {'openmmlab': 'mmcv==2.1.0', 'onedl': 'onedl-mmcv>=2.3.6'}
 ALL = ('dev', 'deploy', 'report')
 RUNTIMES = (*ALL, 'litert', 'executorch')
@@ -84,10 +81,10 @@ class Runner:
     def pip(self, title: str, *arguments: str, action: str = 'install', **kwargs: Any) -> None:
         """Run pip in the environment."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        common = ('--log', str(self.log), '--disable-pip-version-check', '--no-input')
+        pip = (self.python, '-m', 'pip', action, '--log', str(self.log))
         hint = f'when the cause is fixed, the same command goes on from here; log: {self.log}'
-        command = (self.python, '-m', 'pip', action, *common, *arguments)
-        self.step(title, *command, hint=hint, **kwargs)
+        common = ('--disable-pip-version-check', '--no-input')
+        self.step(title, *pip, *common, *arguments, hint=hint, **kwargs)
 
     def step(self, title: str, *command: str, hint: str, env: dict | None = None) -> None:
         """Run a command to its end; Ctrl-C ends it and all it started."""
@@ -125,27 +122,20 @@ def lock(path: Path) -> IO | None:
     return file
 
 
-@contextlib.contextmanager
-def cxx20(env: dict[str, str], compiler: str | None) -> Iterator[dict[str, str]]:
-    """Make a compiler build as C++20, whatever mmcv's setup.py asks for; none where None.
+def cxx20(env: dict[str, str], compiler: str, folder: str) -> dict[str, str]:
+    """Make a compiler build as C++20, whatever mmcv's setup.py asks for.
 
     Where several ``-std`` are given the last one holds, so the C++ compiler is a script that calls
     the real one and appends it. nvcc and Microsoft's compiler read variables.
     """
-    if not compiler:
-        yield env
-        return
     env = {**env, 'NVCC_APPEND_FLAGS': f'{env.get("NVCC_APPEND_FLAGS", "")} -std=c++20'.strip()}
-    with tempfile.TemporaryDirectory(prefix='mmshuffle-') as folder:
-        if os.name == 'nt':
-            env['_CL_'] = f'{env.get("_CL_", "")} /std:c++20'.strip()
-        else:
-            # PyTorch tells GCC from Clang by the file's name.
-            script = Path(folder, Path(shlex.split(compiler)[-1]).name)
-            script.write_text(f'#!/bin/sh\nexec {compiler} "$@" -std=c++20\n')
-            script.chmod(0o755)
-            env['CXX'] = str(script)
-        yield env
+    if os.name == 'nt':
+        return {**env, '_CL_': f'{env.get("_CL_", "")} /std:c++20'.strip()}
+    # PyTorch tells GCC from Clang by the file's name.
+    script = Path(folder, Path(shlex.split(compiler)[-1]).name)
+    script.write_text(f'#!/bin/sh\nexec {compiler} "$@" -std=c++20\n')
+    script.chmod(0o755)
+    return {**env, 'CXX': str(script)}
 
 
 def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
@@ -161,16 +151,14 @@ def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
     pattern = f'{name}-*-cp{python[0]}{python[1]}-*.whl'
     if not list(folder.glob(pattern)):
         folder.mkdir(parents=True, exist_ok=True)
-        cores = doctor.cores()
+        cores, env = doctor.cores(), runner.env
         minutes = max(1, round(20 / cores))
         title = f'[4/5] building {MMCV[line]} (about {minutes} minutes on {cores} cores)'
         options = ('--no-deps', '--no-cache-dir', NO_ISOLATION, '--wheel-dir')
-        modern = doctor.release(torch) >= doctor.CXX20_TORCH
         # Others that share the cache find a whole wheel or none.
-        with (
-            tempfile.TemporaryDirectory(dir=folder) as new,
-            cxx20(runner.env, facts['compiler'] if modern else None) as env,
-        ):
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            if doctor.release(torch) >= doctor.CXX20_TORCH:
+                env = cxx20(env, facts['compiler'], new)
             runner.pip(title, *options, new, MMCV[line], action='wheel', env=env)
             for built in Path(new).glob(pattern):
                 built.replace(folder / built.name)
@@ -185,8 +173,7 @@ def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
 
 def check(facts: dict, line: str, own: bool) -> None:
     """Refuse an environment that the steps would not repair, or that is somebody else's."""
-    fatal = ['python', 'both-lines', 'torchvision', 'torch-version']
-    fatal += [] if own else ['torch-broken']
+    fatal = {'python', 'both-lines', 'torchvision', 'torch-version', '' if own else 'torch-broken'}
     for finding in doctor.diagnose(facts):
         if finding.code in fatal:
             raise Stop(f'{finding.message}; fix it with: {finding.fix}')
@@ -199,12 +186,11 @@ def check(facts: dict, line: str, own: bool) -> None:
             )
     if not facts['packages']['pip']:
         raise Stop(f'{facts["python"]["executable"]} has no pip: run it with -m ensurepip')
-    # Before the first download, because the build could only fail at its end.
-    if mmcv_fails(facts, line) and not facts['compiler']:
-        raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
-    if mmcv_fails(facts, line) and facts['header']:
-        header = facts['header']
-        raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
+    if mmcv_fails(facts, line):  # before a download, because the build could only fail at its end
+        if not facts['compiler']:
+            raise Stop('no C++ compiler found: install g++ (apt-get install g++) or set CXX')
+        if header := facts['header']:
+            raise Stop(f'{header} is missing: install the headers (apt-get install python3-dev)')
 
 
 def mmcv_fails(facts: dict, line: str) -> bool:
@@ -221,9 +207,8 @@ def examine(runner: Runner, line: str, *requirements: str) -> dict:
 def is_current(facts: dict) -> bool:
     """Tell whether this checkout is installed, and no packaging file changed since."""
     changed = max((ROOT / name).stat().st_mtime for name in ('setup.py', 'pyproject.toml'))
-    bundled = (ROOT / 'mmshuffle' / '.mim' / 'configs').exists()
-    ours = facts['editable'] == ROOT.as_uri()
-    return ours and bundled and (facts['installed_at'] or 0) >= changed
+    ours = facts['editable'] == ROOT.as_uri() and (ROOT / 'mmshuffle/.mim/configs').exists()
+    return ours and (facts['installed_at'] or 0) >= changed
 
 
 def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
@@ -233,14 +218,13 @@ def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
     runner = Runner(python, (venv if own else ROOT / 'work_dirs') / 'bootstrap.log')
     ours = f'mmshuffle[{",".join((*extras, line))}]'
     wanted = (ours, torch) if torch else (ours,)
-    making = (f'[1/5] making {venv}', sys.executable, '-m', 'venv', str(venv))
-    hint = 'on Debian: apt-get install python3-venv'
     with lock(runner.log.with_suffix('.lock')) or contextlib.nullcontext():
-        if own and not Path(python).exists():
-            runner.step(*making, hint=hint)
-        facts = examine(runner, line, *wanted)
-        if own and not facts['packages']['pip']:  # an interruption left it without
-            runner.step(*making, hint=hint)
+        making = own and not Path(python).exists()
+        facts = {} if making else examine(runner, line, *wanted)
+        if making or (own and not facts['packages']['pip']):  # an interruption left it without
+            hint = 'on Debian: apt-get install python3-venv'
+            command = (sys.executable, '-m', 'venv', str(venv))
+            runner.step(f'[1/5] making {venv}', *command, hint=hint)
             facts = examine(runner, line, *wanted)
         check(facts, line, own)
         if missing := [tool for tool in BUILD_TOOLS[line] if tool in facts['unmet']]:
@@ -248,9 +232,7 @@ def prepare(line: str, torch: str | None, extras: tuple[str, ...]) -> Runner:
         installed, broken = facts['packages']['torch'], facts['imports'].get('torch')
         if broken or torch in facts['unmet']:
             if installed and not own:
-                raise Stop(
-                    f'PyTorch {installed} of this environment is not touched: leave --torch out'
-                )
+                raise Stop(f'this PyTorch, {installed}, is not touched: leave --torch out')
             anew = ('--force-reinstall',) if installed and broken else ()
             runner.pip('[3/5] PyTorch', *anew, torch or TORCH)
             facts = examine(runner, line, *wanted)
@@ -269,10 +251,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     split = argv.index('--') if '--' in argv else len(argv)
     parser = doctor.Parser(__doc__)
     parser.add_argument('command', choices=tuple(EXTRAS))
-    lines = dict(choices=tuple(MMCV), default='openmmlab')
-    parser.add_argument('--line', **lines, help='see docs/install.md')
-    torch_help = f'PyTorch to install (default: what is there, else {TORCH})'
-    parser.add_argument('--torch', metavar='torch==VERSION', help=torch_help)
+    text = 'see docs/install.md (default: %(default)s)'
+    parser.add_argument('--line', choices=tuple(MMCV), default='openmmlab', help=text)
+    text = f'PyTorch to install (default: what is there, else {TORCH})'
+    parser.add_argument('--torch', metavar='torch==VERSION', help=text)
     args = parser.parse_args(argv[:split])
     if args.torch and not re.fullmatch(r'torch(==[\w.+]+)?', args.torch):
         parser.error(f'--torch {args.torch}: give torch or torch==VERSION')

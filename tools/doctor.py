@@ -23,11 +23,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections import namedtuple
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NoReturn
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,10 +42,8 @@ PACKAGES = (
     *('opencv-python', 'opencv-python-headless', 'pycocotools', 'setuptools', 'pip'),
 )
 # In this order: what may crash comes after what others need.
-IMPORTS = (
-    *('pkg_resources', 'cv2', 'pycocotools', 'torch', 'torchvision', 'mmcv_ext', 'mmdet'),
-    'mmshuffle',
-)
+IMPORTS = ('pkg_resources', 'cv2', 'pycocotools', 'torch', 'torchvision', 'mmcv_ext')
+IMPORTS += ('mmdet', 'mmshuffle')
 # setuptools 82 dropped pkg_resources; 77.0.3 is the first to know SPDX licence names.
 SETUPTOOLS = 'setuptools>=77.0.3,<82'
 # torch.library.custom_op, with which detectors are exported, is new in 2.4.
@@ -58,14 +57,8 @@ VERSIONS = {
     'mmcv': ('2', '2.2', '2.1.0'),
 }
 BOOTSTRAP = 'python3 tools/bootstrap.py env'
-
-
-class Finding(NamedTuple):
-    """One fault: a stable name for scripts, one line, and the one command that fixes it."""
-
-    code: str
-    message: str
-    fix: str
+# One fault: a stable name for scripts, one line, and the one command that fixes it.
+Finding = namedtuple('Finding', 'code message fix')
 
 
 def show(text: str, stream: IO | None = None) -> None:
@@ -93,8 +86,7 @@ class Parser(argparse.ArgumentParser):
 
 def release(version: str) -> tuple[int, ...]:
     """Return the numeric part of a version: ``'2.13.0+cpu'`` -> ``(2, 13, 0)``."""
-    match = re.match(r'\d+(\.\d+)*', version)
-    return tuple(map(int, match.group().split('.'))) if match else ()
+    return tuple(map(int, re.findall(r'\d+', re.split(r'[^\d.]', version)[0])))
 
 
 def cores() -> int:
@@ -120,18 +112,15 @@ def collect(
 ) -> dict[str, Any]:
     """Examine an interpreter in another process; returns what :func:`_answer` says.
 
-    Args:
-        python: its path.
-        imports: names to import in turn. One that crashes or hangs is noted as failed; those behind
-            it stay unknown.
-        requirements: pip requirements; extras stand for what the installed package asks for.
+    An import that crashes or hangs is noted as failed; those behind it stay unknown. Extras of a
+    requirement stand for what the installed package asks for.
     """
     command, seconds = [python, __file__, '--answer', json.dumps([imports, requirements])], 600
     try:
         done = subprocess.run(command, capture_output=True, timeout=seconds)
         output, died = done.stdout, f'the process died with code {done.returncode}'
     except subprocess.TimeoutExpired as error:
-        done, output, died = None, error.stdout or b'', f'no answer within {seconds} s'
+        output, died = error.stdout or b'', f'no answer within {seconds} s'
     facts: dict[str, Any] = {'imports': {}, 'details': {}}
     for line in output.decode(errors='replace').splitlines():
         if line.startswith('@@'):
@@ -140,8 +129,7 @@ def collect(
             facts.update(record)
     if 'packages' not in facts:
         raise RuntimeError(f'{python} is not a working Python 3.10 or newer ({died})')
-    left = [name for name in imports if name not in facts['imports']]
-    if left and (done is None or done.returncode):
+    if left := [name for name in imports if name not in facts['imports']]:
         facts['imports'][left[0]] = died
     return facts
 
@@ -156,11 +144,9 @@ def diagnose(facts: dict[str, Any]) -> list[Finding]:
 
     An import that was not tried counts as working. What follows from another fault is left out.
     """
-    findings = [Finding(*finding) for finding in _findings(facts)]
-    for name in ('mmdet', 'mmshuffle') if not findings else ():
-        if error := facts['imports'].get(name):
-            return [Finding(name, f'{name} cannot be imported: {error}', BOOTSTRAP)]
-    return findings
+    failed = ((name, facts['imports'].get(name)) for name in ('mmdet', 'mmshuffle'))
+    last = ((n, f'{n} cannot be imported: {error}', BOOTSTRAP) for n, error in failed if error)
+    return [Finding(*finding) for finding in list(_findings(facts)) or list(last)[:1]]
 
 
 def _findings(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -170,7 +156,6 @@ def _findings(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if release(python) < (3, 10):
         message = f'Python {python} is too old: mmshuffle needs 3.10 or newer'
         yield 'python', message, 'python3.10 tools/bootstrap.py env'
-
     if not torch and failed('torch'):
         yield 'no-torch', 'PyTorch is not installed', BOOTSTRAP
     elif error := failed('torch'):
@@ -179,9 +164,8 @@ def _findings(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     elif torch and release(torch) < release(LOWEST_TORCH):
         message = f'PyTorch {torch} is too old: mmshuffle needs {LOWEST_TORCH} or newer'
         yield 'torch-version', message, f'{pip} install "torch>={LOWEST_TORCH}" && {BOOTSTRAP}'
-
+    present = [name for line in LINES.values() for name in line if packages[name]]
     if len(lines) == 2:
-        present = [name for line in LINES.values() for name in line if packages[name]]
         message = f"both lines are installed and overwrite each other's files: {', '.join(present)}"
         yield 'both-lines', message, f'{pip} uninstall -y {" ".join(present)} && {BOOTSTRAP}'
     elif not lines:
@@ -202,7 +186,6 @@ def _findings(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             fix = f'{BOOTSTRAP} --line {lines[0]}'
         compiler_first = '' if facts['compiler'] else 'sudo apt-get install -y g++ && '
         yield 'mmcv-ops', f'{name} {packages[name]} {how}', compiler_first + fix
-
     for name, (low, high, good) in VERSIONS.items():
         version = packages[name]
         if version and not release(low) <= release(version) < release(high):
@@ -210,10 +193,8 @@ def _findings(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             options = '--no-build-isolation ' if name == 'mmcv' else ''
             yield f'{name}-version', message, f'{pip} install {options}{name}=={good}'
     if packages['mmengine'] and failed('pkg_resources'):
-        message = (
-            f'mmengine {packages["mmengine"]} needs pkg_resources for `mmdet::` configs; '
-            f'setuptools {packages["setuptools"] or "(not installed)"} does not have it'
-        )
+        message = f'mmengine {packages["mmengine"]} needs pkg_resources for `mmdet::` configs; '
+        message += f'setuptools {packages["setuptools"] or "(not installed)"} does not have it'
         yield 'setuptools', message, f'{pip} install "{SETUPTOOLS}"'
     if packages['torchvision'] and not failed('torch') and (error := failed('torchvision')):
         message = f'torchvision does not go with this PyTorch and stops training ({error})'
@@ -230,8 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--json', action='store_true', help='print JSON and nothing else')
     text = 'interpreter to examine (default: the active environment, else .venv, else this one)'
     parser.add_argument('--python', metavar='PATH', help=text)
-    args = parser.parse_args(argv)
-    chosen = choose_python()
+    args, chosen = parser.parse_args(argv), choose_python()
     python = args.python or (chosen if os.path.exists(chosen) else sys.executable)
     try:
         facts = collect(python)
@@ -253,8 +233,8 @@ def main(argv: list[str] | None = None) -> int:
         }
         faults = [f'error: {finding.message}\n  fix it with: {finding.fix}' for finding in findings]
         end = f'{len(findings)} to fix' if findings else 'nothing stands in the way'
-        table = '\n'.join(f'{title:<24} {value}' for title, value in rows.items())
-        text = '\n\n'.join([table, *faults, end])
+        table = (f'{title:<24} {value}' for title, value in rows.items())
+        text = '\n\n'.join(['\n'.join(table), *faults, end])
     show(f'{text}\n')
     return 1 if findings else 0
 
@@ -278,11 +258,8 @@ def _origin(name: str) -> dict[str, Any]:
 
 def _compiler() -> str | None:
     """Return the command of the C++ compiler that PyTorch's builder would take."""
-    for command in (os.environ.get('CXX'), 'c++', 'g++', 'clang++', 'cl'):
-        words = shlex.split(command or '')
-        if words and shutil.which(words[0]):
-            return shlex.join(words)
-    return None
+    commands = map(shlex.split, (os.environ.get('CXX', ''), 'c++', 'g++', 'clang++', 'cl'))
+    return next((shlex.join(words) for words in commands if words and shutil.which(words[0])), None)
 
 
 def _unmet(requirement: str) -> bool:
@@ -316,8 +293,7 @@ def _try_import(name: str) -> None:
         if folder.startswith('torch-') and folder != f'torch-{_version("torch")}':
             raise ImportError(f'its wheel comes from {folder}')
     # By path: other faults of mmcv cannot hide this one.
-    mmcv = find_spec('mmcv')
-    places = mmcv.submodule_search_locations if mmcv else []
+    places = getattr(find_spec('mmcv'), 'submodule_search_locations', [])
     spec = importlib.machinery.PathFinder.find_spec('mmcv._ext', places)
     if spec is None:
         raise ModuleNotFoundError("No module named 'mmcv._ext'")
@@ -338,8 +314,8 @@ def _answer(imports: list[str], requirements: list[str]) -> None:
     # What merely lies in the working directory or beside this file is not installed.
     not_installed = ('', os.path.dirname(os.path.abspath(__file__)))
     sys.path[:] = [path for path in sys.path if path not in not_installed]
-    found, origin = _installed('mmshuffle'), _origin('mmshuffle')
-    records = [file.locate() for file in (found and found.files) or () if file.name == 'RECORD']
+    origin, files = _origin('mmshuffle'), getattr(_installed('mmshuffle'), 'files', None) or ()
+    records = [file.locate() for file in files if file.name == 'RECORD']
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     say(
         platform=platform.platform(),
