@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -24,10 +25,10 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from mmshuffle.backbones import ShuffleNetV2
+from mmshuffle.backbones import ShuffleNetV2, layers, shufflenet_v2
 from mmshuffle.data.finetune import apply_dataset, find_dataset
 from mmshuffle.data.synthetic import draw_dataset
-from mmshuffle.engine import cli, set_memory_format, shipped
+from mmshuffle.engine import cli, set_memory_format
 from mmshuffle.engine.config import read_config, register_config_imports
 from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
@@ -36,12 +37,13 @@ from mmshuffle.reporting import markdown_table
 EXAMPLE = """examples:
   python tools/benchmarks/training.py
   python tools/benchmarks/training.py --device cuda --variants --out training.json
-  python tools/benchmarks/training.py --light-head --rounds 5
+  python tools/benchmarks/training.py faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco \
+      light-head-rcnn_shufflenetv1-x1.0-g3_8xb2-20e_coco --rounds 5
 """
 DIGITS = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
 # Detectors by their names in the tables: config, settings that differ, and memory format.
 Runs = dict[str, tuple[str, dict[str, Any], str]]
-CONFIG = 'configs/finetune/faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco.py'
+CONFIG = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco'
 ROI_DEFAULTS = {
     'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
     'model.train_cfg.rcnn.sampler.num': 512,
@@ -57,30 +59,25 @@ VARIANTS = (
     *('channels_last', 'amp', 'amp, channels_last', 'compile'),
     'compile, amp, channels_last',
 )
-C4 = 'configs/faster_rcnn/faster-rcnn_{}_c4-300_1x_coco.py'
-LIGHT_HEAD = 'configs/light_head_rcnn/light-head-rcnn_{}_8xb2-20e_coco.py'
-# The networks that both have a config of.
-NETWORKS = ('shufflenetv1-x1.0-g3', 'shufflenetv1-x2.0-g3')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
+    text = 'time nothing but these detectors, two images a step'
+    parser.add_argument('configs', nargs='*', metavar='CONFIG', help=text)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (default %(default)s)')
     parser.add_argument('--threads', type=int, help="CPU threads; PyTorch's choice by default")
-    parser.add_argument('--rounds', type=int, default=20, help='timed steps (default %(default)s)')
+    text, count = 'timed steps (default %(default)s)', dict(type=cli.at_least(1), default=20)
+    parser.add_argument('--rounds', metavar='N', help=text, **count)
     parser.add_argument('--batch-size', type=int, default=8, help='of the backbone')
     text = 'time channels_last, mixed precision and torch.compile of the backbone too'
     parser.add_argument('--variants', action='store_true', help=text)
     parser.add_argument('--skip-detector', action='store_true', help='time the backbone only')
-    text = 'time nothing but Light-Head R-CNN against Faster R-CNN with C4'
-    parser.add_argument('--light-head', action='store_true', help=text)
     parser.add_argument('--out', help='write the figures to this JSON file')
     args = parser.parse_args(argv)
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: PyTorch sees no GPU here; use --device cpu')
-    if args.rounds < 1:
-        raise UserError(f'--rounds {args.rounds}: give a number of at least 1')
     return args
 
 
@@ -112,14 +109,11 @@ def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
     def textbook() -> None:
         """Concatenation, shuffle and split one after another, as a graph for other runtimes has."""
-        name = 'mmshuffle.backbones.{}.is_exporting'
-        with (
-            patch(name.format('layers'), exporting),
-            patch(name.format('shufflenet_v2'), exporting),
-        ):
+        with exporting[0], exporting[1]:
             plain()
 
-    plain, exporting = step(ours('torchvision')), lambda: True
+    plain = step(ours('torchvision'))
+    exporting = [patch.object(m, 'is_exporting', lambda: True) for m in (layers, shufflenet_v2)]
     steps = {
         'textbook': textbook,
         'mmshuffle, torchvision layout': step(ours('torchvision')),
@@ -138,12 +132,12 @@ def detector_steps(
     """Training steps of detectors at 480x320, with drawn images as input."""
 
     def step(data: str, config: str, changes: dict, memory_format: str) -> Callable[[], None]:
-        cfg = read_config(str(shipped.locate(config)), changes)
+        cfg = read_config(config, changes)
         register_config_imports(cfg)
         apply_dataset(cfg, find_dataset(data))
         # Random weights, whose features would not stay finite with statistics of 0 and 1.
         cfg.model.backbone.update(init_cfg=None, norm_eval=False)
-        if shared := cfg.model.roi_head.get('shared_head'):
+        if shared := cfg.model.get('roi_head', {}).get('shared_head'):
             shared.init_cfg = None
             shared.backbone.norm_eval = False
         cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=batch_size)
@@ -158,11 +152,10 @@ def detector_steps(
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools
             batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
         optimizer = torch.optim.SGD(detector.parameters(), lr=0.005, momentum=0.9)
-        turn = iter(range(1 << 30))
+        turns = itertools.cycle(batches)
 
         def run() -> None:
-            batch = batches[next(turn) % len(batches)]
-            data = detector.data_preprocessor(batch, training=True)
+            data = detector.data_preprocessor(next(turns), training=True)
             loss, _ = detector.parse_losses(detector(**data, mode='loss'))
             optimizer.zero_grad()
             loss.backward()
@@ -190,19 +183,18 @@ def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> d
                 torch.cuda.synchronize()
             if number >= 3:
                 times[name].append(time.perf_counter() - start)
-    figures = {}
     first = next(iter(times.values()))
-    for name, values in times.items():
-        # Pair by pair, so that a slow spell counts on both sides.
-        ratios = [a / b for a, b in zip(first, values, strict=True)]
-        figures[name] = dict(
+    return {
+        name: dict(
             median_ms=1e3 * statistics.median(values),
             min_ms=1e3 * min(values),
             max_ms=1e3 * max(values),
-            speedup=statistics.median(ratios),
+            # Pair by pair, so that a slow spell counts on both sides.
+            speedup=statistics.median(a / b for a, b in zip(first, values, strict=True)),
             peak_mib=peak_memory(steps[name], cuda),
         )
-    return figures
+        for name, values in times.items()
+    }
 
 
 def peak_memory(step: Callable[[], None], cuda: bool) -> float:
@@ -230,8 +222,7 @@ def main(argv: list[str] | None = None) -> None:
     MMLogger.get_instance('mmengine', log_level='WARNING')
     if args.threads:
         torch.set_num_threads(args.threads)
-    load = os.getloadavg()[0]
-    if load > 0.5:
+    if (load := os.getloadavg()[0]) > 0.5:
         text = f'warning: the load is {load:.1f}; figures of a busy machine mislead'
         print(text, file=sys.stderr)
     result = dict(
@@ -249,16 +240,13 @@ def main(argv: list[str] | None = None) -> None:
         ]
         print(f'\n{title}\n\n{markdown_table(["step", *DIGITS], rows)}')
 
-    for network in NETWORKS if args.light_head else ():
-        runs = {
-            'Faster R-CNN, C4': (C4.format(network), {}, 'contiguous'),
-            'Light-Head R-CNN': (LIGHT_HEAD.format(network), {}, 'contiguous'),
-        }
-        report(network, f'{network}, 480x320, batch 2', detector_steps(args, runs, 2))
-    if not args.light_head:
+    if args.configs:
+        runs = {Path(config).stem: (config, {}, 'contiguous') for config in args.configs}
+        report('detectors', '480x320, batch 2', detector_steps(args, runs, 2))
+    else:
         title = f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads'
         report('backbone', title, backbone_steps(args))
-    if not args.light_head and not args.skip_detector:
+    if not args.configs and not args.skip_detector:
         title = 'Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4'
         report('detector', title, detector_steps(args, FINE_TUNING, 4))
     if args.out:
