@@ -16,9 +16,7 @@ EXAMPLE = """example:
 
 def main(argv: list[str] | None = None) -> int:
     """Print one line a problem."""
-    parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file or name of a shipped config')
-    cli.add_config_options(parser)
+    parser = cli.make_config_parser(__doc__, EXAMPLE)
     args = parser.parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     problems = find_problems(cfg)

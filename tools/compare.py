@@ -37,8 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.make_parser(__doc__, EXAMPLE)
     text = 'paper and table, such as shufflenet_v1/table5; or configs'
     parser.add_argument('table', nargs='*', help=text)
-    text = 'height and width at which to count configs; 224 224 by default, not for detectors'
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=text)
+    cli.add_shape(parser, 'of configs; 224 224 by default, not for detectors')
     text = 'name the tables, and how many of their rows are built, counted and measured'
     parser.add_argument('--list', action='store_true', help=text)
     text, runs = 'work dirs of runs, or folders of them (default work_dirs)', ['work_dirs']
@@ -52,8 +51,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     text = 'write one HTML file: plots with hover, a sortable table'
     parser.add_argument('--html', metavar='FILE', help=text)
     args = parser.parse_args(argv)
-    if args.shape and min(args.shape) < 1:
-        raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give numbers of at least 1')
     if bool(args.table) == args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or configs, or give --list')
     if args.list and (args.rows or args.out or args.html or args.shape):

@@ -24,7 +24,6 @@ EXAMPLE = """examples:
   python tools/complexity.py ShuffleNetV2 --args widen_factor=1.0 "out_indices=[4]" --shape 320 320
   python tools/complexity.py SqueezeNet --args "version='1.1'"
 """
-DEFAULT_SHAPE = (224, 224)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,14 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     text = 'config file; name of a shipped config, for ImageNet also without the recipe '
     text += '(shufflenetv2-x1.0); or name of a registered backbone (ShuffleNetV2)'
     parser.add_argument('model', metavar='CONFIG|NAME', help=text)
-    text = 'height and width of the image in pixels; 224 224 by default, and to be given for a '
-    text += 'detector'
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=text)
+    cli.add_shape(parser, '224 224 by default, and to be given for a detector')
     text = 'arguments of a registered backbone; text that reads as a number in quotes of its own'
     options = dict(action=cli.ConfigOptions, metavar='KEY=VALUE', help=text)
     parser.add_argument('--args', nargs='+', default={}, **options)
     text = 'RoIs of a two-stage detector; those its test_cfg keeps by default'
-    parser.add_argument('--proposals', type=int, metavar='N', help=text)
+    parser.add_argument('--proposals', type=cli.at_least(1), metavar='N', help=text)
     parser.add_argument('--json', metavar='OUT', help='write the figures to this file')
     cli.add_config_options(parser)
     return parser.parse_args(argv)
@@ -48,15 +45,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def count(args: argparse.Namespace) -> ModelCost:
     """Count what ``args.model`` names."""
-    if args.shape is not None and min(args.shape) < 1:
-        raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: give two numbers of at least 1')
-    if args.proposals is not None and args.proposals < 1:
-        raise UserError(f'--proposals {args.proposals}: give a number of at least 1')
     cfg = load_model_config(args.model, args.cfg_options, args.args)
     if args.shape is None and list_parts(cfg)[-1] == 'detector':
         raise UserError(f'{args.model}: give --shape H W, the size that a detector gets images in')
-    shape = tuple(args.shape or DEFAULT_SHAPE)
-    cost = count_model(build_model(cfg, 'meta'), shape, args.proposals)
+    cost = count_model(build_model(cfg, 'meta'), tuple(args.shape or (224, 224)), args.proposals)
     if args.proposals is not None and cost.proposals is None:
         raise UserError(f'--proposals: {args.model} is no two-stage detector; leave it out')
     return cost
@@ -64,8 +56,7 @@ def count(args: argparse.Namespace) -> ModelCost:
 
 def report(name: str, cost: ModelCost) -> str:
     """Format a cost as Markdown, with what its figures mean."""
-    height, width = cost.shape
-    at = f'{height}x{width}'
+    at = '{}x{}'.format(*cost.shape)
     if cost.proposals is not None:
         at += f', {cost.proposals} proposals'
     head = ['part', 'multiply-adds, M', 'parameters, M', 'activations, M', 'memory access, M']
@@ -88,8 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     cost = count(args)
     print(report(Path(args.model).stem if args.model.endswith('.py') else args.model, cost))
     if args.json:
-        content = dict(model=args.model, **cost.as_dict())
-        write_json(content, args.json)
+        write_json(dict(model=args.model, **cost.as_dict()), args.json)
 
 
 if __name__ == '__main__':

@@ -46,9 +46,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--prefix', help='take only what the file has below this name')
     args = parser.parse_args(argv)
     if not args.list and args.target is None:
-        parser.error('give IN and OUT, or --list')
+        raise UserError('give IN and OUT, or --list')
     if args.args and args.network is None:
-        parser.error('--args are those of --network: give it')
+        raise UserError('--args are those of --network: give it')
     return args
 
 
@@ -64,8 +64,7 @@ def find_network(args: argparse.Namespace) -> dict[str, Any] | None:
         return cfg.model.to_dict()
     backbone = (cfg.get('model') or {}).get('backbone')
     if backbone is None:
-        message = f'config {args.config} has no model.backbone; give a detector or classifier'
-        raise UserError(message)
+        raise UserError(f'config {args.config} has no model.backbone: give one that has')
     return backbone.to_dict()
 
 

@@ -7,6 +7,7 @@ COCO wants them) and ``images.json`` (the images and categories that their ids s
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -41,20 +42,19 @@ Frame = tuple[str, Path | np.ndarray]
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file or name of a shipped config')
+    parser = cli.make_config_parser(__doc__, EXAMPLE)
     parser.add_argument('checkpoint', help='checkpoint, or a detector exported as .onnx')
     parser.add_argument('input', help='picture, folder of pictures, video, or camera:N')
     default = 'work_dirs/detections'
     parser.add_argument('--out', default=default, help='folder (default %(default)s)')
     text = 'lowest score drawn (default %(default)s)'
-    parser.add_argument('--score-thr', type=float, default=0.3, help=text)
+    share = cli.at_least(0, float, 1)
+    parser.add_argument('--score-thr', type=share, default=0.3, metavar='SCORE', help=text)
     text = 'COCO file with the ids of the images and categories, for evaluation'
     parser.add_argument('--ann-file', help=text)
     parser.add_argument('--no-draw', action='store_true', help='write the results only')
     parser.add_argument('--show', action='store_true', help='show each picture; q ends')
     parser.add_argument('--device', default=get_device(), help='default %(default)s')
-    cli.add_config_options(parser)
     return parser.parse_args(argv)
 
 
@@ -65,8 +65,6 @@ def main(argv: list[str] | None = None) -> int:
     require_loops(cfg, 'test')
     if is_classifier_config(cfg):
         raise UserError(f'{args.config} is a classifier: give the config of a detector')
-    if not 0 <= args.score_thr <= 1:
-        raise UserError(f'--score-thr {args.score_thr}: give a number from 0 to 1')
     if Path(args.out).is_file():
         raise UserError(f'--out {args.out} is a file: give a folder')
     if is_local(args.checkpoint):
@@ -139,7 +137,6 @@ class Pictures(contextlib.nullcontext):
     def keep(self, picture: np.ndarray, folder: Path, name: str) -> None:
         """Write a picture with boxes."""
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         suffix = '.jpg' if path.suffix.lower() == '.jfif' else path.suffix
         try:
             _, content = cv2.imencode(suffix, picture)
@@ -177,13 +174,11 @@ class Stream(contextlib.AbstractContextManager):
 
     def frames(self) -> Iterator[Frame]:
         """Number, and pixels, of each."""
-        index = 0
-        while True:
+        for index in itertools.count():
             there, picture = self.capture.read()
             if not there:
                 break
             yield f'{index:06}', picture
-            index += 1
 
     def keep(self, picture: np.ndarray, folder: Path, name: str) -> None:
         """Append a frame with boxes to the video."""
@@ -225,41 +220,33 @@ def keep_inputs(source: Pictures | Stream, folder: Path) -> None:
 
 
 class Results:
-    """Detections as COCO writes them.
-
-    Args:
-        classes: Names by label.
-        ann_file: COCO file that has the ids of images and categories; they count from 1 where None.
-        source: What is detected on.
-    """
+    """Detections as COCO writes them, with the ids of ``ann_file``, from 1 where that is None."""
 
     def __init__(
         self, classes: tuple[str, ...], ann_file: str | None, source: Pictures | Stream
     ) -> None:
-        known = dict(images=[], annotations=[])
-        known['categories'] = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+        self.categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+        self.image_ids: dict[str, int] = {}
         if ann_file is not None:
             known = read_annotations(ann_file, test_mode=True, masks=False)
             for finding in check_entries({**known, 'annotations': []}, Use(classes)):
                 if finding.fatal:
                     raise UserError(f'--ann-file {ann_file}: {finding.message}')
-        self.categories = known['categories']
+            self.categories = known['categories']
+            self.image_ids = {i['file_name']: i['id'] for i in known['images']}
         ids = {category['name']: category['id'] for category in self.categories}
-        if set(classes) - ids.keys():
-            missing = sorted(set(classes) - ids.keys())
+        if missing := sorted(set(classes) - ids.keys()):
             raise UserError(f'--ann-file {ann_file} lacks the classes {", ".join(missing)}')
         self.category_ids = [ids[name] for name in classes]
-        self.image_ids = None
-        if ann_file is not None:
-            self.image_ids = {i['file_name']: i['id'] for i in known['images']}
-            if absent := [name for name in source.names if name not in self.image_ids]:
-                raise UserError(f'--ann-file {ann_file} has no image {absent[0]}: leave it out')
+        absent = [name for name in source.names if name not in self.image_ids]
+        if absent and ann_file is not None:
+            raise UserError(f'--ann-file {ann_file} has no image {absent[0]}: leave it out')
         self.images: list[dict] = []
         self.found: list[dict] = []
 
     def add(self, name: str, shape: tuple[int, ...], found: InstanceData) -> None:
         """Add the detections of an image."""
-        number = len(self.images) + 1 if self.image_ids is None else self.image_ids[name]
+        number = self.image_ids.get(name, len(self.images) + 1)
         self.images.append(dict(id=number, file_name=name, width=shape[1], height=shape[0]))
         columns = (found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist())
         for (x, y, right, bottom), score, label in zip(*columns, strict=True):
@@ -269,7 +256,6 @@ class Results:
 
     def write(self, folder: Path) -> None:
         """Write both files."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(self.found, folder / 'results.bbox.json')
         write_json(dict(images=self.images, categories=self.categories), folder / 'images.json')
 

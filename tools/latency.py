@@ -54,11 +54,7 @@ BAR = '{desc}: {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line of a measurement; with ``--replay``, the file has the defaults.
-
-    Raises:
-        UserError: That file, or a checkpoint's network, is not clear.
-    """
+    """Read the command line of a measurement; with ``--replay``, the file has the defaults."""
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', help='networks')
     for title, options in OPTIONS.items():
@@ -67,20 +63,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for what, (option, text) in TASKS.items():
         tasks.add_argument(option, dest='what', action='store_const', const=what, help=text)
     parser.add_argument('--keep', action='store_true', help='leave the files on the device')
-    parser.add_argument(
-        '--prepare',
-        type=Path,
-        metavar='DIR',
-        help='fill a folder for --root with Debian packages and wheels (250 MB), and end',
-    )
+    text = 'fill a folder for --root with Debian packages and wheels (250 MB), and end'
+    parser.add_argument('--prepare', type=Path, metavar='DIR', help=text)
     parser.add_argument('--replay', metavar='FILE', help='repeat the measurement of a file')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('latency.json'),
-        metavar='FILE',
-        help='file to write (default latency.json), with .md and .png beside it',
-    )
+    text, out = 'file to write (default %(default)s), with .md and .png beside it', 'latency.json'
+    parser.add_argument('--out', type=Path, default=Path(out), metavar='FILE', help=text)
     args = parser.parse_args(argv)
     if args.replay:
         before = read_record(Path(args.replay))['request']
@@ -119,11 +106,7 @@ def read_shape(text: str) -> tuple[int, int]:
 
 
 def read_checkpoints(options: list[str], models: list[str]) -> dict[str, str]:
-    """Read ``--checkpoint``, whose name may be left out where there is one network.
-
-    Raises:
-        UserError: It is not clear whose weights they are.
-    """
+    """Read ``--checkpoint``, whose name may be left out where there is one network."""
     if len(options) == 1 and len(models) == 1 and not options[0].startswith(f'{models[0]}='):
         return {models[0]: options[0]}
     for option in options:
@@ -168,12 +151,7 @@ def make_plan(request: Request, folder: Path) -> Plan:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, write, print.
-
-    Raises:
-        UserError: Something could not be measured; what was is written.
-        KeyboardInterrupt: Ctrl-C; likewise.
-    """
+    """Measure, write, print; what was measured before an error or Ctrl-C is written, too."""
     request = make_request(vars(args))
     folder = request['wheels']
     if request['root'] and not folder and Path(request['root'], 'wheels').is_dir():
@@ -213,7 +191,8 @@ READERS = {
 
 def read(command: str, argv: list[str]) -> None:
     """``diff A.json B.json ...`` and ``show A.json``."""
-    parser = argparse.ArgumentParser(prog=f'latency.py {command}', description=READERS[command])
+    parser = cli.make_parser(READERS[command], '')
+    parser.prog += f' {command}'
     parser.add_argument('files', nargs='+' if command == 'diff' else 1, type=Path, metavar='FILE')
     parser.add_argument('--reference', metavar='NAME', help=FLAT['reference']['help'])
     args = parser.parse_args(argv)

@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         for part, form, what in (('ann', 'FILE', 'annotations'), ('images', 'DIR', 'folder')):
             text = f'{what} of the {split} images, where not found by the usual names'
             data.add_argument(f'--{split}-{part}', metavar=form, help=text)
-    count = dict(type=positive, metavar='N')
+    count = dict(type=cli.at_least(1), metavar='N')
     drawn = parser.add_argument_group('the drawn set')
     drawn.add_argument('--draw-train', **count, default=400, help='images')
     drawn.add_argument('--draw-val', **count, default=100, help='images')
@@ -73,14 +73,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.work_dir is None:
         args.work_dir = f'work_dirs/{Path(args.data).resolve().name if args.data else "quickstart"}'
     return args
-
-
-def positive(text: str) -> int:
-    """Read a number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{value} is less than 1')
-    return value
 
 
 def prepare_data(args: argparse.Namespace) -> DetectionData:

@@ -19,7 +19,7 @@ from mmshuffle.deploy.export import FORMATS
 from mmshuffle.engine import cli, files, shipped
 from mmshuffle.errors import UserError
 from mmshuffle.reproduce.plan import DEFAULT_FOLDER, Planner, missing, to_commands, to_markdown
-from mmshuffle.reproduce.run import call, run
+from mmshuffle.reproduce.run import call, check_mark, run
 from mmshuffle.reproduce.scale import SCALES, Scale
 
 EXAMPLE = """examples:
@@ -47,50 +47,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     text = f'default {DEFAULT_FOLDER}; with --scale or --subset a folder of its own below'
     parser.add_argument('--work-dir', metavar='DIR', help=text)
     text = 'a training of a row each; default 0 1 with --scale or --subset, else one without a seed'
-    parser.add_argument('--seeds', nargs='+', type=int, metavar='N', help=text)
+    parser.add_argument('--seeds', nargs='+', type=cli.at_least(0), metavar='N', help=text)
     parser.add_argument('--no-latency', action='store_true', help='measure no time on this machine')
     small = parser.add_mutually_exclusive_group()
     names = [name for name in SCALES if name != 'subset']
+    count = dict(type=cli.at_least(1), metavar='N')
     text = "instead of the paper's: on drawn data, and smoke only to see that it runs"
     small.add_argument('--scale', choices=names, help=text)
     small.add_argument('--subset', metavar='DIR', help="on a detection set in COCO's format")
-    parser.add_argument('--epochs', type=int, metavar='N', help='of a detector, with --subset')
+    parser.add_argument('--epochs', help='of a detector, with --subset', **count)
     running = parser.add_argument_group('running')
     running.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    running.add_argument('--gpus', type=int, default=1, metavar='N', help='default %(default)s')
+    running.add_argument('--gpus', default=1, help='default %(default)s', **count)
     running.add_argument('--partition', default='', help='of slurm')
     text = 'for the hours of the plan: 10^9 multiply-adds a second of one device'
     text += f' (default {GPU:g} for a GPU, {CPU:g} for a core with --scale)'
-    running.add_argument('--throughput', type=float, metavar='G', help=text)
+    positive = cli.at_least(0.001, float)
+    running.add_argument('--throughput', type=positive, metavar='G', help=text)
     args = parser.parse_args(argv)
-    for name in ('gpus', 'throughput', 'epochs'):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UserError(f'--{name} {value:g}: give more than 0')
+    small = args.scale or args.subset
     for wrong, message in (
         ((args.launcher == 'slurm') != bool(args.partition), '--launcher slurm needs --partition'),
         (args.gpus > 1 and args.launcher == 'none', '--gpus needs --launcher pytorch or slurm'),
-        (min(args.seeds or [0]) < 0, '--seeds: give no negative one'),
         (args.scale and args.imagenet, '--scale draws its data: leave out --imagenet'),
-        (
-            (args.scale or args.subset) and args.data,
-            "--data is for the paper's scale: leave it out",
-        ),
+        (small and args.data, "--data is for the paper's scale: leave it out"),
         (args.epochs and not args.subset, '--epochs needs --subset'),
     ):
         if wrong:
             raise UserError(message)
+    if args.subset:
+        args.scale = 'subset'
     return args
-
-
-def make_scale(args: argparse.Namespace, folder: Path) -> Scale | None:
-    """The scale that is asked for; None for the paper's."""
-    name = args.scale or ('subset' if args.subset else None)
-    if name is None:
-        return None
-    given = dict(data=args.subset, imagenet=args.imagenet)
-    epochs = {} if args.epochs is None else dict(epochs=args.epochs)
-    return dataclasses.replace(SCALES[name], folder=folder / 'data', **given, **epochs)
 
 
 def choose_rows(args: argparse.Namespace, table: Table, scale: Scale | None) -> list[Row]:
@@ -109,37 +96,27 @@ def choose_rows(args: argparse.Namespace, table: Table, scale: Scale | None) -> 
     return chosen
 
 
-def check_folder(folder: Path, facts: dict | None) -> None:
-    """Keep apart what would be taken for the results of other options."""
-    if folder.is_file():
-        raise UserError(f'work dir {folder} is a file; give a folder')
-    mark = folder / MARK
-    found = files.read_json(mark) if mark.is_file() else None
-    if found != facts and (found is not None or any(folder.glob('*/*.pth'))):
-        what = f', see {mark}' if found is not None else ''
-        raise UserError(
-            f'work dir {folder} holds another reproduction{what}: give another --work-dir, or the '
-            'same options'
-        )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Plan, run what is missing, report."""
     args = parse_args(argv)
     table = load_table(args.table)
-    folder = Path(DEFAULT_FOLDER)
-    if args.scale or args.subset:
-        folder = folder / (args.scale or 'subset') / table.name.replace('/', '_')
-    folder = Path(args.work_dir or folder)
-    scale = make_scale(args, folder)
+    below = Path(args.scale, table.name.replace('/', '_')) if args.scale else ''
+    folder, scale = Path(args.work_dir or Path(DEFAULT_FOLDER, below)), None
+    if args.scale:
+        given = dict(data=args.subset, imagenet=args.imagenet)
+        given |= dict(epochs=args.epochs) if args.epochs else {}
+        scale = dataclasses.replace(SCALES[args.scale], folder=folder / 'data', **given)
     facts = scale and scale.facts(table.name)
-    check_folder(folder, facts)
+    if folder.is_file():
+        raise UserError(f'work dir {folder} is a file; give a folder')
+    check_mark(folder / MARK, facts, any(folder.glob('*/*.pth')))
     rows = choose_rows(args, table, scale)
     seeds = args.seeds or ([] if scale is None else [0, 1])
     launch = args.launcher, args.gpus, args.partition
     planner = Planner(folder, scale, list(dict.fromkeys(seeds)), *launch, args.data, args.imagenet)
     steps = [steps for row in rows if row.has_accuracy for steps in planner.trainings(row)]
-    print(to_markdown(steps, args.throughput or (CPU if args.scale else GPU), args.gpus))
+    speed = CPU if args.scale and not args.subset else GPU
+    print(to_markdown(steps, args.throughput or speed, args.gpus))
     if scale is not None:
         print(f'\n{scale.note}')
     if not args.no_latency:

@@ -16,8 +16,7 @@ EXAMPLE = """example:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file or name of a shipped config')
+    parser = cli.make_config_parser(__doc__, EXAMPLE)
     parser.add_argument('checkpoint', help='checkpoint file')
     options.add_test_options(parser)
     text = 'what computes COCO figures; all give the same ones (default %(default)s)'

@@ -16,8 +16,7 @@ EXAMPLE = """example:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.make_parser(__doc__, EXAMPLE)
-    parser.add_argument('config', help='config file or name of a shipped config')
+    parser = cli.make_config_parser(__doc__, EXAMPLE)
     text = 'go on from a checkpoint: the one named, else the furthest one of the work dir'
     parser.add_argument('--resume', nargs='?', const='auto', help=text)
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')

@@ -24,10 +24,11 @@ from mmshuffle.checks import is_classifier_config
 from mmshuffle.data.annotations import used_ids
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import read_config, read_one_kind
-from mmshuffle.engine.files import read_json, write_json
+from mmshuffle.engine.files import write_json
 from mmshuffle.engine.resume import find_resumable
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
+from mmshuffle.reproduce.run import call, check_mark
 
 EXAMPLE = """examples:
   python tools/train_seeds.py configs/imagenet/ablation/*_imagenet10-112px.py --seeds 0 1 2
@@ -41,7 +42,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument('configs', nargs='+', help='config files or names of shipped configs')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default 0 1 2')
+    count = cli.at_least(0)
+    parser.add_argument('--seeds', nargs='+', type=count, default=[0, 1, 2], help='default 0 1 2')
     text = 'of the test (default accuracy/top1; of detectors AP and AP50)'
     parser.add_argument('--metrics', nargs='+', metavar='METRIC', help=text)
     parser.add_argument('--work-dir', default='work_dirs/seeds', help='default %(default)s')
@@ -52,8 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Do what is missing, then write seeds.json and print the table."""
     args = parse_args(argv)
-    seeds = list(dict.fromkeys(args.seeds))
-    configs = read(args.configs)
+    seeds, configs = list(dict.fromkeys(args.seeds)), read(args.configs)
     classify = is_classifier_config(next(iter(configs.values())))
     metrics = args.metrics or (['accuracy/top1'] if classify else list(FIGURES))
     folders = {
@@ -61,11 +62,10 @@ def main(argv: list[str] | None = None) -> None:
         for path in configs
     }
     products = ['metrics.json'] if classify else ['metrics.json', BOXES]
-    runs = [(path, place) for place in range(len(seeds)) for path in configs]
-    for number, (path, place) in enumerate(runs, 1):
-        folder = folders[path][place]
-        print(f'[{number}/{len(runs)}] {path}, seed {seeds[place]}: {folder}', file=sys.stderr)
-        options = [f'randomness.seed={seeds[place]}', *args.cfg_options]
+    runs = [(seed, path, folders[path][i]) for i, seed in enumerate(seeds) for path in configs]
+    for number, (seed, path, folder) in enumerate(runs, 1):
+        print(f'[{number}/{len(runs)}] {path}, seed {seed}: {folder}', file=sys.stderr)
+        options = [f'randomness.seed={seed}', *args.cfg_options]
         claim(folder, configs[path], options)
         if not all((folder / name).is_file() for name in products):
             train_and_test(path, configs[path], folder, options)
@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     target = Path(args.work_dir) / 'seeds.json'
     content: dict[str, Any] = dict(seeds=seeds, values=values, differences={})
     try:
-        content['differences'] = {} if classify else compare(folders)
+        if not classify and len(configs) > 1:
+            content['differences'] = compare(folders)
     finally:  # the figures do not hang on it
         write_json(content, target)
         print(table(values, content['differences']))
@@ -101,31 +102,25 @@ def claim(folder: Path, cfg: Config, options: list[str]) -> None:
     """Note what is trained in a folder, so that nothing else is taken for it."""
     text = json.dumps(cfg.to_dict(), default=repr, sort_keys=True)
     note = dict(options=sorted(options), config=hashlib.sha256(text.encode()).hexdigest())
-    path = folder / 'trained.json'
-    if path.is_file():
-        if (known := read_json(path)) != note:
-            raise UserError(
-                f'{folder} is of another config, or of other options: {known}; give another '
-                '--work-dir, or remove it'
-            )
-    elif not (folder / 'metrics.json').is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, path)
+    mark, known = folder / 'trained.json', (folder / 'metrics.json').is_file()
+    if mark.is_file() or not known:
+        check_mark(mark, note)
+        write_json(note, mark)
 
 
 def train_and_test(path: str, cfg: Config, folder: Path, options: list[str]) -> None:
     """Run ``tools/train.py``, which goes on with what is there, and ``tools/test.py``."""
-    common = ['--work-dir', folder, '--cfg-options', *options]
-    commands = {'training': ['train.py', path, '--resume', *common]}
+    common = ['--work-dir', str(folder), '--cfg-options', *options]
+    start('train', path, '--resume', *common)
     if not is_classifier_config(cfg):
         common.append(f'test_evaluator.outfile_prefix={folder / BOXES.split(".")[0]}')
-    commands['testing'] = ['test.py', path, None, *common]
-    for what, (tool, *arguments) in commands.items():
-        if what == 'testing':
-            arguments[1] = find_resumable(folder)
-        command = [sys.executable, TOOLS / tool, *arguments]
-        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            raise UserError(f'{what} {path} with {options[0]} failed, see above')
+    start('test', path, str(find_resumable(folder)), *common)
+
+
+def start(tool: str, config: str, *args: str) -> None:
+    """Run a tool on a config."""
+    if call(['python', str(TOOLS / f'{tool}.py'), config, *args], subprocess.DEVNULL):
+        raise UserError(f'tools/{tool}.py {config} failed, see above')
 
 
 def figure(folder: Path, metric: str) -> float:
@@ -139,8 +134,6 @@ def figure(folder: Path, metric: str) -> float:
 def compare(folders: dict[str, list[Path]]) -> dict[str, dict[str, Interval]]:
     """Differences of the other configs to the first, by config and metric."""
     first, *others = folders
-    if not others:
-        return {}
     tested = read_config(str(folders[first][0] / Path(first).name))  # with the options given
     truth = read_truth(tested.test_evaluator.ann_file)
     classes = (tested.test_dataloader.dataset.get('metainfo') or {}).get('classes')

@@ -44,7 +44,8 @@ def parse_args() -> argparse.Namespace:
     cli.add_config_options(parser)
     parser.add_argument('--masks', action='store_true', help='check the segmentations too')
     text = 'processes that open images; 0 for none (default: %(default)s)'
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help=text)
+    count = dict(type=cli.at_least(0), default=os.cpu_count() or 1, metavar='N')
+    parser.add_argument('--workers', **count, help=text)
     parser.add_argument('--json', metavar='FILE', help='write all findings there')
     return parser.parse_args()
 
@@ -53,8 +54,6 @@ def read_source(args: argparse.Namespace) -> Source:
     """Find the data that the command line names, and check its annotations."""
     if bool(args.config) == bool(args.train):
         raise UserError('give the data, or a config with --config')
-    if args.workers < 0:
-        raise UserError(f'--workers {args.workers}: give 0 or more')
     if args.json and not Path(args.json).absolute().parent.is_dir():
         raise UserError(f'--json {args.json}: the folder does not exist; make it first')
     if args.config:

@@ -2,11 +2,12 @@
 
 import argparse
 import errno
+import math
 import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.config import DictAction
 
@@ -46,10 +47,46 @@ class ConfigOptions(DictAction):
                 getattr(namespace, self.dest)[key] = quoted[2]
 
 
-def make_parser(description: str | None, example: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise UserError(message)
+
+
+def make_parser(description: str | None, example: str) -> Parser:
     """Make a parser whose help shows a tool's docstring and example as they are written."""
     layout = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=description, epilog=example, formatter_class=layout)
+    return Parser(description=description, epilog=example, formatter_class=layout)
+
+
+def make_config_parser(description: str | None, example: str) -> Parser:
+    """Make a parser of a config, the first argument, and its ``--cfg-options``."""
+    parser = make_parser(description, example)
+    parser.add_argument('config', help='config file or name of a shipped config')
+    add_config_options(parser)
+    return parser
+
+
+def at_least(least: float, kind: type = int, most: float = math.inf) -> Callable[[str], float]:
+    """Make the ``type`` of an argument that is a number within bounds."""
+
+    def read(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            end = '' if most == math.inf else f', at most {most:g}'
+            raise argparse.ArgumentTypeError(f'{text}: give a number of at least {least:g}{end}')
+        return value
+
+    read.__name__ = kind.__name__  # for argparse's own message
+    return read
+
+
+def add_shape(parser: argparse.ArgumentParser, text: str, least: int = 1) -> None:
+    """Add ``--shape H W``."""
+    size = dict(nargs=2, type=at_least(least), metavar=('H', 'W'))
+    parser.add_argument('--shape', help=f'height and width of the image in pixels; {text}', **size)
 
 
 def add_config_options(parser: argparse.ArgumentParser, **kwargs: Any) -> None:

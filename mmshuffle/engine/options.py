@@ -14,7 +14,6 @@ from mmshuffle.checks import is_classifier_config, is_local
 from mmshuffle.checks.dataset_config import unwrapped
 from mmshuffle.errors import UserError
 
-from .cli import add_config_options
 from .config import read_config, require_file, require_loops
 from .files import write_json
 from .launch import has_amp
@@ -34,7 +33,6 @@ FLIPS = dict(
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing share; they are MMDetection's."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
-    add_config_options(parser)
     launchers, text = ['none', 'pytorch', 'slurm', 'mpi'], 'what started a distributed run'
     parser.add_argument('--launcher', choices=launchers, default='none', help=text)
     text = 'memory layout of the model (default: contiguous, which is NCHW)'

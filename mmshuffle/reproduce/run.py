@@ -11,7 +11,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from mmshuffle.engine import files
+from mmshuffle.errors import UserError
 
 from .plan import Step, missing
 
@@ -23,6 +26,23 @@ except ImportError:  # Windows
 # Seconds after which a step that another process has is looked at again.
 PAUSE = 10.0
 _PR_SET_PDEATHSIG = 1
+
+
+def check_mark(mark: Path, facts: Any, used: bool = False) -> None:
+    """Keep apart what would be taken for the results of other options.
+
+    Args:
+        mark: File that notes what the results of its folder are of.
+        facts: What it has to say; None for no such file.
+        used: Whether there are results that a missing file says nothing of.
+    """
+    found = files.read_json(mark) if mark.is_file() else None
+    if found != facts and (found is not None or used):
+        see = f', see {mark}' if found is not None else ''
+        raise UserError(
+            f'work dir {mark.parent} is of another config, or of other options{see}: give another '
+            '--work-dir, or the same options'
+        )
 
 
 def run(rows: Sequence[Sequence[Step]], folder: Path) -> list[str]:

@@ -41,28 +41,23 @@ def exit_code(tool: ModuleType, *args: object) -> int:
     return ended.value.code
 
 
-@pytest.fixture
-def call(capsys) -> Callable[..., Done]:
-    """Run the tool of a name; returns its exit code, output and errors."""
-
-    def run(name: str, *args: object) -> Done:
-        tool = load_tool(name)
-        capsys.readouterr()
-        return Done(exit_code(tool, *args), *capsys.readouterr())
-
-    return run
-
-
-def run(script: str | Path, *args: object) -> Done:
+def run(script: str | Path, *args: object, folder: str | Path = REPO) -> Done:
+    """Run a file of the project, in a folder; returns its exit code, output and errors."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        patch.chdir(REPO)
+        patch.chdir(folder)
         code = exit_code(load_file(REPO / script), *args)
     return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def call() -> Callable[..., Done]:
+    """Run the tool of a name where the test is."""
+    return lambda name, *args: run(f'tools/{name}.py', *args, folder='.')
 
 
 def assert_done(done: Done) -> tuple[str, str]:

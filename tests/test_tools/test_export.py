@@ -291,7 +291,7 @@ def test_slips_of_int8_are_one_line(call, accurate, tmp_path):
         (('--int8', '--calibrate', data / 'val'), 'of its pictures are of the test set'),
         ((*good, '--keep-fp32', 'stem'), '--keep-fp32 stem: no layer is called so'),
         ((*good, '--format', 'torchscript'), 'torchscript has no int8 here'),
-        ((*good, '--max-drop', '-1'), '--max-drop -1.0: give at least 0'),
+        ((*good, '--max-drop', '-1'), '--max-drop: -1: give a number of at least 0'),
         ((*good, '--shuffle', 'fastest'), 'with --int8, name a form'),
     ]
     for arguments, *parts in slips:

@@ -133,7 +133,7 @@ def test_class_folders_differ_share_images_and_have_other_files(call, folders):
         (('nowhere',), 'nowhere does not exist'),
         (('a', 'b', 'c'), 'give an annotation file and its image folder'),
         (('{coco}', '--json', 'no/such/r.json'), 'the folder does not exist'),
-        (('{coco}', '--workers', '-1'), 'give 0 or more'),
+        (('{coco}', '--workers', '-1'), 'give a number of at least 0'),
         (('{coco}/annotations/train.json', 'nowhere'), 'image folder nowhere does not exist'),
         (('{coco}/train/1.jpg',), 'no valid JSON'),
         (('--config', 'no.py'), 'config no.py does not exist'),
