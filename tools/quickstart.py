@@ -142,11 +142,9 @@ def coco_metric(cfg: Config) -> ConfigDict:
     raise UserError('val_evaluator has no CocoMetric, whose figures the report is made of: add one')
 
 
-def write_report(
-    cfg: Config, dataset: DetectionData, history: list[dict[str, Any]], title: str
-) -> None:
+def write_report(cfg: Config, dataset: DetectionData, history: list[dict[str, Any]]) -> None:
     """Write the curves and the pictures into the work dir."""
-    folder = Path(cfg.work_dir)
+    folder, title = Path(cfg.work_dir), f'{Path(cfg.filename).stem}, {dataset.train.count} images'
     write(report.plot_history(history, title), folder / 'curve.png')
     predictions = json.loads(predictions_of(cfg).read_text())
     truth = read_annotations(dataset.val.ann)
@@ -171,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     fit_config(cfg, args, dataset)
     metrics, history, device = train(cfg)
-    write_report(cfg, dataset, history, f'{Path(cfg.filename).stem}, {dataset.train.count} images')
+    write_report(cfg, dataset, history)
     overall, per_class = report.figures(metrics), report.figures_per_class(metrics, dataset.classes)
     work_dir = Path(cfg.work_dir)
     checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'

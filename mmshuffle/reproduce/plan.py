@@ -103,8 +103,8 @@ class Planner:
     def latency(self, rows: Sequence[Row]) -> Step:
         """The step that times the rows' networks, at all of their image sizes, on this machine."""
         machine = re.sub(r'[^\w.-]', '-', platform.node()) or 'machine'
-        names = list(dict.fromkeys(Path(row.config).stem for row in rows))
-        shapes = list(dict.fromkeys('{}x{}'.format(*row.shape) for row in rows))
+        names = dict.fromkeys(Path(row.config).stem for row in rows)
+        shapes = dict.fromkeys('{}x{}'.format(*row.shape) for row in rows)
         out = self._latency_folder(rows) / f'{machine}.json'
         words = ['python', f'{self._root}tools/latency.py', *names, '--shape', *shapes]
         words += ['--out', str(out), *(self.scale.latency_options if self.scale else ())]
@@ -224,8 +224,7 @@ def to_markdown(rows: Iterable[Sequence[Step]], throughput: float, gpus: int) ->
     left = {step.name for steps in rows for step in missing(steps)}
     trainings = {step.name: step for steps in rows for step in steps if step.training}
     cells, hours, disk = [], 0.0, 0.0
-    bar = tqdm(trainings.items(), desc='counting costs', file=sys.stderr, leave=False)
-    for name, step in bar:
+    for name, step in tqdm(trainings.items(), 'counting costs', file=sys.stderr, leave=False):
         cfg, _, images = step.training
         operations, size = _cost(*step.training)
         needed = operations / throughput / 3.6e12 * (name in left)

@@ -31,10 +31,8 @@ _PR_SET_PDEATHSIG = 1
 def check_mark(mark: Path, facts: Any, used: bool = False) -> None:
     """Keep apart what would be taken for the results of other options.
 
-    Args:
-        mark: File that notes what the results of its folder are of.
-        facts: What it has to say; None for no such file.
-        used: Whether there are results that a missing file says nothing of.
+    The file ``mark`` has to say ``facts`` of the results in its folder, or to be missing where they
+    are None; ``used`` tells whether there are results that a missing file says nothing of.
     """
     found = files.read_json(mark) if mark.is_file() else None
     if found != facts and (found is not None or used):

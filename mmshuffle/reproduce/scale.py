@@ -170,10 +170,9 @@ class Scale:
                 model.train_cfg.rcnn.sampler.update(num=self.rois, pos_fraction=0.5)
                 model.train_cfg.rpn_proposal.max_per_img = 8 * self.rois
                 model.test_cfg.rpn.max_per_img = 4 * self.rois
-            if self.rois is not None and model.roi_head.get('shared_head'):
-                # A stage of the backbone, which runs on every RoI.
-                model.roi_head.bbox_roi_extractor.roi_layer.output_size = 7
-                model.roi_head.bbox_head.roi_feat_size = 4
+                if model.roi_head.get('shared_head'):  # of the backbone; it runs on every RoI
+                    model.roi_head.bbox_roi_extractor.roi_layer.output_size = 7
+                    model.roi_head.bbox_head.roi_feat_size = 4
             anchors = model.rpn_head.anchor_generator
             anchors.scales = [self.anchors * scale for scale in anchors.scales]
         cfg.test_dataloader.batch_size = 1

@@ -44,8 +44,8 @@ def main() -> int:
     if name in ('-h', '--help'):
         lines = [f'  {command:<16} {summary(tool)}' for command, tool in tools.items()]
         try:
-            print('usage: mmshuffle COMMAND ...\n\ncommands (each has --help):', *lines, sep='\n')
-            sys.stdout.flush()
+            head = 'usage: mmshuffle COMMAND ...\n\ncommands (each has --help):'
+            print(head, *lines, sep='\n', flush=True)
         except BrokenPipeError:  # behind head, say; tools see to it themselves
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
