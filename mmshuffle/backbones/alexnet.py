@@ -12,7 +12,6 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import nn
 
-from .arguments import check_choice
 from .base import BaseBackbone
 from .layers import Layers
 
@@ -64,10 +63,8 @@ class AlexNet(BaseBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'version', version, tuple(VERSIONS))
-        check_choice(self, 'padding', padding, ('symmetric', 'published'))
-        self.version = version
-        self.padding = padding
+        self.version = self._choose('version', version, VERSIONS)
+        self.padding = self._choose('padding', padding, ('symmetric', 'published'))
         channels = VERSIONS[version][0]
         self._build_stages((channels[0], channels[1], channels[4], channels[4]), (4, 8, 16, 32))
 
@@ -100,17 +97,15 @@ class AlexNet(BaseBackbone):
             **self.layer_cfg,
         )
 
-    def reset_parameters(self) -> None:
+    def _init_conv(self, conv: nn.Conv2d) -> None:
         """Initialise as the release does.
 
         Caffe: normal with standard deviation 0.01; the biases of conv2, conv4 and conv5 are 0.1,
         where the paper's 1 did not train, the others 0. torchvision: PyTorch's default.
         """
-        convs = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        for number, conv in enumerate(convs, 1):
-            if self.version == 'torchvision':
-                conv.reset_parameters()
-                continue
-            nn.init.normal_(conv.weight, std=0.01)
-            if conv.bias is not None:
-                nn.init.constant_(conv.bias, 0.1 if number in (2, 4, 5) else 0.0)
+        if self.version == 'torchvision':
+            conv.reset_parameters()
+            return
+        nn.init.normal_(conv.weight, std=0.01)
+        if conv.bias is not None and conv.groups == 2:  # these three
+            nn.init.constant_(conv.bias, 0.1)

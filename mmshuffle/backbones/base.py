@@ -1,16 +1,18 @@
 """The contract that every backbone keeps."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NoReturn, TypeVar
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, constant_init
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmshuffle.pretrained import load, split_init_cfg
 
-from .arguments import check_choice, refuse
 from .layers import set_norm_eval, stem
+
+Choice = TypeVar('Choice')
 
 
 class BaseBackbone(BaseModule, metaclass=ABCMeta):
@@ -47,6 +49,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
     Attributes:
         output_strides (tuple[int, ...]): Of the class: the allowed ``output_stride``.
         default_norm_cfg (dict | None): Of the class: the normalisation where ``norm_cfg`` is None.
+        norm_bias (float): Of the class: the bias that normalisation layers start from.
         out_channels (tuple[int, ...]): Channels of each returned output.
         out_strides (tuple[int, ...]): Stride of each returned output against the image.
 
@@ -56,6 +59,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
 
     output_strides = (32,)
     default_norm_cfg: dict | None = dict(type='BN')
+    norm_bias = 0.0
 
     def __init__(
         self,
@@ -73,21 +77,18 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if type(in_channels) is not int or in_channels < 1:
-            refuse(self, 'in_channels', in_channels, 'give a whole number above 0')
+            self._refuse('in_channels', in_channels, 'give a whole number above 0')
         if not isinstance(out_indices, Sequence) or isinstance(out_indices, str):
-            refuse(self, 'out_indices', out_indices, 'give a sequence of integers')
+            self._refuse('out_indices', out_indices, 'give a sequence of integers')
         for name, cfg in (('norm_cfg', norm_cfg), ('conv_cfg', conv_cfg), ('act_cfg', act_cfg)):
             if cfg is not None and not (isinstance(cfg, dict) and 'type' in cfg):
-                refuse(self, name, cfg, 'give None, or a dict with a type')
-        check_choice(self, 'norm_eval', norm_eval, (False, True))
-        check_choice(self, 'with_cp', with_cp, (False, True))
-        check_choice(self, 'output_stride', output_stride, self.output_strides)
+                self._refuse(name, cfg, 'give None, or a dict with a type')
+        self.norm_eval = self._choose('norm_eval', norm_eval, (False, True))
+        self.with_cp = self._choose('with_cp', with_cp, (False, True))
+        self.output_stride = self._choose('output_stride', output_stride, self.output_strides)
         self.in_channels = in_channels
-        self.output_stride = output_stride
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
         self.layer_cfg = dict(
             norm_cfg=norm_cfg or self.default_norm_cfg,
             conv_cfg=conv_cfg,
@@ -98,9 +99,22 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
     def _make_stage(self, index: int) -> nn.Module:
         """Build stage ``index``."""
 
-    def reset_parameters(self) -> None:
-        """Give every parameter the network's published initial distribution."""
-        raise NotImplementedError
+    @abstractmethod
+    def _init_conv(self, conv: nn.Conv2d) -> None:
+        """Give a convolution the network's published initial distribution; its bias is 0."""
+
+    def _refuse(self, name: str, value: Any, allowed: str) -> NoReturn:
+        """Raise a ``ValueError`` that names class, argument, value and what is allowed."""
+        raise ValueError(f'{name}={value!r} of {type(self).__name__}: {allowed}')
+
+    def _choose(self, name: str, value: Choice, allowed: Collection[Choice]) -> Choice:
+        """Return the value of an argument, or refuse one that is not allowed."""
+        # 1 is in (True, False) and in (1.0, 2.0); a width may be written as 1, an index not as 1.0.
+        kinds = {type(choice) for choice in allowed}
+        kinds |= {int} if float in kinds else set()
+        if type(value) not in kinds or value not in allowed:
+            self._refuse(name, value, f'choose one of {", ".join(map(repr, allowed))}')
+        return value
 
     def _build_stages(self, channels: Sequence[int], strides: Sequence[int]) -> None:
         """Check the indices, build the stages that the outputs need, freeze what is to be frozen.
@@ -117,15 +131,11 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             or any(type(i) is not int or not 0 <= i <= last for i in indices)
             or list(indices) != sorted(set(indices))
         ):
-            rule = f'strictly increasing integers from 0 to {last}'
-            refuse(
-                self,
-                'out_indices',
-                indices,
-                f'give {rule} (strides {", ".join(map(str, strides))})',
-            )
+            known = ', '.join(map(str, strides))
+            rule = f'give strictly increasing integers from 0 to {last} (strides {known})'
+            self._refuse('out_indices', indices, rule)
         built = indices[-1] + 1
-        check_choice(self, 'frozen_stages', self.frozen_stages, range(-1, built))
+        self._choose('frozen_stages', self.frozen_stages, range(-1, built))
         self.stage_channels = tuple(channels[:built])
         self.stage_strides = tuple(strides[:built])
         self.out_channels = tuple(channels[i] for i in indices)
@@ -164,6 +174,19 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
             set_norm_eval(self)
         return self
 
+    def reset_parameters(self) -> None:
+        """Give every parameter the network's published initial distribution.
+
+        Normalisation layers have weight 1 and bias ``norm_bias``.
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+                self._init_conv(layer)
+            elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
+                constant_init(layer, 1, self.norm_bias)
+
     def init_weights(self) -> None:
         """Initialise: the user's ``init_cfg``, else the published distribution; pretrained last."""
         pretrained, others = split_init_cfg(self.init_cfg)
@@ -191,7 +214,7 @@ class StackedUnits(BaseBackbone):
 
     def _make_stage(self, index: int) -> nn.Module:
         if index == 0:
-            return nn.Sequential(*stem(self.in_channels, self.widths[0], self.layer_cfg))
+            return nn.Sequential(*stem(self.in_channels, self.widths[:1], self.layer_cfg))
         channels, units = self.widths[index - 1], []
         first, dilation = self._stride_and_dilation(index)
         options = dict(with_cp=self.with_cp, layer_cfg=self.layer_cfg)
@@ -202,16 +225,29 @@ class StackedUnits(BaseBackbone):
             channels = self.widths[index]
         return nn.Sequential(*units)
 
-    def reset_parameters(self) -> None:
-        """Initialise as ResNet is, because no initialisation is published.
+    def _init_conv(self, conv: nn.Conv2d) -> None:
+        """Initialise as ResNet is, normal of variance 2 / fan-out: none is published."""
+        nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
 
-        Convolutions are normal of variance 2 / fan-out, BatchNorm has weight 1 and bias 0.
-        """
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-            elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
-                nn.init.ones_(layer.weight)
-                nn.init.zeros_(layer.bias)
+
+class ShuffleNet(BaseBackbone):
+    """What both versions of ShuffleNet share.
+
+    Args:
+        se_ratio: See there.
+        **kwargs: See :class:`BaseBackbone`.
+    """
+
+    output_strides = (32, 16)
+    norm_bias = 1e-4
+
+    def __init__(self, se_ratio: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if se_ratio is not None and (type(se_ratio) not in (int, float) or not 0 < se_ratio <= 1):
+            self._refuse('se_ratio', se_ratio, 'give None or a number above 0 and up to 1')
+        self.se_ratio = se_ratio
+
+    def _init_conv(self, conv: nn.Conv2d) -> None:
+        """Initialise as the authors' releases do: normal of deviation 1 / fan-in of a group."""
+        first = conv is self.stages[0][0].conv
+        nn.init.normal_(conv.weight, 0, 0.01 if first else 1 / conv.weight.shape[1])

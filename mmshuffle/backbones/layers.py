@@ -1,7 +1,7 @@
 """What two or more networks share."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -82,12 +82,23 @@ def build_activation(act_cfg: dict) -> nn.Module:
     return act
 
 
-def stem(in_channels: int, channels: int, layer_cfg: dict) -> list[nn.Module]:
-    """Conv1 and MaxPool, which the ShuffleNets and their baselines begin with: to stride 4."""
-    return [
-        ConvModule(in_channels, channels, 3, stride=2, padding=1, **layer_cfg),
-        nn.MaxPool2d(3, stride=2, padding=1),
+def stem(in_channels: int, widths: Sequence[int], layer_cfg: dict) -> list[nn.Module]:
+    """Conv1 and MaxPool, which the ShuffleNets and their baselines begin with: to stride 4.
+
+    Large ones have several convolutions, the first of stride 2; ``widths`` are their channels.
+    """
+    inputs = (in_channels, *widths[:-1])
+    convs = [
+        ConvModule(before, width, 3, stride=1 if i else 2, padding=1, **layer_cfg)
+        for i, (before, width) in enumerate(zip(inputs, widths, strict=True))
     ]
+    return [*convs, nn.MaxPool2d(3, stride=2, padding=1)]
+
+
+def depthwise(channels: int, layer_cfg: dict, stride: int = 1, dilation: int = 1) -> ConvModule:
+    """3x3 depthwise convolution and BatchNorm without activation."""
+    cfg = {**layer_cfg, 'act_cfg': None, 'groups': channels}
+    return ConvModule(channels, channels, 3, stride, dilation, dilation, **cfg)
 
 
 def projection_shortcut(
@@ -185,22 +196,3 @@ def set_norm_eval(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, _BatchNorm):
             layer.eval()
-
-
-def init_normal_fan_in(module: nn.Module, first: nn.Module) -> None:
-    """Initialise as the released ShuffleNet code does.
-
-    Convolutions are normal with standard deviation 1 / fan-in channels of a group, the ``first``
-    one 0.01; BatchNorm has weight 1 and bias 1e-4.
-    """
-    with torch.no_grad():
-        for layer in module.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(
-                    layer.weight, 0, 0.01 if layer is first else 1 / layer.weight.shape[1]
-                )
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-            elif isinstance(layer, (_BatchNorm, nn.GroupNorm)) and layer.affine:
-                nn.init.ones_(layer.weight)
-                nn.init.constant_(layer.bias, 1e-4)

@@ -10,7 +10,6 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import nn
 
-from .arguments import check_choice, refuse
 from .base import BaseBackbone
 from .layers import Layers
 
@@ -66,15 +65,13 @@ class MobileNetV1(BaseBackbone):
         super().__init__(out_indices=out_indices, **kwargs)
         if type(widen_factor) not in (int, float) or not 0 < widen_factor <= 4:
             rule = 'give a number above 0 and up to 4 (the paper has 0.25, 0.5, 0.75 and 1.0)'
-            refuse(self, 'widen_factor', widen_factor, rule)
-        check_choice(self, 'padding', padding, ('symmetric', 'same'))
-        check_choice(self, 'shallow', shallow, (False, True))
-        check_choice(self, 'separable', separable, (False, True))
-        if padding == 'same' and self.layer_cfg['conv_cfg'] is not None:
-            refuse(self, 'padding', padding, 'it brings its own conv_cfg, leave that out')
+            self._refuse('widen_factor', widen_factor, rule)
         self.widen_factor = widen_factor
-        self.padding = padding
-        self.separable = separable
+        self.padding = self._choose('padding', padding, ('symmetric', 'same'))
+        if padding == 'same' and self.layer_cfg['conv_cfg'] is not None:
+            self._refuse('padding', padding, 'it brings its own conv_cfg, leave that out')
+        self.separable = self._choose('separable', separable, (False, True))
+        self._choose('shallow', shallow, (False, True))
         self._layers = SHALLOW_STAGE_LAYERS if shallow else STAGE_LAYERS
         self._build_stages([self._width(layers[-1][0]) for layers in self._layers], (4, 8, 16, 32))
 
@@ -119,8 +116,6 @@ class MobileNetV1(BaseBackbone):
             cfg['conv_cfg'] = dict(type='Conv2dAdaptivePadding')
         return ConvModule(in_channels, out_channels, 3, stride, dilation, dilation, groups, **cfg)
 
-    def reset_parameters(self) -> None:
-        """Initialise as TF-slim does: convolutions truncated normal, standard deviation 0.09."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
+    def _init_conv(self, conv: nn.Conv2d) -> None:
+        """Initialise as TF-slim does: truncated normal, standard deviation 0.09."""
+        nn.init.trunc_normal_(conv.weight, std=0.09, a=-0.18, b=0.18)

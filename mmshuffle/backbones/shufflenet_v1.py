@@ -11,9 +11,8 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .arguments import check_choice, check_se_ratio, refuse
-from .base import BaseBackbone
-from .layers import SqueezeExcite, Unit, build_activation, channel_shuffle, init_normal_fan_in, stem
+from .base import ShuffleNet
+from .layers import SqueezeExcite, Unit, build_activation, channel_shuffle, depthwise, stem
 
 # Table 1: output channels of Stage2 at width 1; Stage3 and Stage4 double them.
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -41,7 +40,7 @@ ARCHS = {
 
 
 @MODELS.register_module()
-class ShuffleNetV1(BaseBackbone):
+class ShuffleNetV1(ShuffleNet):
     """ShuffleNet V1.
 
     Stage 0 is Conv1 and MaxPool (stride 4), stages 1 to 3 are the paper's Stage2 to Stage4 (strides
@@ -74,8 +73,6 @@ class ShuffleNetV1(BaseBackbone):
         **kwargs: See :class:`BaseBackbone`.
     """
 
-    output_strides = (32, 16)
-
     def __init__(
         self,
         groups: int = 3,
@@ -86,17 +83,11 @@ class ShuffleNetV1(BaseBackbone):
         se_ratio: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'groups', groups, tuple(STAGE2_CHANNELS))
-        check_choice(self, 'widen_factor', widen_factor, tuple(STEM_CHANNELS))
-        check_choice(self, 'shuffle', shuffle, ('paper', 'inverse', 'none'))
-        check_choice(self, 'arch', arch, ('mobile', *ARCHS))
-        check_se_ratio(self, se_ratio)
-        self.groups = groups
-        self.widen_factor = widen_factor
-        self.shuffle = shuffle
-        self.arch = arch
-        self.se_ratio = se_ratio
+        super().__init__(se_ratio, out_indices=out_indices, **kwargs)
+        self.groups = self._choose('groups', groups, STAGE2_CHANNELS)
+        self.widen_factor = self._choose('widen_factor', widen_factor, STEM_CHANNELS)
+        self.shuffle = self._choose('shuffle', shuffle, ('paper', 'inverse', 'none'))
+        self.arch = self._choose('arch', arch, ('mobile', *ARCHS))
         self._layout = self._find_layout()
         self._build_stages(self._layout.channels, (4, 8, 16, 32))
 
@@ -109,7 +100,7 @@ class ShuffleNetV1(BaseBackbone):
         its_sizes, layout = ARCHS[self.arch]
         if sizes != its_sizes:
             needed = 'it needs groups={} and widen_factor={}, not {} and {}'
-            refuse(self, 'arch', self.arch, needed.format(*its_sizes, *sizes))
+            self._refuse('arch', self.arch, needed.format(*its_sizes, *sizes))
         return layout
 
     def _make_stage(self, index: int) -> nn.Module:
@@ -117,7 +108,7 @@ class ShuffleNetV1(BaseBackbone):
         layers: list[nn.Module] = []
         in_channels = stem_channels if index == 0 else channels[index - 1]
         if index == 0:
-            layers += stem(self.in_channels, stem_channels, self.layer_cfg)
+            layers += stem(self.in_channels, (stem_channels,), self.layer_cfg)
         stride, dilation = self._stride_and_dilation(index)
         for i in range(units[index]):
             # The first unit's input has too few channels to be grouped (section 3.3).
@@ -141,10 +132,6 @@ class ShuffleNetV1(BaseBackbone):
             )
             in_channels = channels[index]
         return nn.Sequential(*layers)
-
-    def reset_parameters(self) -> None:
-        """Initialise as the authors' release does, BatchNorm bias 1e-4 included."""
-        init_normal_fan_in(self, first=self.stages[0][0].conv)
 
 
 class ShuffleUnit(Unit):
@@ -192,9 +179,7 @@ class ShuffleUnit(Unit):
             'none': 1,
         }[shuffle]
         self.reduce = ConvModule(in_channels, middle, 1, groups=first_groups, **layer_cfg)
-        self.depthwise = ConvModule(
-            middle, middle, 3, stride, dilation, dilation, groups=middle, **linear_cfg
-        )
+        self.depthwise = depthwise(middle, layer_cfg, stride, dilation)
         self.expand = ConvModule(middle, branch_channels, 1, groups=groups, **linear_cfg)
         self.se = None
         if se_ratio is not None:

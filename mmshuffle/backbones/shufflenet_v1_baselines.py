@@ -13,7 +13,6 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .arguments import check_choice
 from .base import StackedUnits
 from .layers import Layers, Unit, build_activation, projection_shortcut
 
@@ -53,10 +52,8 @@ class ShuffleNetV1Baseline(StackedUnits):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'unit', unit, tuple(CHANNELS))
-        check_choice(self, 'mflops', mflops, tuple(CHANNELS[unit]))
-        self.unit = unit
-        self.mflops = mflops
+        self.unit = self._choose('unit', unit, CHANNELS)
+        self.mflops = self._choose('mflops', mflops, CHANNELS[unit])
         self.unit_type = UNITS[unit]
         self.widths = CHANNELS[unit][mflops]
         self._build_stages(self.widths, (4, 8, 16, 32))

@@ -10,16 +10,16 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .arguments import check_choice, check_se_ratio, refuse
-from .base import BaseBackbone
+from .base import ShuffleNet
 from .layers import (
     SqueezeExcite,
     build_activation,
     channel_shuffle,
-    init_normal_fan_in,
+    depthwise,
     interleave,
     is_exporting,
     run_unit,
+    stem,
 )
 
 # Table 5: output channels of Stage2, Stage3, Stage4 and Conv5 at each width.
@@ -40,7 +40,7 @@ LARGE = {
 
 
 @MODELS.register_module()
-class ShuffleNetV2(BaseBackbone):
+class ShuffleNetV2(ShuffleNet):
     """ShuffleNet V2.
 
     Stage 0 is Conv1 and MaxPool (stride 4, 24 channels), stages 1 to 3 are the paper's Stage2 to
@@ -80,8 +80,6 @@ class ShuffleNetV2(BaseBackbone):
         **kwargs: See :class:`BaseBackbone`.
     """
 
-    output_strides = (32, 16)
-
     def __init__(
         self,
         widen_factor: float = 1.0,
@@ -93,23 +91,19 @@ class ShuffleNetV2(BaseBackbone):
         residual: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))
-        check_choice(self, 'layout', layout, ('megvii', 'torchvision'))
-        check_choice(self, 'arch', arch, ('mobile', *LARGE))
-        check_choice(self, 'extra_depthwise', extra_depthwise, (False, True))
-        check_choice(self, 'residual', residual, (False, True))
-        check_se_ratio(self, se_ratio)
-        self.widen_factor = widen_factor
-        self.layout = layout
-        self.arch = arch
+        super().__init__(se_ratio, out_indices=out_indices, **kwargs)
+        self.widen_factor = self._choose('widen_factor', widen_factor, STAGE_CHANNELS)
+        self.layout = self._choose('layout', layout, ('megvii', 'torchvision'))
+        self.arch = self._choose('arch', arch, ('mobile', *LARGE))
+        self._choose('extra_depthwise', extra_depthwise, (False, True))
+        self._choose('residual', residual, (False, True))
         self.branch_cfg = BranchConfig(extra_depthwise, se_ratio, residual)
         if arch == 'mobile':
             self._stem, self._units = (STEM_CHANNELS,), (0, *STAGE_UNITS)
             self._channels = (STEM_CHANNELS, *STAGE_CHANNELS[widen_factor])
         else:
             if widen_factor != 1:
-                refuse(self, 'widen_factor', widen_factor, f'arch={arch!r} has 1.0 only')
+                self._refuse('widen_factor', widen_factor, f'arch={arch!r} has 1.0 only')
             self._stem, self._channels, self._units = LARGE[arch]
         self._build_stages(self._channels, (4, 8, 16, 32, 32))
 
@@ -121,20 +115,10 @@ class ShuffleNetV2(BaseBackbone):
         if index > 0:
             strides = self._stride_and_dilation(index)
             return ShuffleStage(self._channels[index - 1], *sizes, *same, *strides)
-        layers: list[nn.Module] = []
-        channels = self.in_channels
-        for width in self._stem:
-            stride = 1 if layers else 2
-            layers.append(ConvModule(channels, width, 3, stride, padding=1, **self.layer_cfg))
-            channels = width
-        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        layers = stem(self.in_channels, self._stem, self.layer_cfg)
         if self._units[0] > 0:
-            layers.append(ShuffleStage(channels, *sizes, *same, stride=1, dilation=1))
+            layers.append(ShuffleStage(self._stem[-1], *sizes, *same, stride=1, dilation=1))
         return nn.Sequential(*layers)
-
-    def reset_parameters(self) -> None:
-        """Initialise as the authors' release does, BatchNorm bias 1e-4 included."""
-        init_normal_fan_in(self, first=self.stages[0][0].conv)
 
 
 @dataclass(frozen=True)
@@ -245,15 +229,15 @@ def main_branch(
         layers['extra'] = depthwise(in_channels, layer_cfg, dilation=dilation)
     layers['0'] = ConvModule(in_channels, mid_channels, 1, **layer_cfg)
     layers['1'] = depthwise(mid_channels, layer_cfg, stride, dilation)
-    if branch_cfg.se_ratio is None and not branch_cfg.residual:
-        layers['2'] = ConvModule(mid_channels, out_channels, 1, **layer_cfg)
-        return nn.Sequential(layers)
     act_cfg = layer_cfg['act_cfg']
-    layers['2'] = ConvModule(mid_channels, out_channels, 1, **{**layer_cfg, 'act_cfg': None})
+    if branch_cfg.se_ratio is not None or branch_cfg.residual:
+        layer_cfg = {**layer_cfg, 'act_cfg': None}
+    layers['2'] = ConvModule(mid_channels, out_channels, 1, **layer_cfg)
     if branch_cfg.se_ratio is not None:
         # A unit has twice the output channels of a main branch's first convolution.
         layers['se'] = SqueezeExcite(out_channels, branch_cfg.se_ratio, 2 * mid_channels, act_cfg)
-    layers['act'] = build_activation(act_cfg)
+    if layer_cfg['act_cfg'] is None:
+        layers['act'] = build_activation(act_cfg)
     return (ResidualBranch if branch_cfg.residual else nn.Sequential)(layers)
 
 
@@ -267,20 +251,6 @@ class ResidualBranch(nn.Sequential):
         for layer in layers:
             y = layer(y)
         return act(x + y)
-
-
-def depthwise(channels: int, layer_cfg: dict, stride: int = 1, dilation: int = 1) -> ConvModule:
-    """3x3 depthwise convolution and BatchNorm without activation."""
-    return ConvModule(
-        channels,
-        channels,
-        3,
-        stride,
-        dilation,
-        dilation,
-        groups=channels,
-        **{**layer_cfg, 'act_cfg': None},
-    )
 
 
 def deal(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .arguments import check_choice
 from .base import BaseBackbone
 from .layers import Unit
 
@@ -82,12 +81,9 @@ class SqueezeNet(BaseBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'version', version, tuple(VERSIONS))
-        check_choice(self, 'bypass', bypass, (None, 'simple', 'complex'))
-        check_choice(self, 'padding', padding, ('symmetric', 'published'))
-        self.version = version
-        self.bypass = bypass
-        self.padding = padding
+        self.version = self._choose('version', version, VERSIONS)
+        self.bypass = self._choose('bypass', bypass, (None, 'simple', 'complex'))
+        self.padding = self._choose('padding', padding, ('symmetric', 'published'))
         channels = [2 * FIRES[fires[-1]][1] for fires in VERSIONS[version][2]]
         self._build_stages(channels, (4, 8, 16))
 
@@ -115,13 +111,9 @@ class SqueezeNet(BaseBackbone):
             return ConvModule(in_channels, out_channels, 1, **{**self.layer_cfg, 'act_cfg': None})
         return None
 
-    def reset_parameters(self) -> None:
-        """Initialise as the release does: uniform of variance 1 / fan-in, biases 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_uniform_(module.weight, nonlinearity='linear')
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+    def _init_conv(self, conv: nn.Conv2d) -> None:
+        """Initialise as the release does: uniform of variance 1 / fan-in."""
+        nn.init.kaiming_uniform_(conv.weight, nonlinearity='linear')
 
 
 class Fire(Unit):

@@ -11,7 +11,6 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .arguments import check_choice
 from .base import StackedUnits
 from .layers import Unit, build_activation, projection_shortcut
 
@@ -51,8 +50,7 @@ class XceptionLike(StackedUnits):
         self, widen_factor: float = 1.0, out_indices: Sequence[int] = (0, 1, 2, 3), **kwargs: Any
     ) -> None:
         super().__init__(out_indices=out_indices, **kwargs)
-        check_choice(self, 'widen_factor', widen_factor, tuple(STAGE_CHANNELS))
-        self.widen_factor = widen_factor
+        self.widen_factor = self._choose('widen_factor', widen_factor, STAGE_CHANNELS)
         self.unit_type = XceptionUnit
         self.widths = STAGE_CHANNELS[widen_factor]
         self._build_stages(self.widths, (4, 8, 16, 32))

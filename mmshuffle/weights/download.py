@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock  # PyTorch requires it
 from mmengine.logging import print_log
 
-from mmshuffle.errors import UserError
+from mmshuffle.errors import UserError, one_line
 
 # Seconds without a byte after which the connection counts as lost.
 TIMEOUT = 30
@@ -71,7 +71,7 @@ def fetch(
                     partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f'cannot write {path}: {error.strerror or _one_line(error)}; free some space, or '
+            f'cannot write {path}: {error.strerror or one_line(error)}; free some space, or '
             'choose another folder with the environment variable TORCH_HOME'
         ) from None
     return path
@@ -114,11 +114,12 @@ def _download(url: str, partial: Path, sha256: str | None) -> None:
                 asked, str(partial), hash_prefix=sha256, progress=sys.stderr.isatty()
             )
     except RuntimeError as error:  # of another hash
-        reason = f'is not whole, or not the file that was published: {_one_line(error)}'
+        reason = f'is not whole, or not the file that was published: {one_line(error)}'
         raise UserError(f'{url} {reason}; try again, {BY_HAND}') from None
     except (*NETWORK, ValueError) as error:  # the last one is of a host's name
         fix = 'try again when the network is there'
-        reason = _one_line(error.reason if isinstance(error, URLError) else error)
+        cause = getattr(error, 'reason', None)
+        reason = one_line(cause if isinstance(cause, Exception) else error)
         if isinstance(error, HTTPError):
             reason = f'the server answers {error.code} {error.reason}'
         if isinstance(error, (HTTPError, ValueError)):
@@ -134,7 +135,3 @@ def _timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _one_line(reason: object) -> str:
-    return ' '.join(str(reason).split()) or type(reason).__name__

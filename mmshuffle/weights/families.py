@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mmshuffle.errors import UserError
 
-from .family import Family, Tensors
-from .published import FAMILIES
+from .family import FAMILIES, Family, Tensors
 
 # What frameworks put in front of a network's names, such as MMDetection and Lightning.
 PART = r'(?:module|model|_orig_mod|backbone|net|network|encoder|body|shadow)\.'
@@ -116,18 +115,14 @@ def _below(prefix: str | None) -> str:
 
 def hints(module: nn.Module, family: Family) -> Iterator[str]:
     """Say in which settings, that no tensor shows, ``module`` differs from the published one."""
-    for layer in module.modules():
-        if isinstance(layer, _BatchNorm) and layer.eps != family.eps:
-            yield (
-                f'trained with BatchNorm eps {family.eps:g}, not {layer.eps:g}: '
-                f"give norm_cfg=dict(type='BN', eps={family.eps:g})"
-            )
-            break
+    norms = (layer.eps for layer in module.modules() if isinstance(layer, _BatchNorm))
+    for eps in {eps for eps in norms if eps != family.eps}:
+        yield (
+            f'trained with BatchNorm eps {family.eps:g}, not {eps:g}: '
+            f"give norm_cfg=dict(type='BN', eps={family.eps:g})"
+        )
     wanted = dict(family.act_cfg)
-    for layer in module.modules():
-        activate = getattr(layer, 'activate', None)
-        if activate is None:
-            continue
+    for activate in filter(None, (getattr(m, 'activate', None) for m in module.modules())):
         given = {name: getattr(activate, name, None) for name in wanted}
         given['type'] = type(activate).__name__
         if given != wanted:

@@ -167,6 +167,7 @@ def load_pretrained(
 
 
 @WEIGHT_INITIALIZERS.register_module()
+@dataclass
 class PretrainedStrict:
     """Fill a module from a checkpoint of a known family, or fail with a report.
 
@@ -175,12 +176,9 @@ class PretrainedStrict:
     of an ``init_cfg`` that is a list. Arguments: see :func:`mmshuffle.weights.load_pretrained`.
     """
 
-    def __init__(
-        self, checkpoint: str, prefix: str | None = None, allow_missing: Sequence[str] = ()
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.prefix = prefix
-        self.allow_missing = allow_missing
+    checkpoint: str
+    prefix: str | None = None
+    allow_missing: Sequence[str] = ()
 
     def __call__(self, module: nn.Module) -> None:
         """Load into ``module``."""

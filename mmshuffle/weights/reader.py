@@ -16,7 +16,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from mmshuffle.errors import UserError, way_to_train
+from mmshuffle.errors import UserError, one_line, way_to_train
 
 from .download import cache_path, fetch
 from .state import Weights, as_tensor, find_weights
@@ -89,8 +89,7 @@ def open_source(source: str | Path) -> BinaryIO:
         raise UserError(f'weight file {path} is a folder; give the path of a file')
     if not os.path.isfile(path):
         way = way_to_train(path)
-        message = f'weight file {path} does not exist; give the path of an existing file{way}'
-        raise UserError(message)
+        raise UserError(f'weight file {path} does not exist; give that of an existing file{way}')
     try:
         return open(path, 'rb')
     except OSError as error:
@@ -131,7 +130,7 @@ def _read(stream: BinaryIO, name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # from damaged bytes readers raise anything
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         # Of a byte that stands for no operation.
         reason = 'no pickle' if isinstance(error, KeyError) and reason.isdigit() else reason
         raise UserError(f'{name} is damaged, or no weight file ({reason})') from None
@@ -179,9 +178,9 @@ def _from_backend(source: str) -> bytes:
     try:
         return mmengine.fileio.get(source)
     except Exception as error:  # of whichever client
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        message = f'{source} cannot be fetched ({reason}); fetch the file and give its path'
-        raise UserError(message) from None
+        raise UserError(
+            f'{source} cannot be fetched ({one_line(error)}); fetch the file and give its path'
+        ) from None
 
 
 def load_from_mmshuffle(source: str, map_location: Any = None) -> Any:

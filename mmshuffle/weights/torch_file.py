@@ -10,27 +10,15 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .unpickler import Budget, Name, Storage, Unpickler
+from .unpickler import DTYPES, NUMBERS, Budget, Storage, Unpickler, Unread
 
 MAGIC = 0x1950A86A20F9469CFC6C
+# Types of numbers by the names that PyTorch's classes of tensors, and of storages, begin with.
 STORAGE_TYPES = {
-    'Double': torch.float64,
-    'Float': torch.float32,
-    'Half': torch.float16,
-    'BFloat16': torch.bfloat16,
-    'Long': torch.int64,
-    'Int': torch.int32,
-    'Short': torch.int16,
-    'Char': torch.int8,
-    'Byte': torch.uint8,
-    'Bool': torch.bool,
-    'ComplexDouble': torch.complex128,
-    'ComplexFloat': torch.complex64,
-    'QInt8': torch.int8,
-    'QUInt8': torch.uint8,
-    'QInt32': torch.int32,
-    'Untyped': None,
-}
+    torch.empty(0, dtype=dtype).type().removeprefix('torch.').removesuffix('Tensor'): dtype
+    for name, dtype in DTYPES.items()
+    if NUMBERS.fullmatch(name)
+} | dict(QInt8=torch.int8, QUInt8=torch.uint8, QInt32=torch.int32, Untyped=None)
 
 
 def read_archive(archive: zipfile.ZipFile, pickled: str, budget: Budget) -> Any:
@@ -103,7 +91,7 @@ def read_nested(content: bytes, budget: Budget) -> Any:
 def _describe(pid: tuple) -> tuple[torch.dtype | None, str, int]:
     """Type, key and length in bytes of the storage that a persistent id stands for."""
     _, kind, key, _, count = pid[:5]
-    name = kind.name.rpartition('.')[2].removesuffix('Storage') if isinstance(kind, Name) else ''
+    name = kind.name.rpartition('.')[2].removesuffix('Storage') if isinstance(kind, Unread) else ''
     if name not in STORAGE_TYPES or type(key) is not str or type(count) is not int or count < 0:
         raise pickle.UnpicklingError('a storage of unknown type')
     dtype = STORAGE_TYPES[name]

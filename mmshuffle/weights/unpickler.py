@@ -1,10 +1,10 @@
 """An unpickler that rebuilds tensors, arrays and plain containers, and nothing else.
 
-A pickle is a program: it names functions of any module and calls them. Here a name stands for one
-of :data:`BUILDERS`, which are this module's own, or for nothing: then what it would have made is an
-:class:`Unread`. No name is imported, and nothing that a file can reach is called, indexed or
-written to but what is made here. What a file declares, such as shapes and the lengths of storages,
-is held against the bytes that it has.
+A pickle is a program: it names functions of any module and calls them. Here a name is an
+:class:`Unread`, which stands for one of :data:`BUILDERS`, this module's own, or for nothing: then
+what it would have made is another. No name is imported, and nothing that a file can reach is
+called, indexed or written to but what is made here. What a file declares, such as shapes and the
+lengths of storages, is held against the bytes that it has.
 """
 
 import collections
@@ -55,7 +55,7 @@ class Budget:
 
 
 class Unread(dict):
-    """Stands for an object that is no plain data: keeps what came with it and does nothing.
+    """Stands for what is no plain data, such as a class or its objects, and does nothing.
 
     Attributes:
         name: Module and name of what the file asked for.
@@ -80,13 +80,6 @@ class Unread(dict):
 
 
 @dataclass(eq=False)
-class Name:
-    """Stands for a function or class that a file names."""
-
-    name: str
-
-
-@dataclass(eq=False)
 class Storage:
     """Bytes of tensors, in the legacy format given after the tensors; ``dtype`` may be theirs."""
 
@@ -108,11 +101,11 @@ class ArrayType:
         return np.dtype(self.order + self.code)
 
 
-def build_tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None = None
-) -> Tensor:
+def _tensor(storage, offset, size, stride, _=None, hooks=None, metadata=None, dtype=None) -> Tensor:
     """Make a tensor of a storage, of its type where ``dtype`` is None, if all of it lies inside."""
     dtype = dtype or getattr(storage, 'dtype', None)
+    if metadata:  # that it is the conjugate, or the negative, of what is stored
+        raise pickle.UnpicklingError('a view of other numbers')
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError('a tensor without a storage')
     if not NUMBERS.fullmatch(str(dtype)):
@@ -133,16 +126,6 @@ def build_tensor(
     flat = torch.frombuffer(storage.buffer, dtype=dtype, count=held)
     # Not a view of `flat`, which autograd would tie to it.
     return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), offset, size, stride)
-
-
-def _tensor(storage, offset, size, stride, grad=None, hooks=None, metadata=None) -> Tensor:
-    return _tensor_v3(storage, offset, size, stride, grad, hooks, None, metadata)
-
-
-def _tensor_v3(storage, offset, size, stride, grad, hooks, dtype, metadata=None) -> Tensor:
-    if metadata:  # that it is the conjugate, or the negative, of what is stored
-        raise pickle.UnpicklingError('a view of other numbers')
-    return build_tensor(storage, offset, size, stride, dtype)
 
 
 def _array(raw: bytes, kind: ArrayType, shape: tuple, order: str) -> np.ndarray:
@@ -200,7 +183,7 @@ BUILDERS: dict[str, Callable] = {
     'torch._utils._rebuild_parameter_with_state': lambda tensor, *_: tensor,
     'torch._utils._rebuild_tensor': _tensor,
     'torch._utils._rebuild_tensor_v2': _tensor,
-    'torch._utils._rebuild_tensor_v3': _tensor_v3,
+    'torch._utils._rebuild_tensor_v3': lambda *args: _tensor(*args[:6], *args[7:], dtype=args[6]),
     'torch.device': lambda *args: ':'.join(str(a) for a in args if type(a) in (str, int)),
 }
 
@@ -250,11 +233,11 @@ class Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Stand in for what a file wants to have imported."""
         full = f'{MODULES.get(module, module)}.{name}'
-        return DTYPES.get(full) or Name(full)
+        return DTYPES.get(full) or Unread(full)
 
     def get_extension(self, code: int) -> None:
         """Stand in for a number of copyreg's registry, which other code of the process fills."""
-        self.append(Name(f'copyreg.extension_{code}'))
+        self.append(Unread(f'copyreg.extension_{code}'))
 
     def persistent_load(self, pid: Any) -> Any:
         """Find a storage."""
@@ -263,21 +246,20 @@ class Unpickler(pickle._Unpickler):
         return pid[1] if pid[0] == 'module' else self.storage(pid)
 
     def _call(self, name: Any, args: Any) -> Any:
-        if type(args) is not tuple or not isinstance(name, (Name, Unread)):
+        if type(args) is not tuple or not isinstance(name, Unread):
             raise pickle.UnpicklingError('a call of no function')
         self.budget.spend(sum(len(v) for v in args if isinstance(v, (str, bytes, bytearray))))
         self.budget.spend(sum(32 * len(v) for v in args if isinstance(v, (list, tuple, dict))))
-        if isinstance(name, Name):
-            if name.name == WITH_ATTRIBUTES:
-                return self._call(args[0], args[2])
-            if name.name == NESTED and self.nested is not None:
-                return self.nested(*args, self.budget)
-            if name.name in BUILDERS:
-                made = BUILDERS[name.name](*args)
-                # One that repeats its storage grows when it is copied.
-                self.budget.spend(made.nbytes if isinstance(made, Tensor) else 0)
-                return made
-        return Unread(name.name, args)
+        if name.name == WITH_ATTRIBUTES:
+            return self._call(args[0], args[2])
+        if name.name == NESTED and self.nested is not None:
+            return self.nested(*args, self.budget)
+        if name.name not in BUILDERS:
+            return Unread(name.name, args)
+        made = BUILDERS[name.name](*args)
+        # One that repeats its storage grows when it is copied.
+        self.budget.spend(made.nbytes if isinstance(made, Tensor) else 0)
+        return made
 
     def _instantiate(self, name: Any, args: list) -> None:
         self.append(self._call(name, tuple(args)))

@@ -122,15 +122,10 @@ def _openmmlab_urls() -> dict[str, str]:
     return {**urls, **{old: urls[new] for old, new in renamed.items() if new in urls}}
 
 
-def _torchvision_urls() -> dict[str, str]:
-    return mmengine_checkpoint.get_torchvision_models()
-
-
 # Schemes of mmengine, and the addresses of their names.
 LISTS = {
-    'torchvision': _torchvision_urls,
-    'modelzoo': _torchvision_urls,
+    'torchvision': lambda: mmengine_checkpoint.get_torchvision_models(),
     'open-mmlab': _openmmlab_urls,
-    'openmmlab': _openmmlab_urls,
     'mmcls': lambda: mmengine_checkpoint.get_mmcls_models(),
 }
+LISTS |= dict(modelzoo=LISTS['torchvision'], openmmlab=_openmmlab_urls)
