@@ -18,18 +18,17 @@ pytest.importorskip('ncnn', reason='needs ncnn')
 
 
 @pytest.fixture(scope='module')
-def server(tmp_path_factory):
-    with contextlib.closing(Server(tmp_path_factory.mktemp('sshd'))) as server:
-        yield server
-
-
-@pytest.fixture
 def start_server(tmp_path_factory):
-    """Start a server that runs another command than it is asked for."""
+    """Start a server, that may run another command than it is asked for."""
     with contextlib.ExitStack() as servers:
-        yield lambda command: servers.enter_context(
+        yield lambda command=None: servers.enter_context(
             contextlib.closing(Server(tmp_path_factory.mktemp('sshd'), command))
         )
+
+
+@pytest.fixture(scope='module')
+def server(start_server):
+    return start_server()
 
 
 def reach(server: Server, folder: Path, python: str = sys.executable, **kwargs) -> SSHTarget:
@@ -76,31 +75,22 @@ def test_what_is_missing_there_is_said(server, plan, device_folder, changes, par
     assert_one_line(measure(plan, reach(server, device_folder, **changes), ask()), *parts)
 
 
-def test_connection_that_drops_while_it_measures(server, plan, device_folder):
+@pytest.mark.parametrize('back', [True, False])
+def test_connection_that_drops_while_it_measures(start_server, plan, device_folder, tmp_path, back):
+    """Where no other one can be made to remove the files, the device cleans itself."""
+    server = start_server(f'test ! -e {tmp_path / "off"} && exec sh -c "$SSH_ORIGINAL_COMMAND"')
     seen = []
 
     def progress(done: float) -> None:
         seen.append(done)
         if len(seen) == 3:
+            if not back:
+                (tmp_path / 'off').touch()
             server.drop()
 
     recording = measure(plan, reach(server, device_folder), ask(protocol=LONG), progress)
     assert_one_line(recording, f'{server.address}: ', 'the connection was lost')
     assert len(recording.cases[0].sessions[0][0]) >= 2
-
-
-def test_device_cleans_itself_when_it_cannot_be_reached_again(
-    start_server, plan, device_folder, tmp_path
-):
-    """After the connection has dropped, no other one can be made to remove the files."""
-    server = start_server(f'test ! -e {tmp_path / "off"} && exec sh -c "$SSH_ORIGINAL_COMMAND"')
-
-    def progress(done: float) -> None:
-        (tmp_path / 'off').touch()
-        server.drop()
-
-    recording = measure(plan, reach(server, device_folder), ask(protocol=LONG), progress)
-    assert_one_line(recording, 'the connection was lost')
     assert_clean(device_folder, seconds=15)
 
 

@@ -20,6 +20,7 @@ from mmshuffle.deploy.forms import ShuffleForm
 from mmshuffle.deploy.part import Part
 from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
+from mmshuffle.latency.plan import Plan, from_config, read_accuracies, setting
 from tests.conftest import refused
 from tests.test_tools.conftest import assert_done, assert_refused, exit_code, load_tool, run
 from tests.tiny import CLASSES, write_classifier, write_coco, write_config, write_folders
@@ -264,6 +265,11 @@ def test_int8_is_kept_where_accuracy_stays_and_refused_where_it_falls(
     assert 'accuracy top-1 100.0 in fp32, 100.0 in int8' in printed
     content = json.loads((tmp_path / 'net.json').read_text())['int8']
     assert 'backbone.stages.0.0.conv' not in content['layers'] and 'head.fc' in content['layers']
+    # With what was measured of it, the latency tool times the same layers in int8.
+    plan = Plan(tmp_path, read_accuracies([str(tmp_path / 'net.json')]))
+    int8 = setting('ncnn' if format == 'ncnn' else 'onnxruntime', precision='int8')
+    list(plan.add(from_config(*map(str, accurate)), [(48, 48)], [int8]))
+    assert plan.cases[0].accuracy['int8'] == 100 and plan.cases[0].accuracy['name'] == 'top-1'
     lax = ('--per-tensor', '--max-drop', 'inf', '--layer-errors')
     printed, _ = assert_done(call('export', *accurate, *given, *out, *lax))
     assert 'the worst layers' in printed
