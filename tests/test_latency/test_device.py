@@ -247,50 +247,37 @@ def test_governor_is_set_and_put_back_whatever_happens(tmp_path, shared):
 HANGING = """
 import ctypes, sys
 from pathlib import Path
-sys.argv, root, where, library = [sys.argv[1], 'job.json'], *sys.argv[2:]
+sys.argv, root, library = [sys.argv[1], 'job.json'], *sys.argv[2:]
 sys.path.insert(0, sys.argv[0])
 from device import cores, main
-def hang(here):
-    lock = ctypes.create_string_buffer(64)
-    while here == where:
+def hang(lock=ctypes.create_string_buffer(64)):
+    while True:
         getattr(ctypes, library)(None).pthread_mutex_lock(lock)
-def load(run, folder):
-    hang('load')
-    return main.Loaded(lambda: hang('call'), list, '1', {})
 governor = cores.governor
 cores.governor = lambda name, patience: governor(name, patience - 1.8, Path(root))
-main.load, main.PATIENCE = load, 0.5
+main.load, main.PATIENCE = lambda *args: main.Loaded(hang, list, '1', {}), 0.5
 main.main()
 """
 
 
 def send(parent: Path, **job) -> Path:
     """A folder with the runner and what it is to do."""
-    folder = parent / 'folder'
-    folder.mkdir()
+    (folder := parent / 'folder').mkdir()
     python_target.pack_runner(folder / RUNNER)
     (folder / 'job.json').write_text(json.dumps(dict(job, cores=None)))
     return folder
 
 
 @pytest.mark.parametrize(
-    'where, library, end',
-    [
-        *(('load', 'CDLL', 'gone'), ('call', 'CDLL', 'gone'), ('call', 'CDLL', 'killed')),
-        *(('call', 'PyDLL', 'gone'), ('call', 'PyDLL', 'stop')),
-    ],
+    'library, end', [('CDLL', 'gone'), ('CDLL', 'killed'), ('PyDLL', 'gone'), ('PyDLL', 'stop')]
 )
-def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, where, library, end):
+def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, library, end):
     runs = [dict(id=0, expected=[], tolerance=1, threads=1)]
     settings = dict(keep=True, governor='performance', protocol=PROTOCOL)
     root, folder = make_system(tmp_path), send(tmp_path, what='measure', runs=runs, **settings)
-    command = [sys.executable, '-c', HANGING, folder / RUNNER, root, where, library]
+    command = [sys.executable, '-c', HANGING, folder / RUNNER, root, library]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        if where == 'call':
-            wait_for(lambda: governors(root) == {'performance'})
-        else:
-            process.stdout.readline()  # the device; nothing is changed before all are loaded
-            assert governors(root) == {'ondemand'}
+        wait_for(lambda: governors(root) == {'performance'})
         if end == 'killed':
             process.kill()
         elif end == 'stop':
@@ -310,8 +297,7 @@ def wait_for(condition) -> None:
 @pytest.fixture
 def mine(tmp_path) -> Path:
     """A folder with a name as the tool gives it."""
-    folder = tmp_path / f'{bootstrap.PREFIX}x'
-    folder.mkdir()
+    (folder := tmp_path / f'{bootstrap.PREFIX}x').mkdir()
     return folder
 
 
@@ -399,20 +385,18 @@ def test_what_goes_to_a_device_is_python_3_8_and_needs_nothing_but_the_standard_
         allowed |= {'onnxruntime', 'ncnn'}
     if path.stem == 'runtimes':
         allowed |= {package.partition('.')[0] for _, package in RUNTIMES.values()}
-    annotations = set()
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module]
-        assert {name.partition('.')[0] for name in names} <= allowed
-        for field in ('annotation', 'returns'):
-            if getattr(node, field, None) is not None:
-                annotations |= set(ast.walk(getattr(node, field)))
-    future = [node.names[0].name for node in tree.body if isinstance(node, ast.ImportFrom)]
-    assert 'annotations' in future or not annotations
-    for node in set(ast.walk(tree)) - annotations:
+    nodes = list(ast.walk(tree))
+    hints = [
+        getattr(node, f) for node in nodes for f in ('annotation', 'returns') if hasattr(node, f)
+    ]
+    annotations = {node for hint in filter(None, hints) for node in ast.walk(hint)}
+    origins = {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0
+    }
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition('.')[0] for name in origins | names} <= allowed
+    assert '__future__' in origins or not annotations
+    for node in set(nodes) - annotations:
         if isinstance(node, ast.Subscript):
             assert getattr(node.value, 'id', '') not in GENERICS, ast.unparse(node)
         names = (getattr(node, 'attr', None), getattr(node, 'arg', None))
