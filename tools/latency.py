@@ -26,7 +26,6 @@ from mmshuffle.latency.measure import INTERRUPTED, Progress, measure
 from mmshuffle.latency.plan import Plan, read_accuracies
 from mmshuffle.latency.record import check_path, make_record, read_record, write_results
 from mmshuffle.latency.request import (
-    CHOICES,
     FLAT,
     OPTIONS,
     PROTOCOL,
@@ -81,11 +80,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def add_options(group: argparse._ArgumentGroup, options: Mapping[str, Any]) -> None:
     """Add a group of ``options.json``; what is not given is None."""
     for name, option in options.items():
-        words = {key: option[key] for key in ('nargs', 'metavar', 'action') if key in option}
+        words = {
+            key: option[key] for key in ('nargs', 'metavar', 'action', 'choices') if key in option
+        }
         if name in TYPES:
             words['type'] = TYPES[name]
-        if name in CHOICES:
-            words['choices'] = CHOICES[name]
         text = option['help'].format(suites=', '.join(names()))
         if name in PROTOCOL:
             words.update(type=type(option['default']), metavar='N')

@@ -23,11 +23,8 @@ from mmshuffle.errors import UserError, one_line
 
 from .device.gate import make_input
 
-PARTS = ('auto', 'backbone', 'neck', 'classifier', 'detector')
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
-RUNTIMES = ('onnxruntime', 'ncnn', 'litert', 'executorch', 'pytorch')
-PRECISIONS = ('fp32', 'fp16', 'int8')
 INT8_RUNTIMES = ('onnxruntime', 'ncnn')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
 # another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half
@@ -67,7 +64,7 @@ def from_config(name: str, checkpoint: str | None = None, part: str = 'auto') ->
         UserError: There is no such config or part.
     """
     cfg = load_model_config(name)
-    parts = [known for known in list_parts(cfg) if known in PARTS]
+    parts = list_parts(cfg)
     chosen = [known for known in parts if known != 'detector'][-1] if part == 'auto' else part
     if chosen not in parts:
         raise UserError(f'--part {part}: the model of {name} has {", ".join(parts)}')

@@ -143,11 +143,10 @@ def _table(record: Record, entries: Sequence[Entry], reference: str | None) -> s
     columns['mean ± std'] = lambda entry: f'{_time("mean")(entry)} ± {_time("std")(entry)}'
     if record['target']['emulated']:
         columns = {f'emulated {name}': cell for name, cell in columns.items()}
-        return _under_title(entries, {'network': label, **columns, **_accuracy(entries)})
+        return _under_title(entries, {'network': label, **columns})
     chosen = _reference(entries, reference)
     placed = ranks({label(entry): entry for entry in entries})
     columns |= {
-        **_accuracy(entries),
         'rank': lambda e: ' to '.join(map(str, dict.fromkeys(placed[label(e)] or '-'))),
         f'× {label(chosen)} [95 % interval]': lambda entry: ratio_cell(entry['ratio']),
         **_papers(entries, chosen['config']),
@@ -202,10 +201,13 @@ def ratio_cell(ratio: Mapping[str, Any]) -> str:
 
 
 def _papers(entries: Sequence[Entry], reference: str) -> Columns:
-    """Columns of published ratios that have a figure here."""
+    """Columns of published ratios, and of accuracies, that have a figure here."""
     columns = {column['heading']: partial(_published, column, reference) for column in PUBLISHED}
     others = [entry for entry in entries if entry['config'] != reference]
-    return {heading: c for heading, c in columns.items() if any(c(e) != '-' for e in others)}
+    columns = {name: cell for name, cell in columns.items() if any(cell(e) != '-' for e in others)}
+    if any('accuracy' in entry for entry in entries):
+        columns['int8 (against fp32)'] = _accuracy
+    return columns
 
 
 def _published(column: Mapping[str, Any], reference: str, entry: Entry) -> str:
@@ -235,7 +237,6 @@ def _counts(entries: Sequence[Entry], reference: str | None) -> str:
     chosen = _reference(entries, reference)
     base = chosen['executed']['instructions']
     columns = {name: partial(_millions, key) for name, key in COUNTED.items()}
-    columns |= _accuracy(entries)
     columns[f'× {label(chosen)}'] = lambda e: f'{e["executed"]["instructions"] / base:.3f}'
     columns |= _papers(entries, chosen['config'])
     parts = [_under_title(entries, {'network': label, **columns}, ', millions')]
@@ -249,17 +250,13 @@ def _counts(entries: Sequence[Entry], reference: str | None) -> str:
     return '\n\n'.join(parts)
 
 
-def _accuracy(entries: Sequence[Entry]) -> Columns:
-    """Column of what int8 changes, where it is known of a network."""
-
-    def cell(entry: Entry) -> str:
-        found = entry.get('accuracy')
-        if found is None:
-            return '-'
-        return f'{found["int8"]:.1f} ({found["int8"] - found["fp32"]:+.1f}), {found["weights"]}'
-
-    names = {entry['accuracy']['name'] for entry in entries if 'accuracy' in entry}
-    return {f'{", ".join(sorted(names))} (against fp32), of': cell} if names else {}
+def _accuracy(entry: Entry) -> str:
+    """What int8 costs, where it is known."""
+    found = entry.get('accuracy')
+    if found is None:
+        return '-'
+    points = f'{found["int8"]:.1f} ({found["int8"] - found["fp32"]:+.1f})'
+    return f'{found["name"]} {points}, {found["weights"]}'
 
 
 def _millions(key: str, entry: Entry) -> str:

@@ -13,7 +13,7 @@ from mmshuffle.engine.config import require_file
 from mmshuffle.errors import UserError
 
 from .guidelines import SIDE, all_networks
-from .plan import PARTS, PRECISIONS, RUNTIMES, Case, Network, Setting, from_config, setting
+from .plan import Case, Network, Setting, from_config, setting
 
 CORES = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
 # Of the command line, by group: `default` (None where not given), `flag`, `dest` (theirs where not
@@ -31,7 +31,6 @@ TASKS = {
 }
 DEFAULTS = {name: FLAT[name].get('default') for name in FLAT if name not in PROTOCOL}
 DEFAULTS |= dict(models=[], what='measure', protocol=PROTOCOL)
-CHOICES = dict(part=PARTS, runtimes=RUNTIMES, precisions=PRECISIONS)
 Request = dict[str, Any]
 Work = list[tuple[Network, Sequence[tuple[int, int]]]]
 GUIDELINES = 'guidelines'
@@ -93,10 +92,10 @@ def _check(request: Request) -> None:
     models, target, runtimes = (request[key] for key in ('models', 'target', 'runtimes'))
     if bool(models) == (request['suite'] is not None):
         raise UserError('name networks, such as shufflenetv1-x1.0-g3, or give --suite')
-    for name, allowed in CHOICES.items():
+    for name in (name for name, option in FLAT.items() if 'choices' in option):
         for value in [request[name]] if isinstance(request[name], str) else request[name]:
-            if value not in allowed:
-                raise UserError(f'{flag(name)} {value}: give {", ".join(allowed)}')
+            if value not in FLAT[name]['choices']:
+                raise UserError(f'{flag(name)} {value}: give {", ".join(FLAT[name]["choices"])}')
     if min(request['threads']) < 1:
         raise UserError('--threads: give numbers of at least 1')
     for name, value in request['protocol'].items():

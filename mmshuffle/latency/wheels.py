@@ -1,6 +1,6 @@
 """Wheels that are carried over to a device without internet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mmshuffle.errors import UserError
 
-from .plan import RUNTIMES
+from .device.runtimes import RUNTIMES
 
 PACKAGES = dict(litert='ai-edge-litert', pytorch='torch')  # the others have the runtime's name
 Wheel = tuple[Path, str, frozenset[Tag]]  # with the name of its package
 
 
-def read_wheels(folder: str, runtimes: Sequence[str] = RUNTIMES) -> list[Wheel]:
+def read_wheels(folder: str, runtimes: Collection[str] = RUNTIMES) -> list[Wheel]:
     """List the wheels of a folder, without those of other runtimes.
 
     Raises:
