@@ -1,5 +1,6 @@
 """Heads that turn the last feature map into scores of classes."""
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -136,9 +137,7 @@ class HiddenLayersHead(ClassificationHead):
         super().__init__(num_classes, **kwargs)
         self.pool = nn.AdaptiveAvgPool2d(pool_size)
         widths = [in_channels * pool_size**2, *hidden_channels]
-        self.hidden = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(widths, hidden_channels)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_classes)
 

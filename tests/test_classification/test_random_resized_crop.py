@@ -1,5 +1,7 @@
 """Random parts of images are those of decoding all of it, and none is lost or made up."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -7,13 +9,45 @@ from mmcv.transforms.utils import cache_random_params
 from PIL import Image
 
 from mmshuffle.classification import random_resized_crop
-from mmshuffle.classification.decoding import Box
-from mmshuffle.classification.random_resized_crop import LoadRandomResizedCrop, draw_box
+from mmshuffle.classification.random_resized_crop import (
+    Box,
+    LoadRandomResizedCrop,
+    draw_box,
+    read_jpeg_size,
+)
 from mmshuffle.data import LoadImage
 from tests.conftest import refused
-from tests.test_classification.pictures import SAMPLINGS, jpeg, picture, with_orientation
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+SAMPLINGS = {k: getattr(cv2, f'IMWRITE_JPEG_SAMPLING_FACTOR_{k}') for k in ('444', '422', '420')}
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Coloured patches with some noise: shifting it by a pixel changes it much."""
+    rng = np.random.default_rng(height * width)
+    patches = rng.integers(0, 256, (height // 12 + 1, width // 12 + 1, channels), dtype=np.uint8)
+    large = cv2.resize(patches, (width, height), interpolation=cv2.INTER_NEAREST)
+    noise = rng.integers(-12, 12, (height, width, channels))
+    return np.clip(large.reshape(noise.shape) + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(image: np.ndarray, sampling: str = '420', progressive: bool = False) -> bytes:
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling]]
+    options += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+    return cv2.imencode('.jpg', image, options)[1].tobytes()
+
+
+def with_orientation(data: bytes, orientation: int, order: str = '>') -> bytes:
+    """Insert an EXIF segment with an orientation behind another tag."""
+    tiff = {'>': b'MM', '<': b'II'}[order] + struct.pack(order + 'HIH', 42, 8, 2)
+    tiff += struct.pack(order + 'HHIHH', 0x0100, 3, 1, 77, 0)
+    tiff += struct.pack(order + 'HHIHH', 0x0112, 3, 1, orientation, 0) + bytes(4)
+    segment = b'Exif\0\0' + tiff
+    return data[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + data[2:]
+
+
+def decode(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 def straightforward(path, size, interpolation=cv2.INTER_LINEAR, scale=SCALE):
@@ -61,7 +95,7 @@ def test_parts_lie_inside_and_fall_back_to_the_middle():
 def test_parts_are_those_of_the_upright_image(orientation, kind, tmp_path):
     image = cv2.GaussianBlur(picture(135, 192), (0, 0), 3)  # cut at other edges, nearly the same
     image = image[..., :1] if kind == 'grey' else image
-    data = jpeg(image, kind if kind in SAMPLINGS else '4:2:0', progressive=kind == 'progressive')
+    data = jpeg(image, kind if kind in SAMPLINGS else '420', progressive=kind == 'progressive')
     path = write(tmp_path / 'a.jpg', with_orientation(data, orientation, '<>'[orientation % 2]))
     for seed in range(4):
         results = []
@@ -150,3 +184,32 @@ WRONG = dict(
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=f'{name}='):
         LoadRandomResizedCrop(**{name: value})
+
+
+PLAIN = jpeg(picture(70, 101))
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'), [(b'MM\0*\0\0\0\x08', b'MM\0*\0\0\xff\x08'), (b'Exif', b'http')]
+)
+def test_damaged_orientations_are_passed_over_as_opencv_does(old, new):
+    turned = with_orientation(PLAIN, 6)
+    data = turned.replace(old, new)
+    assert data != turned and read_jpeg_size(data) == decode(data).shape[:2] == (70, 101)
+
+
+def test_what_is_left_to_general_decoders():
+    assert read_jpeg_size(b'') is None
+    assert read_jpeg_size(b'\x89PNG' + PLAIN) is None
+    scan_at = PLAIN.index(b'\xff\xda')
+    assert read_jpeg_size(PLAIN[:100]) is None
+    rng = np.random.default_rng(0)
+    for _ in range(300):  # must not raise, whatever it finds
+        damaged = bytearray(PLAIN)
+        damaged[int(rng.integers(2, scan_at))] = int(rng.integers(256))
+        read_jpeg_size(bytes(damaged))
+
+
+def test_a_header_too_large_to_decode_is_no_error(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert read_jpeg_size(PLAIN) is None

@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -58,6 +59,22 @@ def run(script: str | Path, *args: object, folder: str | Path = REPO) -> Done:
 def call() -> Callable[..., Done]:
     """Run the tool of a name where the test is."""
     return lambda name, *args: run(f'tools/{name}.py', *args, folder='.')
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[tuple[str, ...]]:
+    """Command lines of the tools that a tool has started, which run in this process."""
+    commands, usual = [], subprocess.run
+
+    def start(command: list, **options: object) -> object:
+        _, tool, *arguments = map(str, command)
+        if Path(tool).parent.name != 'tools':  # what PyTorch asks the system
+            return usual(command, **options)
+        commands.append((Path(tool).stem, *arguments))
+        return SimpleNamespace(returncode=exit_code(load_tool(Path(tool).stem), *arguments))
+
+    monkeypatch.setattr('subprocess.run', start)
+    return commands
 
 
 def assert_done(done: Done) -> tuple[str, str]:

@@ -205,32 +205,28 @@ SMOKE = (
 DETECTOR = Path('faster-rcnn_shufflenetv1-x1.0-g3_c4-300_1x_coco')
 
 
-def start(folder: Path) -> subprocess.Popen:
-    words = [sys.executable, REPO / 'tools' / 'reproduce.py', *SMOKE, folder.name]
-    env = {**os.environ, 'PYTHONPATH': str(REPO)}
-    with open(folder.with_suffix('.log'), 'ab') as log:
-        return subprocess.Popen(words, cwd=folder.parent, stdout=log, stderr=log, env=env)
-
-
 @pytest.mark.skipif(sys.platform != 'linux', reason='trainings end with their parent on Linux only')
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tool, call, tmp_path):
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tool, call, started, tmp_path):
     broken, job = tmp_path / 'broken', DETECTOR / 'seed_0'
-    child = start(broken)
+    words = [sys.executable, REPO / 'tools' / 'reproduce.py', *SMOKE, 'broken']
+    with open(tmp_path / 'log', 'wb') as log:
+        env = {**os.environ, 'PYTHONPATH': str(REPO)}
+        child = subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=log, env=env)
     while not (broken / job / 'epoch_1.pth').exists():
-        assert child.poll() is None, broken.with_suffix('.log').read_text()
+        assert child.poll() is None, (tmp_path / 'log').read_text()
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (broken / job / 'epoch_3.pth').exists() and not (broken / 'report').exists()
     train, test = commands_of(assert_done(tool(*SMOKE, 'broken', '--dry-run'))[0])
-    child = start(broken)
     # The same training at one go, from the same backbone, with the commands of the plan.
     whole = tmp_path / 'whole' / job
     for _, path, *words in (train, test):
         assert words[words.index('--work-dir') + 1] == f'broken/{job}'
         words = [word.replace(f'broken/{job}', f'whole/{job}') for word in words]
         assert_done(call(Path(path).stem, *words))
-    assert child.wait() == 0, broken.with_suffix('.log').read_text()
+    assert_done(tool(*SMOKE, 'broken'))
+    assert [name for name, *_ in started] == ['train', 'test', 'compare']
     resumed, straight = (
         torch.load(folder / 'epoch_3.pth', weights_only=True)['state_dict']
         for folder in (broken / job, whole)

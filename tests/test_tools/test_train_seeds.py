@@ -2,36 +2,22 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from mmshuffle.weights import read_checkpoint
 from tests.test_analysis.test_comparison import write_metrics
-from tests.test_tools.conftest import Done, assert_done, assert_refused, exit_code, load_tool
+from tests.test_tools.conftest import Done, assert_done, assert_refused
 from tests.tiny import write_classifier, write_coco, write_config, write_folders, write_over
-
-Commands = list[tuple[str, ...]]
 
 
 @pytest.fixture
-def seeds(call, monkeypatch) -> Callable[..., tuple[Done, Commands]]:
-    """Run the tool, with the tools that it starts in this process; returns the starts, too."""
+def seeds(call, started) -> Callable[..., tuple[Done, list[tuple[str, ...]]]]:
+    """Run the tool; returns how it ended, and the tools that it has started."""
 
-    def run(*args: object) -> tuple[Done, Commands]:
-        started, usual = [], subprocess.run
-
-        def start(command: list, **options: object) -> object:
-            _, tool, *arguments = map(str, command)
-            if Path(tool).parent.name != 'tools':  # what PyTorch asks the system
-                return usual(command, **options)
-            started.append((Path(tool).stem, *arguments))
-            return SimpleNamespace(returncode=exit_code(load_tool(Path(tool).stem), *arguments))
-
-        monkeypatch.setattr('subprocess.run', start)
+    def run(*args: object) -> tuple[Done, list[tuple[str, ...]]]:
+        started.clear()
         return call('train_seeds', *args), started
 
     return run
