@@ -35,21 +35,19 @@ EXAMPLE = """examples:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line, and refuse options that do not go together."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    text = 'paper and table, such as shufflenet_v1/table5; or configs'
-    parser.add_argument('table', nargs='*', help=text)
+    add = parser.add_argument
+    add('table', nargs='*', help='paper and table, such as shufflenet_v1/table5; or configs')
     cli.add_shape(parser, 'of configs; 224 224 by default, not for detectors')
     text = 'name the tables, and how many of their rows are built, counted and measured'
-    parser.add_argument('--list', action='store_true', help=text)
+    add('--list', action='store_true', help=text)
     text, runs = 'work dirs of runs, or folders of them (default work_dirs)', ['work_dirs']
-    parser.add_argument('--work-dirs', nargs='+', default=runs, metavar='DIR', help=text)
+    add('--work-dirs', nargs='+', default=runs, metavar='DIR', help=text)
     text = 'files of tools/latency.py, or with the same '
     text += '{"results": [{"config", "shape": [H, W], "median_ms"}, ...]}'
-    parser.add_argument('--latency', nargs='+', default=[], metavar='FILE', help=text)
-    text = 'only these: numbers from 1, or parts of their models'
-    parser.add_argument('--rows', nargs='+', metavar='ROW', help=text)
-    parser.add_argument('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
-    text = 'write one HTML file: plots with hover, a sortable table'
-    parser.add_argument('--html', metavar='FILE', help=text)
+    add('--latency', nargs='+', default=[], metavar='FILE', help=text)
+    add('--rows', nargs='+', metavar='ROW', help='only these: numbers from 1, or parts of models')
+    add('--out', metavar='DIR', help='write .md, .csv and a plot into this folder')
+    add('--html', metavar='FILE', help='write one HTML file: plots with hover, a sortable table')
     args = parser.parse_args(argv)
     if bool(args.table) == args.list:
         raise UserError('name one table, such as shufflenet_v1/table5, or configs, or give --list')
