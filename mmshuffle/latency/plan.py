@@ -168,7 +168,7 @@ def read_accuracies(paths: Sequence[str]) -> dict[tuple, tuple[dict[str, Any], l
     """Read what ``tools/export.py --int8 --json`` has written.
 
     Returns:
-        The accuracy and the layers in int8, by network, part, runtime, form and shape.
+        The accuracy and the layers in int8, by network, part, runtime, form, True and shape.
 
     Raises:
         UserError: A file is another one, or its accuracy was not measured.
@@ -181,7 +181,7 @@ def read_accuracies(paths: Sequence[str]) -> dict[tuple, tuple[dict[str, Any], l
             runtime = content['format'].replace('onnx', 'onnxruntime')
             names = shipped.network(Path(content['config'])), content['part'], runtime, form
             known = dict(content['int8']['accuracy'], weights=content['checkpoint'], file=path)
-            found[(*names, *content['input_shape'])] = known, content['int8']['layers']
+            found[(*names, True, *content['input_shape'])] = known, content['int8']['layers']
         except (KeyError, TypeError):
             raise UserError(
                 f'--accuracy {path}: give what tools/export.py --int8 --json writes of a test'
@@ -208,12 +208,13 @@ class Plan:
             UserError: It cannot be built, run at a size, or exported.
         """
         module = None if network.file else network.build(shapes[0])
+        name = shipped.network(shipped.find(network.name) or Path(f'{network.name}.py'))
         for size in shapes:
             shape = (1, network.channels, *size)
             if module is None:  # its right outputs are not known
-                names = {network.file.suffix[1:]: self._keep(network.file)}
+                alone = {network.file.suffix[1:]: self._keep(network.file)}
                 for setting in settings:
-                    self.cases.append(Case(len(self.cases), network, shape, setting, names))
+                    self.cases.append(Case(len(self.cases), network, shape, setting, alone))
                     yield
                 continue
             outputs, change = expected_outputs(network.name, module, shape)
@@ -222,15 +223,10 @@ class Plan:
             for setting in settings:
                 # ncnn's fp16 is of the same file.
                 int8 = setting['precision'] == 'int8'
-                key = setting['runtime'], setting['shuffle'], int8
-                name = shipped.network(shipped.find(network.name) or Path(f'{network.name}.py'))
-                evaluated = self.accuracies.get(
-                    (name, network.part, *key[:2], *shape), (None, None)
-                )
-                accuracy, layers = evaluated if int8 else (None, None)
+                key = network.part, setting['runtime'], setting['shuffle'], int8
+                accuracy, layers = self.accuracies.get((name, *key, *shape), (None, None))
                 if key not in written:
-                    names, found = self._export(module, shape, setting, len(outputs), layers)
-                    written[key] = names, self._keep_outputs(found) if int8 else expected
+                    written[key] = self._export(module, shape, setting, expected, layers)
                 # A network that ignores its input must not pass.
                 tolerance = min(TOLERANCES[setting['precision']], change / 2)
                 how = setting, *written[key], tolerance, accuracy
@@ -242,14 +238,14 @@ class Plan:
         module: nn.Module,
         shape: tuple[int, ...],
         setting: Setting,
-        outputs: int,
+        expected: list[str],
         layers: Sequence[str] | None,
-    ) -> tuple[dict[str, str], list[np.ndarray]]:
+    ) -> tuple[dict[str, str], list[str]]:
         """Write a network's files, which the gate runs; in int8, these ``layers`` or all.
 
         Returns:
-            Their names there by role; of int8, which is calibrated on the fixed input, also what
-            the runtime here computes of that.
+            Their names there by role, and those of its expected outputs: of int8, which is
+            calibrated on the fixed input, what the runtime here computes of that.
         """
         folder = self.folder / f'export-{len(self.cases)}'
         folder.mkdir()
@@ -261,17 +257,15 @@ class Plan:
                     torch.export.save(torch.export.export(module, (image,)), path)
             except Exception as error:  # whatever the network of a user raises
                 raise Unsupported(f'torch.export cannot write it: {one_line(error)}') from error
-            return dict(pt2=self._keep(path)), []
+            return dict(pt2=self._keep(path)), expected
         # Without a shuffle all forms are the same network, which the others are compared with.
         form = ShuffleForm.parse(setting['shuffle']) if has_shuffle(module) else NATIVE
         format = FORMATS[setting['runtime'].replace('onnxruntime', 'onnx')]
         format.require()
         paths = format.paths(folder / 'model')
-        names = [f'out{i}' for i in range(outputs)]
-        found, int8 = [], setting['precision'] == 'int8'
-        rewritten = form.rewrite(module)
+        rewritten, int8 = form.rewrite(module), setting['precision'] == 'int8'
         network = AsTuple(fold_batchnorm(rewritten) if int8 else rewritten)
-        format.write(network, image, paths, names, False)
+        format.write(network, image, paths, [f'out{i}' for i in range(len(expected))], False)
         if int8:
             calibrated = format.calibrate(network, paths, [image.numpy()], Recipe())
             paths = format.paths(folder / 'int8')
@@ -279,8 +273,8 @@ class Plan:
             if not set(layers) <= set(calibrated.layers):
                 raise Unsupported('--accuracy: the network that it is of has other layers')
             calibrated.write(layers, paths)
-            found = format.load(paths, threads=1)(image.numpy())
-        return {path.suffix[1:]: self._keep(path) for path in paths}, found
+            expected = self._keep_outputs(format.load(paths, threads=1)(image.numpy()))
+        return {path.suffix[1:]: self._keep(path) for path in paths}, expected
 
     def _keep_outputs(self, outputs: Sequence[np.ndarray]) -> list[str]:
         """Write expected outputs; returns their names on the device."""

@@ -257,7 +257,7 @@ def test_network_that_ignores_its_input_does_not_pass(tmp_path, monkeypatch, pre
     torch.manual_seed(0)
     nn.init.normal_(network.weight, std=0.03)
     nn.init.ones_(network.bias)
-    monkeypatch.setattr(Plan, '_export', lambda *args: ({}, []))
+    monkeypatch.setattr(Plan, '_export', lambda *args: ({}, args[4]))
     plan = Plan(tmp_path)
     settings = [setting('ncnn', precision=precision)]
     list(plan.add(Network('net', lambda shape: network), [(8, 8)], settings))
