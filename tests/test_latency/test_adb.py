@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ I ExecuTorch: Model executed successfully 2 time(s) in 8.5 ms.
 I ExecuTorch: 1 outputs:
 """
 # Pushes into a folder and runs commands of the shell there; what it is asked is written down.
-ADB = """#!/bin/sh
+ADB = """
 printf '%s\\037' "$@" >> {log}
 echo >> {log}
 if [ "$1" = -s ]; then shift 2; fi
@@ -52,7 +51,7 @@ fi
 there() {{ printf %s "$1" | sed 's#/data/local/tmp#{folder}#g'; }}
 if [ "$1" = push ]; then cp "$2" "$(there "$3")"; else sh -c "$(there "$2")"; fi
 """
-GETPROP = """#!/bin/sh
+GETPROP = """
 case $1 in
   ro.build.version.release) echo 99;;
   ro.soc.manufacturer) echo Maker;;
@@ -63,28 +62,23 @@ esac
 
 class Phone:
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / 'data'
-        self.log = folder / 'log'
-        self.trouble = folder / 'trouble'
-        self.bin = folder / 'bin'
-        for path in (self.folder, self.bin):
-            path.mkdir()
-        paths = {name: str(getattr(self, name)) for name in ('folder', 'log', 'trouble')}
-        self._program(self.bin / 'adb', ADB.format_map(paths))
-        self._program(self.bin / 'getprop', GETPROP)
-        self.benchncnn = folder / 'benchncnn'
-        self._program(self.benchncnn, f'#!/bin/sh\ncat >&2 <<EOF\n{BENCHNCNN}EOF\n')
-        self.benchmark_model = folder / 'benchmark_model'
-        self._program(self.benchmark_model, f'#!/bin/sh\ncat <<EOF\n{BENCHMARK_MODEL}EOF\n')
-        # It prints nothing: what it says is in the system's log, behind what an older run has said.
-        self.executor_runner = folder / 'executor_runner-android'
-        self._program(self.executor_runner, '#!/bin/sh\n')
-        self._program(self.bin / 'logcat', f'#!/bin/sh\ncat <<EOF\n{EXECUTOR_RUNNER}EOF\n')
-
-    @staticmethod
-    def _program(path: Path, text: str) -> None:
-        path.write_text(text)
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        self.folder, self.log, self.trouble = (folder / n for n in ('data', 'log', 'trouble'))
+        names = ('benchncnn', 'benchmark_model', 'executor_runner-android')
+        self.benchncnn, self.benchmark_model, self.executor_runner = (folder / n for n in names)
+        for path in (self.folder, folder / 'bin'):
+            path.mkdir(parents=True)
+        programs = {
+            'bin/adb': ADB.format_map(vars(self)),
+            'bin/getprop': GETPROP,
+            'benchncnn': f'cat >&2 <<EOF\n{BENCHNCNN}EOF\n',
+            'benchmark_model': f'cat <<EOF\n{BENCHMARK_MODEL}EOF\n',
+            # What it says is in the system's log alone, behind what an older run has said.
+            'executor_runner-android': '',
+            'bin/logcat': f'cat <<EOF\n{EXECUTOR_RUNNER}EOF\n',
+        }
+        for name, text in programs.items():
+            (folder / name).write_text(f'#!/bin/sh\n{text}')
+            (folder / name).chmod(0o755)
 
     def asked(self) -> list[list[str]]:
         return [line.split('\037')[:-1] for line in self.log.read_text().splitlines()]
@@ -98,10 +92,8 @@ class Phone:
 
 @pytest.fixture
 def phone(tmp_path, monkeypatch) -> Phone:
-    (tmp_path / 'phone').mkdir()
-    phone = Phone(tmp_path / 'phone')
-    monkeypatch.setenv('PATH', f'{phone.bin}:{os.environ["PATH"]}')
-    return phone
+    monkeypatch.setenv('PATH', f'{tmp_path / "phone/bin"}:{os.environ["PATH"]}')
+    return Phone(tmp_path / 'phone')
 
 
 @pytest.fixture

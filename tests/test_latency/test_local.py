@@ -28,11 +28,15 @@ from .tiny import LONG, QUICK, ask, assert_blocks, change_expected, make_conv
 pytest.importorskip('ncnn', reason='needs ncnn')
 
 
-def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
+@pytest.fixture
+def target(device_folder) -> LocalTarget:
+    return LocalTarget(parent=str(device_folder))
+
+
+def test_networks_are_measured_and_nothing_is_left(plan, target):
     shares: list[float] = []
     pauses: list[float] = []
     job = ask(protocol=dict(QUICK, cooldown=3.5))
-    target = LocalTarget(parent=str(device_folder))
     recording = measure(plan, target, job, shares.append, pauses.append)
     assert recording.problem is None and pauses == [3.5]
     for case in recording.cases:
@@ -46,18 +50,18 @@ def test_networks_are_measured_and_nothing_is_left(plan, device_folder):
 
 
 @pytest.mark.parametrize('runtime', BOTH)
-def test_runtimes_with_xnnpack_are_measured(runtime, tmp_path, device_folder):
+def test_runtimes_with_xnnpack_are_measured(runtime, tmp_path, target):
     plan = Plan(tmp_path)
     convs = [make_conv(channels) for channels in range(4, 15)]  # more than ten: LiteRT sorts names
     network = Network('net', lambda shape: Of(lambda x: [conv(x) for conv in convs]))
     list(plan.add(network, [(8, 12)], [setting(runtime, threads) for threads in (1, 2)]))
-    recording = measure(plan, LocalTarget(parent=str(device_folder)), ask(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem is None
     for case in recording.cases:
         assert case.gate['passed'] and case.gate['error'] < 1e-5
         assert_blocks(case)
     change_expected(plan, 1)
-    again = measure(plan, LocalTarget(parent=str(device_folder)), ask('gate'))
+    again = measure(plan, target, ask('gate'))
     assert again.cases[1].failure['stage'] == 'gate'
 
 
@@ -74,22 +78,20 @@ def test_gate_alone_times_nothing_and_keep_keeps_the_files(plan, device_folder):
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux only')
-def test_cores_are_pinned(plan, device_folder):
+def test_cores_are_pinned(plan, target):
     core = min(os.sched_getaffinity(0))
-    target = LocalTarget(parent=str(device_folder))
     assert measure(plan, target, ask('gate', cores=str(core))).pinned == [core]
     plan.cases[0] = dataclasses.replace(plan.cases[0], setting=setting('ncnn', threads=2))
     recording = measure(plan, target, ask('gate', cores=str(core)))
     assert 'more than the 1 cores of --cores' in recording.problem
 
 
-def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, device_folder):
+def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, device_folder, target):
     def spoil(seconds: float) -> None:
         change_expected(plan, 1)
         (folder,) = device_folder.iterdir()
         shutil.copy(plan.files[plan.cases[1].expected[0]], folder)
 
-    target = LocalTarget(parent=str(device_folder))
     recording = measure(plan, target, ask(protocol=QUICK), sleep=spoil)
     right, wrong = recording.cases
     assert len(right.sessions) == 2 and right.failure is None
@@ -97,17 +99,17 @@ def test_outputs_that_become_wrong_end_the_figures_of_earlier_sessions(plan, dev
     assert wrong.failure['message'] == 'outputs differ by 0.01 of the largest one'
 
 
-def test_network_that_the_runtime_cannot_load_is_named(plan, device_folder):
+def test_network_that_the_runtime_cannot_load_is_named(plan, target):
     param = plan.files['conv5.param']
     param.write_text(param.read_text().replace('Convolution', 'Convulsion'))
-    recording = measure(plan, LocalTarget(parent=str(device_folder)), ask(protocol=QUICK))
+    recording = measure(plan, target, ask(protocol=QUICK))
     assert len(recording.cases[0].sessions) == 2
     failure = recording.cases[1].failure
     assert failure['stage'] == 'load' and failure['message'].startswith('ncnn 1.')
     assert 'a layer is not known' in failure['message'] and '\n' not in failure['message']
 
 
-def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, tmp_path):
+def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, target, tmp_path):
     """It is made there, but its name has not arrived here yet."""
     slow = tmp_path / 'python'
     pressed = tmp_path / 'pressed'
@@ -126,20 +128,18 @@ def test_ctrl_c_while_the_folder_is_made_leaves_none(plan, device_folder, tmp_pa
     assert recording.problem == INTERRUPTED
 
 
-def test_runner_that_is_killed_is_reported(plan, device_folder, tmp_path):
+def test_runner_that_is_killed_is_reported(plan, target, tmp_path):
     (tmp_path / 'ncnn.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
-    target = LocalTarget(parent=str(device_folder))
     target.environment = lambda: {**os.environ, 'PYTHONPATH': str(tmp_path)}
     recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem == 'local: the command there ended with signal 9: no message'
 
 
-def test_device_is_cleaned_when_this_side_dies(plan, device_folder):
+def test_device_is_cleaned_when_this_side_dies(plan, device_folder, target):
     """A terminal that is closed, or a crash: the runner sees its standard input end."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        target = LocalTarget(parent=str(device_folder))
         measure(plan, target, ask(protocol=LONG), lambda done: os.write(write, b'.'))
         os._exit(1)
     os.read(read, 1)
@@ -148,8 +148,7 @@ def test_device_is_cleaned_when_this_side_dies(plan, device_folder):
     os.waitpid(child, 0)
 
 
-def test_too_little_space_is_known_before_anything_is_sent(plan, device_folder, monkeypatch):
-    target = LocalTarget(parent=str(device_folder))
+def test_too_little_space_is_known_before_anything_is_sent(plan, target, monkeypatch):
     act = target._act
 
     def crowded(action, *arguments, **kwargs):
@@ -247,13 +246,14 @@ def test_whole_measurement_runs_under_old_pythons(plan, device_folder, tmp_path,
 )
 def test_wheels_are_chosen_by_their_tags(tmp_path, tags, fits):
     path = tmp_path / f'numpy-2.0-{tags}.whl'
-    path.write_bytes(b'')
-    place = dict(machine='aarch64', python='3.11.2')
+    for name in (path.name, 'ai_edge_litert-2-py2-none-any.whl'):  # of a runtime that is not asked
+        (tmp_path / name).touch()
+    wheels, place = read_wheels(str(tmp_path), ['ncnn']), dict(machine='aarch64', python='3.11.2')
     if fits:
-        assert choose_wheels(read_wheels(str(tmp_path)), place) == [path]
+        assert choose_wheels(wheels, place) == [path]
     else:
         with refused(f'the device is aarch64.*numpy is there only as {path.name}'):
-            choose_wheels(read_wheels(str(tmp_path)), place)
+            choose_wheels(wheels, place)
 
 
 @pytest.mark.parametrize(
