@@ -39,11 +39,7 @@ PAPER_SHAPES = ((224, 224), (480, 640), (720, 1280))  # ShuffleNet V1, Table 8
 
 
 def make_request(options: Mapping[str, Any]) -> Request:
-    """Fill :data:`DEFAULTS` with what is given.
-
-    Args:
-        options: By their names, also those of :data:`PROTOCOL`; None is the default, and others are
-            passed over.
+    """Fill :data:`DEFAULTS`, and those of :data:`PROTOCOL`, with options that are not None.
 
     Raises:
         UserError: It has no meaning, or no use there; the message names the option.
@@ -181,17 +177,13 @@ def suite(name: str, shapes: Sequence[tuple[int, int]] = ()) -> Work:
 
 
 def find_settings(request: Request) -> list[Setting]:
-    """Every combination of runtime, threads, precision and shuffle.
-
-    Raises:
-        UserError: A runtime does not have one of them.
-    """
+    """Every combination of runtime, threads, precision and shuffle, see :func:`.plan.setting`."""
     lists = (request[key] for key in ('runtimes', 'threads', 'precisions', 'shuffles'))
     return list(itertools.starmap(setting, itertools.product(*lists)))
 
 
 def make_job(request: Request, cases: Sequence[Case]) -> dict[str, Any]:
-    """The job for some cases, as the device reads it."""
+    """The job for some cases, as the device reads it; ``input`` is (N, C, H, W)."""
     asked = {key: request[key] for key in ('what', 'protocol', 'governor', 'cores')}
     runs = []
     for case in cases:

@@ -35,11 +35,7 @@ class Loaded(NamedTuple):
 
 
 def load(run: dict[str, Any], folder: Path) -> Loaded:
-    """Load the network of a run.
-
-    Args:
-        run: ``runtime``, ``files`` by role, ``input`` (N, C, H, W), ``threads``, ``precision``.
-        folder: Where the files are.
+    """Load the network of a run, see :func:`mmshuffle.latency.request.make_job`.
 
     Raises:
         Problem: The runtime is missing, or cannot load or run the network.
@@ -242,8 +238,8 @@ def profile(network: Loaded) -> list[dict[str, Any]]:
     """Run a network with its runtime's profiler.
 
     Returns:
-        ``name``, ``type``, mean ``ms`` and ``inputs``, the shapes of all inputs, weights among
-        them, of each layer, in the order of the first run.
+        Of each layer, in their order, ``name``, ``type``, mean ``ms``, and the shapes of its
+        ``inputs``, weights among them.
 
     Raises:
         Problem: The runtime has no profiler.

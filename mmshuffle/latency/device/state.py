@@ -59,15 +59,11 @@ def read_device(root: Path = Path('/')) -> dict[str, Any]:
 def read_soc(root: Path) -> str | None:
     """Name of the board or chip, from the first place that has one."""
     named = read_text(root / 'proc/device-tree/model')
-    if named:
-        return named
-    text = read_text(root / 'proc/cpuinfo') or ''
-    found = re.search(r'^(Hardware|model name|Processor)\s*:\s*(.+)$', text, re.MULTILINE)
-    if root == Path('/'):
+    if not named and root == Path('/'):
         words = [_run(['getprop', key]) for key in ('ro.soc.manufacturer', 'ro.soc.model')]
-        if any(words):
-            return ' '.join(filter(None, words))
-    return found.group(2).strip() if found else None
+        named = ' '.join(filter(None, words))
+    kinds = r'^(?:Hardware|model name|Processor)\s*:\s*(.+)$'
+    return named or _find(kinds, root / 'proc/cpuinfo')
 
 
 def read_cores(root: Path) -> list[dict[str, Any]]:
@@ -161,18 +157,20 @@ def read_throttling(root: Path) -> dict[str, int]:
     return {name: value for name, value in found.items() if value}
 
 
+def _find(pattern: str, path: Path) -> str | None:
+    found = re.search(pattern, read_text(path) or '', re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
 def _memory(root: Path, key: str) -> int | None:
-    found = re.search(rf'^{key}:\s*(\d+) kB', read_text(root / 'proc/meminfo') or '', re.MULTILINE)
-    return int(found.group(1)) // 1024 if found else None
+    found = _find(rf'^{key}:\s*(\d+) kB', root / 'proc/meminfo')
+    return int(found) // 1024 if found else None
 
 
 def _os_name(root: Path) -> str:
-    text = read_text(root / 'etc/os-release') or ''
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
-    if found:
-        return found.group(1)
-    release = _run(['getprop', 'ro.build.version.release'])
-    return f'Android {release}' if release else f'{platform.system()} {sys.platform}'
+    named = _find(r'^PRETTY_NAME="?([^"\n]+)', root / 'etc/os-release')
+    release = '' if named else _run(['getprop', 'ro.build.version.release'])
+    return named or (f'Android {release}' if release else f'{platform.system()} {sys.platform}')
 
 
 def _run(command: list[str]) -> str:
