@@ -1,7 +1,6 @@
 """The file of a measurement, its report, and the comparison of two."""
 
 import copy
-import dataclasses
 import functools
 import json
 import operator
@@ -33,19 +32,13 @@ DEVICE = dict.fromkeys(('soc', 'machine', 'os', 'kernel', 'python', 'libc'), 'ma
 DEVICE |= dict(cores=[CORE], clusters=[[0]], memory_mb=4000)
 
 
-def make_case(number: int, name: str, side: int = 224, **how) -> Case:
-    return Case(number, Network(name, None), (1, 3, side, side), setting('ncnn', **how))
-
-
 def measured(number: int, name: str, median: float, side: int = 224, **how) -> Case:
-    random = np.random.default_rng(number)
-    return dataclasses.replace(
-        make_case(number, name, side, **how),
-        version='1.0',
-        gate=dict(passed=True, error=1e-7, tolerance=1e-3),
-        sessions=(median * (1 + 0.01 * random.standard_normal((3, 10, 10)))).tolist(),
-        cpu=[1.0],
-    )
+    case = Case(number, Network(name, None), (1, 3, side, side), setting('ncnn', **how))
+    case.version, case.cpu = '1.0', [1.0]
+    case.gate = dict(passed=True, error=1e-7, tolerance=1e-3)
+    noise = np.random.default_rng(number).standard_normal((3, 10, 10))
+    case.sessions = (median * (1 + 0.01 * noise)).tolist()
+    return case
 
 
 def make_states(**changes) -> list[dict]:
@@ -86,20 +79,22 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {cells[0]: cells for cells in lines}
 
 
+def table_of(text: str) -> dict[str, dict[str, str]]:
+    """Cells by the name of their row, then by the heading of their column."""
+    head, *rows = rows_of(text).values()
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
 def test_table_has_ranks_and_the_published_ratios():
     text = to_markdown(record_of(recording_of(MEDIANS)))
-    rows = rows_of(text)
-    head = next(cells for name, cells in rows.items() if name == 'network')
-    column = {name: number for number, name in enumerate(head)}
+    rows = table_of(text)
     alexnet = rows['alexnet']
-    assert alexnet[column['rank']] == '2 to 3'
-    assert rows['shufflenetv1-x1.0-g3'][column['rank']] == '1'
-    ratio, interval = alexnet[column['× shufflenetv1-x1.0-g3 [95 % interval]']].split(maxsplit=1)
+    assert alexnet['rank'] == '2 to 3' and rows['shufflenetv1-x1.0-g3']['rank'] == '1'
+    ratio, interval = alexnet['× shufflenetv1-x1.0-g3 [95 % interval]'].split(maxsplit=1)
     assert float(ratio) == pytest.approx(4.5, rel=0.01) and re.fullmatch(BOUNDS, interval)
-    assert alexnet[column['× in V1 paper (Snapdragon 820)']] == '4.87'
-    assert alexnet[column["× in ncnn's runs on 43 ARM devices"]] == '5.06 [2.95 to 21.70]'
-    assert alexnet[column['the time is']] == 'stable'
-    assert alexnet[column['the ratio is']] == 'reliable'
+    assert alexnet['× in V1 paper (Snapdragon 820)'] == '4.87'
+    assert alexnet["× in ncnn's runs on 43 ARM devices"] == '5.06 [2.95 to 21.70]'
+    assert alexnet['the time is'] == 'stable' and alexnet['the ratio is'] == 'reliable'
     assert 'from 3 sessions' in text and 'about 75 % of cases' in text
     text = to_markdown(record_of(recording_of(MEDIANS)), 'alexnet')
     assert '× alexnet' in text and "ncnn's" not in text
@@ -108,29 +103,26 @@ def test_table_has_ranks_and_the_published_ratios():
 def test_other_published_figures_stand_beside_those_of_their_networks():
     """Arm's, and those of ShuffleNet V2, Table 8: 24.4 and 21.8 images/s."""
     medians = {'shufflenetv2-x1.0': 4.0, 'squeezenet1.0': 6.0, 'shufflenetv1-x1.0-g3': 9.0}
-    rows = rows_of(to_markdown(record_of(recording_of(medians)), 'shufflenetv2-x1.0'))
-    arm = rows['network'].index("× in Arm's runs (Raspberry Pi 5, int8)")
-    assert rows['squeezenet1.0'][arm] == '1.40' and rows['shufflenetv1-x1.0-g3'][arm] == '-'
-    paper = rows['network'].index('× in V2 paper (Snapdragon 810)')
-    assert rows['shufflenetv1-x1.0-g3'][paper] == '1.12' and rows['squeezenet1.0'][paper] == '-'
+    rows = table_of(to_markdown(record_of(recording_of(medians)), 'shufflenetv2-x1.0'))
+    for column, cells in {
+        "× in Arm's runs (Raspberry Pi 5, int8)": ['1.00', '1.40', '-'],
+        '× in V2 paper (Snapdragon 810)': ['1.00', '-', '1.12'],
+    }.items():
+        assert [rows[name][column] for name in medians] == cells
     elsewhere = to_markdown(record_of(recording_of(medians, sides=(32,))), 'shufflenetv2-x1.0')
     assert '× in' not in elsewhere
 
 
 def test_accuracy_stands_beside_the_times_of_int8():
     recording = recording_of(MEDIANS)
-    accuracy = dict(name='top-1', fp32=66.2, int8=65.9, weights='a.pth', file='a.json')
     for case in recording.cases:
         case.setting = setting('ncnn', precision='int8')
+    accuracy = dict(name='top-1', fp32=66.2, int8=65.9, weights='a.pth', file='a.json')
     recording.cases[1].accuracy = accuracy
     record = record_of(recording)
     check_schema(record)
-    rows = rows_of(to_markdown(record))
-    place = rows['network'].index('int8 (against fp32)')
-    assert (
-        rows['alexnet'][place] == 'top-1 65.9 (-0.3), a.pth'
-        and rows['mobilenetv1-x1.0'][place] == '-'
-    )
+    found = [row['int8 (against fp32)'] for row in table_of(to_markdown(record)).values()]
+    assert found == ['-', 'top-1 65.9 (-0.3), a.pth', '-']
 
 
 def test_forms_of_a_network_are_ranked_with_each_other():
@@ -164,12 +156,10 @@ def test_counts_are_ratios_beside_the_published_ones_and_never_times(emulated):
     check_schema(record)
     text = to_markdown(record)
     assert 'ms' not in text.replace("ncnn's runs", '') and 'COUNTS, no times' in text
-    rows = rows_of(text.partition('Instructions by type')[0])
-    head = rows['network']
-    column = {name: number for number, name in enumerate(head)}
-    assert rows['alexnet'][column['instructions']] == f'{MEDIANS["alexnet"]:.2f}'
-    assert float(rows['alexnet'][column['× shufflenetv1-x1.0-g3']]) == pytest.approx(4.5, rel=0.01)
-    assert rows['alexnet'][column['× in V1 paper (Snapdragon 820)']] == '4.87'
+    alexnet = table_of(text.partition('Instructions by type')[0])['alexnet']
+    assert alexnet['instructions'] == f'{MEDIANS["alexnet"]:.2f}'
+    assert float(alexnet['× shufflenetv1-x1.0-g3']) == pytest.approx(4.5, rel=0.01)
+    assert alexnet['× in V1 paper (Snapdragon 820)'] == '4.87'
     assert f'{MEDIANS["alexnet"]:.3f} (100%)' in rows_of(text)['alexnet']
 
 
@@ -307,13 +297,6 @@ def test_damaged_files_are_refused_and_the_place_is_named(tmp_path, path, value,
     write_json(record, tmp_path / 'a.json')
     with refused(rf'a\.json is damaged at .*{words}.*; measure again'):
         read_record(tmp_path / 'a.json')
-
-
-def test_request_is_read_back_as_it_was():
-    options = dict(models=['a', 'b'], shapes=[(224, 224), (480, 640)], threads=[1, 2], loops=7)
-    request = make_request(dict(options, runtimes=None))
-    assert request['threads'] == [1, 2] and request['protocol']['loops'] == 7
-    assert replay(json.loads(json.dumps(request))) == request == make_request(request)
 
 
 @pytest.mark.parametrize(
