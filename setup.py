@@ -22,7 +22,7 @@ NOT_BUNDLED = ('__pycache__', '*.pyc')
 # PyTorch is left out on purpose: which build of it fits (CPU, which CUDA) is the machine's affair,
 # and pip would replace a working one. The lowest version is 2.4, the first with
 # torch.library.custom_op; the doctor checks it (tools/doctor.py, LOWEST_TORCH).
-INSTALL_REQUIRES = ['jsonschema', 'numpy', 'pycocotools', 'safetensors', 'tqdm']
+INSTALL_REQUIRES = ['jsonschema>=4', 'numpy', 'pycocotools', 'safetensors', 'tqdm']
 
 # Two distributions of the same import names; tools/bootstrap.py refuses to mix them.
 EXTRAS_REQUIRE = {

@@ -1,8 +1,11 @@
 """Latency against image size, as a plot."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mmshuffle.reporting import new_figure, to_png
 
@@ -42,22 +45,11 @@ def draw(record: Record) -> bytes | None:
 
 
 def _draw_panel(axis: 'Axes', entries: Sequence[dict]) -> None:
-    for number, name in enumerate(dict.fromkeys(map(label, entries))):
-        mine = sorted(
-            (entry for entry in entries if label(entry) == name),
-            key=lambda entry: math.prod(entry['shape']),
-        )
-        sizes = [math.prod(entry['shape']) / 1e6 for entry in mine]
-        medians = [entry['median_ms'] for entry in mine]
-        bounds = zip(*(entry['interval_ms'] for entry in mine))
-        axis.errorbar(
-            sizes,
-            medians,
-            [[abs(m - b) for m, b in zip(medians, side)] for side in bounds],
-            marker=MARKS[number % len(MARKS)],
-            capsize=2,
-            label=name,
-        )
+    for mark, name in zip(itertools.cycle(MARKS), dict.fromkeys(map(label, entries))):
+        mine = [entry for entry in entries if label(entry) == name]
+        figures = [(math.prod(e['shape']) / 1e6, e['median_ms'], *e['interval_ms']) for e in mine]
+        sizes, medians, *bounds = np.array(sorted(figures)).T
+        axis.errorbar(sizes, medians, abs(bounds - medians), marker=mark, capsize=2, label=name)
     axis.set(xscale='log', yscale='log', xlabel='image, megapixels', ylabel='median, ms')
     axis.grid(True, which='both', alpha=0.3)
     axis.legend(fontsize=7)
