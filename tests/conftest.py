@@ -1,7 +1,9 @@
 """What several test files share."""
 
 import contextlib
+import copy
 import functools
+import gc
 import importlib.util
 import os
 import signal
@@ -12,8 +14,10 @@ from types import ModuleType, SimpleNamespace
 # Before PyTorch is imported: threads of processes that share cores wait for each other, tenfold.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import mmdet
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.config import config as config_module
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, loops
@@ -50,19 +54,34 @@ def _seed():
 
 @pytest.fixture(autouse=True, scope='session')
 def _no_waiting():
-    """For compilers at every start of a run, yapf at every checkpoint, metafiles, end of a pass."""
+    """For compilers at every start of a run, yapf, metafiles, configs, the end of a pass.
+
+    Nor for garbage collection among what was imported, which MMEngine does for every data set.
+    """
+    gc.freeze()
     with metafiles_read_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner_module, 'collect_env', functools.cache(runner_module.collect_env))
-        formatted = functools.cache(lambda text, style: plain(text, style_config=dict(style)))
-        plain = config_module.FormatCode
-        patch.setattr(
-            config_module,
-            'FormatCode',
-            lambda text, style_config: formatted(text, tuple(style_config.items())),
-        )
+        patch.setattr(config_module, 'FormatCode', lambda text, style_config: (text, False))
+        patch.setattr(Config, '_file2dict', staticmethod(_shipped_read_once(Config._file2dict)))
         patch.setattr(loops, 'time', SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr(Runner, 'train', functools.partialmethod(_train, Runner.train))
         yield
+
+
+def _shipped_read_once(read):
+    """Keep what is read of the configs of this project and of MMDetection, which do not change."""
+    kept, folders = {}, (str(REPO / 'configs'), str(Path(mmdet.__file__).parent))
+
+    def read_once(filename, *args, **kwargs):
+        path = os.path.realpath(filename)
+        if not path.startswith(folders):
+            return read(filename, *args, **kwargs)
+        key = (os.path.abspath(filename), *args, *kwargs.items())
+        if key not in kept:
+            kept[key] = read(filename, *args, **kwargs)
+        return copy.deepcopy(kept[key])
+
+    return read_once
 
 
 def _train(runner, train):

@@ -1,6 +1,5 @@
 """Every shipped config builds, is what its name says, takes a training step and predicts."""
 
-import copy
 import functools
 import json
 import math
@@ -41,13 +40,8 @@ def name(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
 
 
-@functools.cache
-def _read(path: Path) -> Config:
-    return read_config(str(path))
-
-
 def read(path: Path) -> Config:
-    return copy.deepcopy(_read(path))
+    return read_config(str(path))
 
 
 @functools.cache
@@ -116,11 +110,13 @@ def test_config_is_sound_takes_a_step_and_predicts(path):
     cfg.model.backbone.init_cfg = None
     if not classifier:
         cfg.model.backbone.norm_eval = False
-        if 'rcnn' in cfg.model.train_cfg:  # few RoIs, for speed
-            cfg.model.train_cfg.rcnn.sampler.num = 32
-            cfg.model.train_cfg.rpn_proposal.max_per_img = 64
-            cfg.model.test_cfg.rpn.max_per_img = 64
+        if 'rcnn' in cfg.model.train_cfg:  # few RoIs and narrow layers, for speed
+            cfg.model.train_cfg.rcnn.sampler.num = 16
+            cfg.model.train_cfg.rpn_proposal.max_per_img = 32
+            cfg.model.test_cfg.rpn.max_per_img = 32
             cfg.model.test_cfg.rcnn.max_per_img = 16
+            if 'fc_out_channels' in cfg.model.roi_head.bbox_head:
+                cfg.model.roi_head.bbox_head.fc_out_channels = 64
         cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = 0
         if shared := cfg.model.get('roi_head', {}).get('shared_head'):
             shared.init_cfg = None
@@ -306,9 +302,7 @@ def test_the_tables_pretrain_what_the_detectors_start_from():
 
 
 def test_the_metafiles_and_tables_are_those_of_the_configs():
-    tool = load_file(REPO / 'tools/write_metafiles.py')
-    tool.read_config = lambda path: _read(Path(path))
-    tool.main(['--check'])
+    load_file(REPO / 'tools/write_metafiles.py').main(['--check'])
 
 
 def test_mmengine_finds_every_config_by_its_path_in_the_package(tmp_path, monkeypatch):
