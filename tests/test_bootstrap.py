@@ -38,6 +38,13 @@ ONEDL = {
 OURS = 'mmshuffle[dev,deploy,report,openmmlab]'
 
 
+def script(path, text, mode=0o755):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(mode)
+    return path
+
+
 @pytest.fixture
 def facts():
     """Facts of an environment in which everything works."""
@@ -143,15 +150,21 @@ def test_a_crashing_import_costs_no_answer(tmp_path, monkeypatch):
     assert facts['packages']['torch'] == metadata.version('torch')
 
 
+def install(folder, name, version, more=''):
+    """Leave the metadata of a package in a folder; returns where they are."""
+    place = folder / f'{name}-{version}.dist-info'
+    place.mkdir()
+    place.joinpath('METADATA').write_text(
+        f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}'
+    )
+    return place
+
+
 def test_requirements_are_compared_by_pips_rules(tmp_path, monkeypatch):
-    installed = {'torch': '2.13.0+cpu', 'setuptools': '81.0.0', 'onedl_mmcv': '2.3.10'}
-    for name, version in {**installed, 'mmshuffle': '0.1.0'}.items():
-        (tmp_path / f'{name}-{version}.dist-info').mkdir()
-        text = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
-        if name == 'mmshuffle':
-            text += 'Requires-Dist: torch>=2\nRequires-Dist: absent; extra == "dev"\n'
-            text += 'Requires-Dist: setuptools<82; extra == "openmmlab"\n'
-        (tmp_path / f'{name}-{version}.dist-info' / 'METADATA').write_text(text)
+    for package in ('torch 2.13.0+cpu', 'setuptools 81.0.0', 'onedl_mmcv 2.3.10'):
+        install(tmp_path, *package.split())
+    needs = 'torch>=2', 'absent; extra == "dev"', 'setuptools<82; extra == "openmmlab"'
+    install(tmp_path, 'mmshuffle', '0.1.0', ''.join(f'Requires-Dist: {n}\n' for n in needs))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     met = (
         *('torch==2.13.0', 'torch==2.13.0+cpu', 'setuptools>=77.0.3,<82', 'onedl-mmcv>=2.3.6'),
@@ -224,11 +237,9 @@ def steps(facts, monkeypatch, tmp_path):
     monkeypatch.setattr(bootstrap.Runner, 'step', lambda *args, **kw: noted.step(*args, **kw))
     monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
     facts['editable'] = tmp_path.as_uri()
-    for path in ('setup.py', 'pyproject.toml', 'mmshuffle/.mim/configs'):
+    for path in ('setup.py', 'pyproject.toml', 'mmshuffle/.mim/configs', noted.python):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    noted.python.parent.mkdir(parents=True)
-    noted.python.touch()
     return noted
 
 
@@ -274,19 +285,17 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(steps, changes, expecte
 
 
 def test_mmcv_is_built_for_each_pytorch_and_the_wheels_are_kept(steps):
-    def install(torch):
+    def switch(torch):
         change(steps.facts, unmet=[f'torch=={torch}'])
-        steps.after = {
-            'torch==': dict(packages={'torch': torch}, imports=OTHER_TORCH),
-            'whl': WORKS,
-        }
+        new = dict(packages={'torch': torch}, imports=OTHER_TORCH)
+        steps.after = {'torch==': new, 'whl': WORKS}
         return steps.prepare(torch=f'torch=={torch}')
 
     options = '--force-reinstall --no-deps'
-    assert install('2.14.1') == ['torch==2.14.1', BUILD, f'{options} {WHEEL.format("2.14.1")}']
+    assert switch('2.14.1') == ['torch==2.14.1', BUILD, f'{options} {WHEEL.format("2.14.1")}']
     assert steps.prepare(torch='torch') == steps.prepare() == []
-    assert install('2.13.0') == ['torch==2.13.0', BUILD, f'{options} {WHEEL.format("2.13.0")}']
-    assert install('2.14.1') == ['torch==2.14.1', f'{options} {WHEEL.format("2.14.1")}']
+    assert switch('2.13.0') == ['torch==2.13.0', BUILD, f'{options} {WHEEL.format("2.13.0")}']
+    assert switch('2.14.1') == ['torch==2.14.1', f'{options} {WHEEL.format("2.14.1")}']
 
 
 @pytest.mark.parametrize(('built', 'words'), [(False, 'why'), (True, r'undefined.*builds another')])
@@ -306,11 +315,9 @@ def test_a_wheel_is_kept_only_if_it_is_built_whole_and_loads(steps, built, words
 def test_operations_built_for_another_pytorch_are_noticed(built_for, tmp_path, monkeypatch):
     # The compiled module of this environment, which works, is said to be made for another one.
     folder = f'torch-{built_for or metadata.version("torch")}'
-    installed = tmp_path / 'mmcv-2.1.0.dist-info'
-    installed.mkdir()
-    (installed / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmcv\nVersion: 2.1.0\n')
     url = (tmp_path / folder / 'mmcv.whl').as_uri().replace('+', '%2B')
-    (installed / 'direct_url.json').write_text(json.dumps({'url': url, 'archive_info': {}}))
+    content = json.dumps({'url': url, 'archive_info': {}})
+    (install(tmp_path, 'mmcv', '2.1.0') / 'direct_url.json').write_text(content)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     error = doctor.collect(sys.executable, ('mmcv_ext',))['imports']['mmcv_ext']
     assert error == ('ImportError: its wheel comes from torch-2.0.1' if built_for else None)
@@ -344,38 +351,31 @@ def test_somebody_elses_environment_is_refused_in_one_line(steps, changes, argum
     assert (stop.value.code, steps.calls) == (2, [])
 
 
-@pytest.mark.parametrize('torch', ['2.13.0', '2.14.1+cu130'])
-@pytest.mark.parametrize('name', ['c++', 'clang++'])
+@pytest.mark.parametrize(
+    ('name', 'torch', 'added'),
+    [('c++', '2.13.0', ''), ('clang++', '2.14.1+cu130', '-std=c++20')],
+)
 @pytest.mark.skipif(os.name == 'nt', reason='a script stands for the compiler')
 def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(
-    steps, name, torch, tmp_path, monkeypatch
+    steps, name, torch, added, tmp_path, monkeypatch
 ):
     # A compiler that shows what it is called with: its first words come from CXX.
-    compiler = tmp_path / 'a b' / name
-    compiler.parent.mkdir()
-    compiler.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    compiler.chmod(0o755)
+    compiler = script(tmp_path / 'a b' / name, 'echo "$@"')
     monkeypatch.setenv('CXX', f"env '{compiler}'")
     monkeypatch.setenv('NVCC_APPEND_FLAGS', '-O1')
     used = []
 
     def build(env):
-        arguments = [*shlex.split(env['CXX']), '-std=c++17', '-DA="b c"', 'x.cpp']
-        used.append(subprocess.run(arguments, capture_output=True, text=True).stdout)
-        used.extend((env['NVCC_APPEND_FLAGS'], Path(shlex.split(env['CXX'])[-1])))
+        used.extend((Path(shlex.split(env['CXX'])[-1]), env['NVCC_APPEND_FLAGS'].split()))
+        used.append(subprocess.check_output([*shlex.split(env['CXX']), 'b  c'], text=True))
 
     steps.build, steps.after = build, {'.whl': WORKS}
-    change(
-        steps.facts, unmet=['mmcv==2.1.0'], packages={'torch': torch}, compiler=doctor._compiler()
-    )
+    unmet = dict(unmet=['mmcv==2.1.0'], packages={'torch': torch})
+    change(steps.facts, **unmet, compiler=doctor._compiler())
     steps.prepare()
-    modern = torch != '2.13.0'
-    assert used[:2] == [
-        '-std=c++17|-DA="b c"|x.cpp|' + '-std=c++20|' * modern,
-        '-O1' + ' -std=c++20' * modern,
-    ]
+    assert used[1:] == [['-O1', *added.split()], f'b  c {added}'.strip() + '\n']
     # PyTorch tells GCC from Clang by the name; a script that stands for it does not stay.
-    assert used[2].name == name and used[2].exists() != modern
+    assert used[0].name == name and used[0].exists() != bool(added)
 
 
 @pytest.mark.skipif(bootstrap.fcntl is None, reason='needs file locks')
@@ -460,38 +460,32 @@ def test_a_failing_step_shows_its_output_and_says_where_the_log_is(tmp_path, cap
     assert 'not-there' in runner.log.read_text()
 
 
-def test_build_environment_finds_ninja_and_respects_the_user(tmp_path, monkeypatch):
+@pytest.mark.parametrize('jobs', ['1', None])
+def test_build_environment_finds_ninja_and_respects_the_user(jobs, tmp_path, monkeypatch):
     monkeypatch.delenv('MAX_JOBS', raising=False)
-    runner = bootstrap.Runner('/env/bin/python', tmp_path / 'log')
-    assert runner.env['PATH'].split(os.pathsep)[0] == '/env/bin'
-    assert runner.env['MAX_JOBS'] == str(doctor.cores())
-    monkeypatch.setenv('MAX_JOBS', '1')
-    assert bootstrap.Runner('/env/bin/python', tmp_path / 'log').env['MAX_JOBS'] == '1'
+    if jobs:
+        monkeypatch.setenv('MAX_JOBS', jobs)
+    env = bootstrap.Runner('/env/bin/python', tmp_path / 'log').env
+    assert env['PATH'].split(os.pathsep)[0] == '/env/bin'
+    assert env['MAX_JOBS'] == (jobs or str(doctor.cores()))
 
 
 @pytest.mark.skipif(not hasattr(os, 'killpg'), reason='needs process groups')
 def test_an_interrupt_ends_the_compilers_too(tmp_path, monkeypatch):
-    # The grandchild holds a pipe open for writing: reading it ends when the grandchild does.
-    reader, writer = os.pipe()
+    os.mkfifo(pipe := tmp_path / 'pipe')
+    opened = []
 
-    class Interrupted(subprocess.Popen):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, stdin=writer, **kwargs)
-            os.close(writer)
+    def wait(process):
+        monkeypatch.undo()
+        opened.append(pipe.open())  # as soon as the grandchild has it open for writing
+        raise KeyboardInterrupt
 
-        def wait(self, *args):
-            if self.args:  # the first time
-                self.args = None
-                assert os.read(reader, 1) == b'\n'
-                raise KeyboardInterrupt
-            return super().wait(*args)
-
-    monkeypatch.setattr(subprocess, 'Popen', Interrupted)
+    monkeypatch.setattr(subprocess.Popen, 'wait', wait)
     runner = bootstrap.Runner(sys.executable, tmp_path / 'log')
     with pytest.raises(KeyboardInterrupt):
-        runner.step('building', 'sh', '-c', 'echo >&0; sleep 600; true', hint='')
-    assert select.select([reader], [], [], 30)[0] and os.read(reader, 1) == b''
-    os.close(reader)
+        runner.step('building', 'sh', '-c', f"sleep 600 > '{pipe}'; true", hint='')
+    # It can be read to its end when the grandchild has ended.
+    assert select.select(opened, [], [], 30)[0] and opened[0].read() == ''
 
 
 @pytest.mark.parametrize(
@@ -513,13 +507,12 @@ def test_the_end_is_one_line(end, code, monkeypatch, capsys):
     assert text.out == '' and text.err.strip().count('\n') == 0 and 'bootstrap: ' in text.err
 
 
-@pytest.mark.parametrize('content', ['exit 3', 'no program', None])
+@pytest.mark.parametrize('mode', [0o755, 0o644, None])
 @pytest.mark.skipif(os.name == 'nt', reason='a script stands for the interpreter')
-def test_a_broken_interpreter_is_one_line(content, tmp_path, monkeypatch, capsys):
+def test_a_broken_interpreter_is_one_line(mode, tmp_path, monkeypatch, capsys):
     python = tmp_path / 'python'
-    if content:
-        python.write_text(f'#!/bin/sh\n{content}\n')
-        python.chmod(0o755 if content == 'exit 3' else 0o644)
+    if mode:
+        script(python, 'exit 3', mode)
     monkeypatch.setattr(doctor, 'choose_python', lambda: str(python))
     monkeypatch.setattr(bootstrap, 'ROOT', tmp_path)
     assert bootstrap.main(['env']) == 2
