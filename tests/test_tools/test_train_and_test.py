@@ -75,13 +75,12 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert not (tmp_path / 'work' / 'metrics.json').exists()
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_too_many_unreadable_images_stop_the_run(tmp_path, workers):
+def test_too_many_unreadable_images_stop_the_run(tmp_path):
     data = write_coco(tmp_path / 'data', images=6)
     for name in ('1.jpg', '3.jpg'):
         (data / 'images' / name).write_bytes(b'\xff\xd8 cut off')
     config = write_config(tmp_path, data)
-    options = ('--no-check', '--cfg-options', f'train_dataloader.num_workers={workers}')
+    options = ('--no-check', '--cfg-options', 'train_dataloader.num_workers=2')
     done = run('tools/train.py', config, '--work-dir', tmp_path / 'work', *options)
     assert_user_error(done, 'cannot be read', 'max_unreadable')
     logged = next((tmp_path / 'work').glob('*/*.log')).read_text()

@@ -42,8 +42,7 @@ def folders(tmp_path):
     return root
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_sound_sets(call, coco, folders, tmp_path, workers):
+def test_sound_sets(call, coco, folders, tmp_path):
     report = tmp_path / 'report.json'
     pair = (coco / 'annotations/train.json', coco / 'train')
     val = ('--val', coco / 'annotations/val.json', coco / 'val')
@@ -55,7 +54,7 @@ def test_sound_sets(call, coco, folders, tmp_path, workers):
         ((folders / 'train', '--val', folders / 'val'), 20),
         ((folders / 'val',), 4),
     ):
-        code, out, err = call('verify_dataset', *data, '--json', report, '--workers', workers)
+        code, out, err = call('verify_dataset', *data, '--json', report, '--workers', 2)
         assert code == 0 and out.endswith('sound\n'), err
         assert 'images/s' in out and f'{images}/{images}' in err
         written = json.loads(report.read_text())
