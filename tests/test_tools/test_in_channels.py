@@ -13,62 +13,46 @@ from mmshuffle.engine.network import extract_part, load_model, load_model_config
 from mmshuffle.latency.plan import example, from_config
 from tests.test_tools.conftest import assert_done, assert_refused
 
-every_number = pytest.mark.parametrize('channels', [1, 2, 4])
 
-
-@pytest.fixture
-def config(channels, tmp_path):
+@pytest.mark.parametrize('channels', [1, 2, 4])
+def test_costs_exports_and_latencies_are_of_as_many_channels(channels, call, tmp_path):
     cfg = load_model_config('shufflenetv2-x0.5')
     cfg.model.backbone.in_channels = channels
     mean, std = ([start + i for i in range(channels)] for start in (90.0, 50.0))
     cfg.model.data_preprocessor.update(mean=mean, std=std)
-    cfg.dump(tmp_path / 'net.py')
-    return tmp_path / 'net.py'
-
-
-@every_number
-def test_costs_are_those_of_the_network(channels, config, call, tmp_path):
+    cfg.dump(config := tmp_path / 'net.py')
     found = []
     for network in (config, 'shufflenetv2-x0.5'):
         assert_done(call('complexity', network, '--shape', 64, 64, '--json', tmp_path / 'a.json'))
         found.append(json.loads((tmp_path / 'a.json').read_text())['total'])
-    ours, colour = found
     # The first convolution of 3x3 to 24 channels on 32x32 pixels.
     weights = (3 - channels) * 9 * 24
-    assert colour['parameters'] - ours['parameters'] == weights
-    assert colour['multiply_adds'] - ours['multiply_adds'] == weights * 32 * 32
+    for figure, count in (('parameters', weights), ('multiply_adds', weights * 32 * 32)):
+        assert found[1][figure] - found[0][figure] == count
+    network = from_config(str(config))
+    assert network.channels == channels
+    image = example((1, network.channels, 64, 64))
+    assert network.build((64, 64))(image)[0].shape[-1] == 1000
 
-
-@every_number
-def test_a_classifier_is_exported_with_its_normalisation(channels, config, call, tmp_path):
-    arguments = (config, 'none', '--format', 'torchscript', '--shape', 64, 64)
-    assert_done(call('export', *arguments, '--out', tmp_path / 'net', '--shuffle', 'free'))
+    arguments = ('export', config, 'none', '--format', 'torchscript', '--shape', 64, 64)
+    assert_done(call(*arguments, '--out', tmp_path / 'net', '--shuffle', 'free'))
     model = load_model(load_model_config(str(config)), None, 'classifier', (64, 64))
     images = torch.randint(0, 256, (2, channels, 64, 64)).float()
     with torch.no_grad():
         normal = model.data_preprocessor(dict(inputs=images.clone()))['inputs']
         expected = extract_part(model, 'classifier')[0](normal)
-        found = torch.jit.load(str(tmp_path / 'net.pt'))(images)
-    found = found[0] if isinstance(found, (tuple, list)) else found
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+        scores = torch.jit.load(str(tmp_path / 'net.pt'))(images)
+    scores = scores[0] if isinstance(scores, (tuple, list)) else scores
+    assert torch.allclose(scores, expected, rtol=1e-4, atol=1e-4)
     colours = [f'model.data_preprocessor.{key}=[1,2,3]' for key in ('mean', 'std')]
-    form = ('--out', tmp_path / 'b', '--shuffle', 'free')
-    done = call('export', *arguments, *form, '--cfg-options', *colours)
+    done = call(*arguments, '--out', tmp_path / 'b', '--shuffle', 'free', '--cfg-options', *colours)
     assert_refused(done, 'mean and std of 3 channels', f'takes {channels}: give as many numbers')
     cv2.imwrite(str(tmp_path / 'colour.png'), np.zeros((64, 64, 3), np.uint8))
-    done = call('export', *arguments, '--out', tmp_path / 'b', '--image', tmp_path / 'colour.png')
+    done = call(*arguments, '--out', tmp_path / 'b', '--image', tmp_path / 'colour.png')
     if channels == 1:  # read as grey
         assert done[0] == 0, done
     else:
         assert_refused(done, 'has 3 channels', f'one of {channels}')
-
-
-@every_number
-def test_the_latency_tool_feeds_so_many(channels, config):
-    network = from_config(str(config))
-    assert network.channels == channels
-    module = network.build((64, 64))
-    assert module(example((1, network.channels, 64, 64)))[0].shape[-1] == 1000
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures('hub')
         (name, family.variants[i])
         for name, family in FAMILIES.items()
         # RetinaFace's is published at 0.25 alone.
-        for i in ({0} if name.startswith('RetinaFace') else {0, len(family.variants) - 1})
+        for i in range(1 if name.startswith('RetinaFace') else min(len(family.variants), 2))
     ],
 )
 def test_the_network_of_a_published_file_is_found(family, variant, tmp_path):
@@ -176,17 +176,10 @@ def test_a_published_file_holds_the_weights_alone(kind, checkpoint, tmp_path, ca
     assert found.keys() == wanted.keys() and 'ema_gate' in found
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     assert b'secret' not in path.read_bytes() and b'/home/me' not in path.read_bytes()
-
-
-@pytest.mark.parametrize('kind', ['safetensors', 'pth'])
-def test_equal_weights_give_equal_files(kind, checkpoint, tmp_path, call):
-    copy = tmp_path / 'epoch_12-0a1b2c3d.pth'
-    torch.save(read_tensors(checkpoint), copy)
-    for source, name in ((checkpoint, 'a'), (copy, 'b')):
-        assert_done(call('publish_weights', source, f'{tmp_path}/{name}/', '--format', kind))
-    # A hash that is in the name already is replaced.
-    (a,), (b,) = ((tmp_path / name).iterdir() for name in 'ab')
-    assert a.name == b.name and a.read_bytes() == b.read_bytes()
+    # Equal weights give equal files, and a hash that is in the name already is replaced.
+    torch.save(wanted, copy := tmp_path / 'epoch_12-0a1b2c3d.pth')
+    assert_done(call('publish_weights', copy, f'{tmp_path}/again/', '--format', kind))
+    assert (tmp_path / 'again' / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_published_backbone_starts_another_network(checkpoint, tmp_path, call):
