@@ -122,11 +122,9 @@ class Scale:
         if self.data is not None:
             return find_dataset(self.data)
         root = self.folder / 'pictures'
-        train, val = (
-            Split(root / 'annotations' / f'{name}.json', root / name, count)
-            for name, count in (('train', self.train_images), ('val', self.val_images))
-        )
-        return DetectionData(train, val, CLASSES)
+        counts = dict(train=self.train_images, val=self.val_images)
+        parts = [Split(root / f'annotations/{k}.json', root / k, n) for k, n in counts.items()]
+        return DetectionData(*parts, CLASSES)
 
     def fit(self, cfg: Config) -> Config:
         """Make a row's config small; changes ``cfg``."""
@@ -153,9 +151,7 @@ class Scale:
             test = [dict(type='LoadImage'), resize, pack]
             cfg[key].dataset.pipeline = [crop, flip, pack] if key == LOADERS[0] else test
             cfg[key].dataset.data_root, cfg[key].batch_size = root, 32
-        optimizer = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
-        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
-        self._fit_schedule(cfg, self.pretrain_epochs, 32)
+        self._fit_schedule(cfg, self.pretrain_epochs, 32, dict(lr=2e-3, weight_decay=0.05))
 
     def _fit_detector(self, cfg: Config) -> None:
         apply_dataset(cfg, self._dataset)
@@ -176,12 +172,13 @@ class Scale:
             anchors = model.rpn_head.anchor_generator
             anchors.scales = [self.anchors * scale for scale in anchors.scales]
         cfg.test_dataloader.batch_size = 1
-        # From random heads, SGD with momentum learns little in so few steps.
-        optimizer, clip = dict(type='AdamW', lr=self.lr, weight_decay=1e-4), dict(max_norm=35)
-        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer, clip_grad=clip)
-        self._fit_schedule(cfg, self.epochs, self.batch)
+        self._fit_schedule(cfg, self.epochs, self.batch, dict(lr=self.lr, weight_decay=1e-4))
+        cfg.optim_wrapper.clip_grad = dict(max_norm=35)
 
-    def _fit_schedule(self, cfg: Config, epochs: int, batch: int) -> None:
+    def _fit_schedule(self, cfg: Config, epochs: int, batch: int, optimizer: dict) -> None:
+        # From random heads, SGD with momentum learns little in so few steps.
+        optimizer = dict(type='AdamW', **optimizer)
+        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
         cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs)
         cfg.param_scheduler = [
             dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=50),
@@ -192,12 +189,9 @@ class Scale:
         apply_epochs(cfg, epochs, batch, self.images(cfg))
 
 
-SCALES = {
-    scale.name: scale
-    for scale in (
-        Scale('miniature'),
-        # What the tests run.
-        Scale('smoke', train_images=8, val_images=4, objects=40, epochs=3, pretrain_epochs=1),
-        Scale('subset', size=None, rois=None, anchors=1.0, batch=4, epochs=12),
-    )
-}
+SCALES = dict(
+    miniature=Scale('miniature'),
+    # What the tests run.
+    smoke=Scale('smoke', train_images=8, val_images=4, objects=40, epochs=3, pretrain_epochs=1),
+    subset=Scale('subset', size=None, rois=None, anchors=1.0, batch=4, epochs=12),
+)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time training steps side by side: the backbone, and detectors.
+"""Time training steps side by side: of the backbone, or of detectors.
 
 Both sides of a comparison take turns in one process, so that a drift of the machine hits both. Run
 it with nothing else running: two busy processes on two cores slow each other many times over.
@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -31,6 +30,7 @@ from mmshuffle.data.synthetic import draw_dataset
 from mmshuffle.engine import cli, set_memory_format
 from mmshuffle.engine.config import read_config, register_config_imports
 from mmshuffle.engine.files import write_json
+from mmshuffle.engine.memory_format import MEMORY_FORMATS
 from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
@@ -41,20 +41,6 @@ EXAMPLE = """examples:
       light-head-rcnn_shufflenetv1-x1.0-g3_8xb2-20e_coco --rounds 5
 """
 DIGITS = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
-# Detectors by their names in the tables: config, settings that differ, and memory format.
-Runs = dict[str, tuple[str, dict[str, Any], str]]
-CONFIG = 'faster-rcnn_shufflenetv2-x0.5_fpn_1xb4-12e_coco'
-ROI_DEFAULTS = {
-    'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
-    'model.train_cfg.rcnn.sampler.num': 512,
-    'model.train_cfg.rpn_proposal.nms_pre': 2000,
-    'model.train_cfg.rpn_proposal.max_per_img': 1000,
-}
-FINE_TUNING: Runs = {
-    "MMDetection's RoI settings": (CONFIG, ROI_DEFAULTS, 'contiguous'),
-    'fine-tuning config': (CONFIG, {}, 'contiguous'),
-    'fine-tuning config, channels_last': (CONFIG, {}, 'channels_last'),
-}
 VARIANTS = (
     *('channels_last', 'amp', 'amp, channels_last', 'compile'),
     'compile, amp, channels_last',
@@ -64,20 +50,23 @@ VARIANTS = (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_parser(__doc__, EXAMPLE)
-    text = 'time nothing but these detectors, two images a step'
+    text = 'detectors to time in place of the backbone'
     parser.add_argument('configs', nargs='*', metavar='CONFIG', help=text)
     parser.add_argument('--device', default='cpu', help='cpu or cuda (default %(default)s)')
     parser.add_argument('--threads', type=int, help="CPU threads; PyTorch's choice by default")
     text, count = 'timed steps (default %(default)s)', dict(type=cli.at_least(1), default=20)
     parser.add_argument('--rounds', metavar='N', help=text, **count)
-    parser.add_argument('--batch-size', type=int, default=8, help='of the backbone')
+    text = 'images a step (default 8, of detectors 2)'
+    parser.add_argument('--batch-size', type=cli.at_least(1), metavar='N', help=text)
+    layouts = dict(nargs='+', choices=list(MEMORY_FORMATS), default=['contiguous'])
+    parser.add_argument('--memory-format', help='of detectors (default contiguous)', **layouts)
     text = 'time channels_last, mixed precision and torch.compile of the backbone too'
     parser.add_argument('--variants', action='store_true', help=text)
-    parser.add_argument('--skip-detector', action='store_true', help='time the backbone only')
     parser.add_argument('--out', help='write the figures to this JSON file')
     args = parser.parse_args(argv)
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: PyTorch sees no GPU here; use --device cpu')
+    args.batch_size = args.batch_size or (2 if args.configs else 8)
     return args
 
 
@@ -126,13 +115,12 @@ def backbone_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     return steps
 
 
-def detector_steps(
-    args: argparse.Namespace, runs: Runs, batch_size: int
-) -> dict[str, Callable[[], None]]:
+def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Training steps of detectors at 480x320, with drawn images as input."""
+    loading = dict(num_workers=0, persistent_workers=False, batch_size=args.batch_size)
 
-    def step(data: str, config: str, changes: dict, memory_format: str) -> Callable[[], None]:
-        cfg = read_config(config, changes)
+    def step(data: str, config: str, layout: str) -> Callable[[], None]:
+        cfg = read_config(config)
         register_config_imports(cfg)
         apply_dataset(cfg, find_dataset(data))
         # Random weights, whose features would not stay finite with statistics of 0 and 1.
@@ -140,7 +128,7 @@ def detector_steps(
         if shared := cfg.model.get('roi_head', {}).get('shared_head'):
             shared.init_cfg = None
             shared.backbone.norm_eval = False
-        cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=batch_size)
+        cfg.train_dataloader.update(loading)
         for transform in cfg.train_dataloader.dataset.pipeline:
             if transform.type == 'Resize':
                 transform.scale = (480, 320)
@@ -148,7 +136,7 @@ def detector_steps(
         detector = MODELS.build(cfg.model)
         detector.init_weights()
         detector.to(args.device).train()
-        set_memory_format(detector, memory_format)
+        set_memory_format(detector, layout)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools
             batches = list(Runner.build_dataloader(cfg.train_dataloader, seed=0))
         optimizer = torch.optim.SGD(detector.parameters(), lr=0.005, momentum=0.9)
@@ -168,7 +156,8 @@ def detector_steps(
     with tempfile.TemporaryDirectory() as folder:
         data = f'{folder}/drawn'
         draw_dataset(data, 16, 4, size=(480, 320), progress=False)
-        return {name: step(data, *run) for name, run in runs.items()}
+        runs = itertools.product(args.configs, args.memory_format)
+        return {f'{Path(config).stem}, {f}': step(data, config, f) for config, f in runs}
 
 
 def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
@@ -231,24 +220,14 @@ def main(argv: list[str] | None = None) -> None:
         threads=torch.get_num_threads(),
         load=load,
     )
-
-    def report(key: str, title: str, steps: dict[str, Callable[[], None]]) -> None:
-        result[key] = measure(steps, args)
-        rows = [
-            [name, *(f'{found[figure]:.{digits}f}' for figure, digits in DIGITS.items())]
-            for name, found in result[key].items()
-        ]
-        print(f'\n{title}\n\n{markdown_table(["step", *DIGITS], rows)}')
-
-    if args.configs:
-        runs = {Path(config).stem: (config, {}, 'contiguous') for config in args.configs}
-        report('detectors', '480x320, batch 2', detector_steps(args, runs, 2))
-    else:
-        title = f'ShuffleNetV2 1x, 224x224, batch {args.batch_size}, {result["threads"]} threads'
-        report('backbone', title, backbone_steps(args))
-    if not args.configs and not args.skip_detector:
-        title = 'Faster R-CNN, ShuffleNetV2 0.5x, 480x320, batch 4'
-        report('detector', title, detector_steps(args, FINE_TUNING, 4))
+    title = 'detectors, 480x320' if args.configs else 'ShuffleNetV2 1x, 224x224'
+    steps = (detector_steps if args.configs else backbone_steps)(args)
+    result['steps'] = found = measure(steps, args)
+    rows = [
+        [name, *(f'{row[key]:.{n}f}' for key, n in DIGITS.items())] for name, row in found.items()
+    ]
+    print(f'{title}, batch {args.batch_size}, {result["threads"]} threads\n')
+    print(markdown_table(['step', *DIGITS], rows))
     if args.out:
         write_json(result, args.out)
 
