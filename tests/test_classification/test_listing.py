@@ -64,19 +64,19 @@ def test_class_folders_are_numbered_and_what_is_no_image_is_told(tmp_path, files
     assert passed_over(tmp_path) == [str(tmp_path / name) for name in left]
 
 
-def test_lists_take_indices_or_names_of_classes(tmp_path):
-    write(tmp_path / 'val', 'a b.jpg', 'c.jpg')
-    (tmp_path / 'list.txt').write_text('a b.jpg 7\n\nc.jpg 0\n')
-    classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt')
-    assert classes is None
-    expected = [(str(tmp_path / 'val' / 'a b.jpg'), 7), (str(tmp_path / 'val' / 'c.jpg'), 0)]
-    assert labelled == expected
-    (tmp_path / 'list.txt').write_text('c.jpg dog\na b.jpg cat\n', encoding='utf-8-sig')
-    classes, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'dog'])
-    assert classes == ('cat', 'dog') and [label for _, label in labelled] == [1, 0]
-    (tmp_path / 'list.txt').write_text('c.jpg\thot dog\na b.jpg\t0\n')
-    _, labelled = list_annotated(tmp_path / 'val', tmp_path / 'list.txt', ['cat', 'hot dog'])
-    assert labelled == [(str(tmp_path / 'val' / 'c.jpg'), 1), (str(tmp_path / 'val/a b.jpg'), 0)]
+@pytest.mark.parametrize(
+    ('text', 'classes', 'expected'),
+    [
+        ('a b.jpg 7\n\nc.jpg 0\n', None, {'a b.jpg': 7, 'c.jpg': 0}),
+        ('\ufeffc.jpg dog\na b.jpg cat\n', ('cat', 'dog'), {'c.jpg': 1, 'a b.jpg': 0}),
+        ('c.jpg\thot dog\na b.jpg\t0\n', ('cat', 'hot dog'), {'c.jpg': 1, 'a b.jpg': 0}),
+    ],
+)
+def test_lists_take_indices_or_names_of_classes(tmp_path, text, classes, expected):
+    folder = write(tmp_path / 'val', 'a b.jpg', 'c.jpg')
+    (tmp_path / 'list.txt').write_text(text, encoding='utf-8')
+    labelled = [(str(folder / name), label) for name, label in expected.items()]
+    assert list_annotated(folder, tmp_path / 'list.txt', classes) == (classes, labelled)
 
 
 def test_the_devkits_numbers_become_the_usual_indices(tmp_path):

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mmshuffle.backbones import ShuffleNetV2, layers, shufflenet_v2
 from mmshuffle.data.finetune import apply_dataset, find_dataset
 from mmshuffle.data.synthetic import draw_dataset
-from mmshuffle.engine import cli, set_memory_format
+from mmshuffle.engine import cli, set_memory_format, shipped
 from mmshuffle.engine.config import read_config, register_config_imports
 from mmshuffle.engine.files import write_json
 from mmshuffle.engine.memory_format import MEMORY_FORMATS
@@ -156,8 +156,8 @@ def detector_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     with tempfile.TemporaryDirectory() as folder:
         data = f'{folder}/drawn'
         draw_dataset(data, 16, 4, size=(480, 320), progress=False)
-        runs = itertools.product(args.configs, args.memory_format)
-        return {f'{Path(config).stem}, {f}': step(data, config, f) for config, f in runs}
+        runs = itertools.product(map(shipped.resolve, args.configs), args.memory_format)
+        return {f'{Path(path).stem}, {f}': step(data, path, f) for path, f in runs}
 
 
 def measure(steps: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, dict]:
