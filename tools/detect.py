@@ -25,12 +25,13 @@ from mmshuffle.checks import is_classifier_config, is_local
 from mmshuffle.data.annotations import Use, read_annotations
 from mmshuffle.data.entries import check_entries
 from mmshuffle.deploy.detector import Detector
+from mmshuffle.deploy.formats import refusing
 from mmshuffle.detection.report import Drawing
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import require_file, require_loops
 from mmshuffle.engine.files import write, write_json
 from mmshuffle.engine.network import load_model_config
-from mmshuffle.errors import UserError, one_line
+from mmshuffle.errors import UserError
 
 EXAMPLE = """example:
   python tools/detect.py bccd work_dirs/bccd/epoch_12.pth data/bccd/JPEGImages --out found
@@ -69,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f'--out {args.out} is a file: give a folder')
     if is_local(args.checkpoint):
         require_file(args.checkpoint, 'checkpoint')
-    require_device(args.device)
+    with refusing(f'--device {args.device}', UserError):
+        torch.empty(0, device=args.device)
     source = open_source(args.input)
     if not args.no_draw:
         keep_inputs(source, Path(args.out))
@@ -105,14 +107,6 @@ def main(argv: list[str] | None = None) -> int:
     if unread:
         print(f'{unread} pictures could not be read', file=sys.stderr)
     return 130 if interrupted else 2 if unread else 0
-
-
-def require_device(name: str) -> None:
-    """Refuse a device that PyTorch does not have here."""
-    try:
-        torch.empty(0, device=name)
-    except Exception as error:  # each kind of device has its own
-        raise UserError(f'--device {name}: {one_line(error)}') from None
 
 
 class Pictures(contextlib.nullcontext):
