@@ -273,7 +273,7 @@ def send(parent: Path, **job) -> Path:
 )
 def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, library, end):
     runs = [dict(id=0, expected=[], tolerance=1, threads=1)]
-    settings = dict(keep=True, governor='performance', protocol=PROTOCOL)
+    settings = dict(keep=False, governor='performance', protocol=PROTOCOL)
     root, folder = make_system(tmp_path), send(tmp_path, what='measure', runs=runs, **settings)
     command = [sys.executable, '-c', HANGING, folder / RUNNER, root, library]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -285,6 +285,7 @@ def test_governor_is_put_back_where_a_runtime_hangs_or_is_killed(tmp_path, libra
         process.stdin.close()
         process.wait()
     wait_for(lambda: governors(root) == {'ondemand'})
+    assert folder.exists() == ((library, end) != ('CDLL', 'gone'))  # which alone can clean
 
 
 def wait_for(condition) -> None:
@@ -341,19 +342,22 @@ def test_folder_is_removed_when_the_connection_drops_while_files_come(mine, leng
     assert not mine.exists()
 
 
-@pytest.mark.parametrize('answer, kept', [(b'', False), (b'stop\n', True)])
+@pytest.mark.parametrize('answer, kept', [(b'', False), (None, False), (b'stop\n', True)])
 def test_runner_that_gets_no_answer_removes_its_folder(tmp_path, answer, kept):
-    """As where the network goes away silently: the standard input stays open, and empty."""
+    """The network goes away silently, so that the standard input stays open, or this side dies."""
     folder = send(tmp_path, what='gate', runs=[], keep=False)
     code = (
         'import sys; sys.argv = [sys.argv[1], "job.json"]; sys.path.insert(0, sys.argv[0]); '
-        f'from device import main; main.PATIENCE = {1000 if answer else 0}; main.main()'
+        f'from device import main; main.PATIENCE = {0 if answer == b"" else 1000}; main.main()'
     )
     command = [sys.executable, '-c', code, str(folder / RUNNER)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         events = [json.loads(process.stdout.readline())['event'] for _ in range(2)]
-        process.stdin.write(answer)
-        process.stdin.flush()
+        if answer is None:
+            process.stdin.close()
+        else:
+            process.stdin.write(answer)
+            process.stdin.flush()
         process.wait()
     assert events == ['device', 'end'] and folder.exists() == kept
 

@@ -23,7 +23,7 @@ from tests.conftest import refused
 from tests.test_deploy.plain import Of
 from tests.test_deploy.test_xnnpack import BOTH
 
-from .tiny import LONG, QUICK, ask, assert_blocks, change_expected, make_conv
+from .tiny import QUICK, ask, assert_blocks, change_expected, make_conv
 
 pytest.importorskip('ncnn', reason='needs ncnn')
 
@@ -133,19 +133,6 @@ def test_runner_that_is_killed_is_reported(plan, target, tmp_path):
     target.environment = lambda: {**os.environ, 'PYTHONPATH': str(tmp_path)}
     recording = measure(plan, target, ask(protocol=QUICK))
     assert recording.problem == 'local: the command there ended with signal 9: no message'
-
-
-def test_device_is_cleaned_when_this_side_dies(plan, device_folder, target):
-    """A terminal that is closed, or a crash: the runner sees its standard input end."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        measure(plan, target, ask(protocol=LONG), lambda done: os.write(write, b'.'))
-        os._exit(1)
-    os.read(read, 1)
-    assert list(device_folder.iterdir()) != []
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
 
 
 def test_too_little_space_is_known_before_anything_is_sent(plan, target, monkeypatch):
