@@ -73,6 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     with refusing(f'--device {args.device}', UserError):
         torch.empty(0, device=args.device)
     source = open_source(args.input)
+    if args.ann_file and isinstance(source, Stream):
+        raise UserError(
+            f'--ann-file {args.ann_file} has ids of pictures, not of frames: leave it out'
+        )
     if not args.no_draw:
         keep_inputs(source, Path(args.out))
     detector = Detector(cfg, args.checkpoint, args.device)

@@ -86,12 +86,14 @@ def test_an_exported_detector_finds_the_same_in_a_video(tiny, call, tmp_path):
     assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), drawn.get(cv2.CAP_PROP_FPS)) == (3, 5)
     assert not list((tmp_path / '.onnx').glob('.*'))
     video.rename(drawn := tmp_path / 'clip.mp4')
-    for more, words in (
-        ((), 'would be overwritten'),
-        (('--ann-file', data / 'annotations.json', '--no-draw'), 'has no image clip.mp4'),
-    ):
-        done = call('detect', config, checkpoint, drawn, '--out', tmp_path, *more)
-        assert_user_error(done, words)
+    done = call('detect', config, checkpoint, drawn, '--out', tmp_path)
+    assert_user_error(done, 'would be overwritten')
+    content = json.loads((data / 'annotations.json').read_text())
+    for names in ([], ['clip.mp4'], ['000000', '000001', '000002']):
+        images = [dict(content['images'][0], id=i, file_name=n) for i, n in enumerate(names, 1)]
+        (ids := tmp_path / 'ids.json').write_text(json.dumps({**content, 'images': images}))
+        line = (config, checkpoint, drawn, '--out', tmp_path / 'ids', '--ann-file', ids)
+        assert_user_error(call('detect', *line), 'ids.json has ids of pictures, not of frames')
 
 
 def test_an_image_that_does_not_decode_loses_no_other(tiny, call, tmp_path):
