@@ -15,8 +15,8 @@ from typing import Any
 from mmengine.config import Config
 from tqdm import tqdm
 
-from mmshuffle.checks.problem import Problem, raise_on
-from mmshuffle.checks.sources import Source, from_config, from_paths
+from mmshuffle.checks.problem import raise_on
+from mmshuffle.checks.sources import Sources, from_config, from_paths
 from mmshuffle.checks.verify import verify
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import read_config, register_config_imports
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_source(args: argparse.Namespace) -> Source:
+def read_source(args: argparse.Namespace) -> Sources:
     """Find the data that the command line names, and check its annotations."""
     if bool(args.config) == bool(args.train):
         raise UserError('give the data, or a config with --config')
@@ -74,28 +74,28 @@ def describe(part: dict[str, Any]) -> str:
 def main() -> int:
     """Print one line a problem and one a part."""
     args = parse_args()
-    source = read_source(args)
-    if not source.parts and not args.json:
-        raise_on(source.problems)
-    total = sum(len(part.pictures) for part in source.parts)
+    problems, parts = read_source(args)
+    total = sum(len(part.pictures) for part in parts)
+    if not total and not args.json:
+        raise_on(problems)
     started = time.perf_counter()
     interval = 0.5 if sys.stderr.isatty() else 30
     form = dict(desc='images', unit=' images', dynamic_ncols=True, mininterval=interval)
     with tqdm(total=total, **form) as bar:
-        of_images, faults = verify(source.parts, args.workers, bar.update)
+        of_images, faults = verify(parts, args.workers, bar.update)
     seconds = time.perf_counter() - started
-    problems: list[Problem] = source.problems + of_images
+    problems += of_images
     for problem in problems:
         print(f'{"error" if problem.fatal else "warning"}: {problem}', file=sys.stderr)
-    for part in source.summary:
-        print(describe(part))
+    for part in parts:
+        print(describe(part.facts))
     speed = total / max(seconds, 1e-9)
     print(f'{total} images opened in {seconds:.1f} s, {speed:.0f} images/s')
     errors = sum(problem.fatal for problem in problems)
     if args.json:
         report: dict[str, Any] = {
             'sound': not errors,
-            'parts': source.summary,
+            'parts': [part.facts for part in parts],
             'problems': [dict(where=p.where, message=p.message, error=p.fatal) for p in problems],
             'faults': [dict(part=part, **vars(fault)) for part, fault in faults],
             'images': total,

@@ -224,7 +224,7 @@ def _check_pictures(
     paths = list(file.pictures)
     if sampled and paths:
         picked = [paths[index] for index in pictures.sample(len(paths))]
-        opened = (pictures.inspect_image(p, file.pictures[p], file.loading) for p in picked)
+        opened = (pictures.inspect_image(p, file.pictures[p], file.loading)[1] for p in picked)
         faults = list(itertools.chain.from_iterable(opened))
         for finding in pictures.summarise(faults, len(picked), file.loading):
             yield Problem(file.source, *finding)

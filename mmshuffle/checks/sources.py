@@ -1,7 +1,7 @@
 """What ``tools/verify_dataset.py`` verifies: data that paths or a config name, with its images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmshuffle.classification.listing import passed_over
 from mmshuffle.data.annotations import read_annotations
 from mmshuffle.data.finetune import annotation_files, find_dataset
+from mmshuffle.data.pictures import Loading
 from mmshuffle.errors import UserError
 
 from .classifier import check_image_folders
@@ -18,24 +19,17 @@ from .dataset_config import LOADERS, loading_of, type_name, unwrapped
 from .problem import Problem
 from .verify import Part, Picture
 
-
-@dataclass(frozen=True)
-class Source:
-    """Data to verify."""
-
-    problems: list[Problem]
-    parts: list[Part]
-    summary: list[dict[str, Any]]  # numbers of each part: images, missing, boxes, kept, lost
+Sources = tuple[list[Problem], list[Part]]
 
 
-def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) -> Source:
+def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) -> Sources:
     """Find data by one or two paths: an annotation file and its images, or a folder.
 
     A folder holds class folders, or the parts ``train`` and ``val`` of a set of either kind.
     """
-    for given in (train, val):
-        if len(given) > 2:
-            raise UserError(f'{" ".join(given)}: give an annotation file and its image folder')
+    given = max(train, val, key=len)
+    if len(given) > 2:
+        raise UserError(f'{" ".join(given)}: give an annotation file and its image folder')
     first = Path(train[0])
     if first.is_dir() and not val and annotation_files(first, 'train'):
         found = find_dataset(first)
@@ -74,38 +68,31 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
             others['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
     sampler = dict(type='DefaultSampler')
     loaders = {f'{n}_dataloader': dict(sampler=sampler, dataset=d) for n, d in data.items()}
-    source = from_config(Config({**loaders, **others}))
+    problems, parts = from_config(Config({**loaders, **others}))
 
     def short(where: str) -> str:  # the parts by their names, not by a config that nobody wrote
         return where.replace('_dataloader.dataset', '')
 
-    return Source(
-        [replace(p, where=short(p.where), message=short(p.message)) for p in source.problems],
-        [replace(part, source=short(part.source)) for part in source.parts],
-        [{**part, 'source': short(part['source'])} for part in source.summary],
+    for part in parts:
+        part.facts['source'] = short(part.facts['source'])
+    return (
+        [replace(p, where=short(p.where), message=short(p.message)) for p in problems],
+        [replace(part, source=short(part.source)) for part in parts],
     )
 
 
-def from_config(cfg: Config) -> Source:
+def from_config(cfg: Config) -> Sources:
     """Collect the data of a config of a detector or classifier."""
     loaders = [name for name in LOADERS if cfg.get(name)]
     problems, files = read_datasets(cfg, loaders, sampled=False)
-    parts, summary = [], []
+    parts = []
     for file in files:
         name = file.loader.removesuffix('_dataloader')
-        lost = {reason: len(found) for reason, found in file.kept.lost.items()}
-        summary.append(
-            dict(
-                part=name,
-                source=str(file.path),
-                images=int(file.kept.images.sum()),
-                missing=file.missing,
-            )
-            | dict(boxes=file.kept.total, kept=file.kept.boxes, lost=lost)
-        )
-        if file.loading is not None:
-            pictures = [Picture(path, size) for path, size in file.pictures.items()]
-            parts.append(Part(name, f'{file.where} ({file.path})', pictures, file.loading))
+        facts = dict(part=name, source=str(file.path), images=int(file.kept.images.sum()))
+        facts |= dict(missing=file.missing, boxes=file.kept.total, kept=file.kept.boxes)
+        facts['lost'] = {reason: len(found) for reason, found in file.kept.lost.items()}
+        pictures = [Picture(path, size) for path, size in file.pictures.items()]
+        parts.append(Part(name, file.source, pictures, file.loading or Loading(), facts))
     folders: list[tuple[str, str, Any, Any]] = []
     if any(type_name(d) == 'ImageFolder' for n in loaders for _, d in unwrapped(cfg, n)):
         problems += check_image_folders(cfg, loaders, folders)
@@ -113,16 +100,14 @@ def from_config(cfg: Config) -> Source:
         folder, name = Path(built.data_prefix['img_path']), loader.removesuffix('_dataloader')
         source = f'{where} ({folder})'
         pictures = [Picture(d['img_path'], None, d['gt_label']) for d in built.load_data_list()]
-        parts.append(Part(name, source, pictures, loading_of(dataset)))
         classes = len({picture.label for picture in pictures})
-        summary.append(dict(part=name, source=source, images=len(pictures), classes=classes))
+        facts = dict(part=name, source=source, images=len(pictures), classes=classes)
+        parts.append(Part(name, source, pictures, loading_of(dataset), facts))
         others = [] if built.ann_file else passed_over(folder)
         if others:
-            message = (
-                f'{len(others)} files have no suffix of an image and are passed over, such as '
-            )
-            message += f'{others[0]}: convert or remove them'
+            message = f'{len(others)} files have no suffix of an image and are passed over, such as'
+            message = f'{message} {others[0]}: convert or remove them'
             problems.append(Problem(source, message, fatal=False))
     if not parts and not problems:
         raise UserError('there is no data of the types CocoDataset or ImageFolder to verify')
-    return Source(problems, parts, summary)
+    return problems, parts

@@ -1,17 +1,17 @@
 """Every image of a data set, opened in parallel and compared with annotations and other images."""
 
-import hashlib
 import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 from torch.utils.data import DataLoader
 
 from mmshuffle.data.annotations import EXAMPLES
-from mmshuffle.data.pictures import Fault, Loading, inspect_content, summarise
+from mmshuffle.data.pictures import Fault, Loading, inspect_image, summarise
 from mmshuffle.errors import UserError
 
 from .problem import Problem
@@ -36,6 +36,8 @@ class Part:
     source: str
     pictures: Sequence[Picture]
     loading: Loading = field(default_factory=Loading)
+    # Its numbers: images, missing, boxes, kept, lost; or images, classes.
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def verify(
@@ -54,11 +56,7 @@ def verify(
         UserError: A process was killed.
     """
     jobs = [(p.path, p.size, part.loading) for part in parts for p in part.pictures]
-    opened = []
-    for result in _opened(jobs, workers):
-        opened.append(result)
-        advance(1)
-    results = iter(opened)
+    results = iter(_open(jobs, workers, advance))
     problems, every, contents = [], [], []
     for part in parts:
         faults: list[Fault] = []
@@ -85,11 +83,8 @@ def _twice(part: Part, content: dict[str, list[Picture]]) -> Iterator[Problem]:
         yield Problem(part.source, message, fatal=False)
     conflicts = [found for found in same if len({p.label for p in found}) > 1]
     if conflicts:
-        yield Problem(
-            part.source,
-            f'{len(conflicts)} images are in two classes ({_pairs(conflicts)}): keep each in one '
-            'of them',
-        )
+        message = f'{len(conflicts)} images are in two classes ({_pairs(conflicts)})'
+        yield Problem(part.source, f'{message}: keep each in one of them')
 
 
 def _shared(
@@ -99,33 +94,32 @@ def _shared(
     both = [[first[digest][0], second[digest][0]] for digest in second if digest in first]
     trained = 'train' in (a.name, b.name)
     if both:
-        yield Problem(
-            b.source,
-            f'{len(both)} of {len(b.pictures)} images are also in {a.name} ({_pairs(both)}): '
-            + ('they leak into the figures, remove them from one' if trained else 'is that meant?'),
-            fatal=trained,
-        )
+        what = 'they leak into the figures, remove them from one' if trained else 'is that meant?'
+        message = f'{len(both)} of {len(b.pictures)} images are also in {a.name}'
+        yield Problem(b.source, f'{message} ({_pairs(both)}): {what}', fatal=trained)
 
 
 def _pairs(same: Sequence[Sequence[Picture]]) -> str:
     """The first two of the first images that are the same."""
-    shown = '; '.join(
-        ' = '.join(picture.path for picture in found[:2]) for found in same[:EXAMPLES]
-    )
-    return shown + ('; ...' if len(same) > EXAMPLES else '')
+    shown = [' = '.join(picture.path for picture in found[:2]) for found in same[:EXAMPLES]]
+    return '; '.join(shown + ['...'] * (len(same) > EXAMPLES))
 
 
 Job = tuple[str, tuple[float, float] | None, Loading]
+Opened = list[tuple[str | None, list[Fault]]]
 
 
-def _opened(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str | None, list[Fault]]]:
+def _open(jobs: Sequence[Job], workers: int, advance: Callable[[int], object]) -> Opened:
     # A forked process has none of OpenCV's threads, but would wait for them if this one has some.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
-    opening = dict(collate_fn=_open_all, worker_init_fn=_start_worker)
+    opening = dict(collate_fn=_open_chunk, worker_init_fn=_start_worker)
+    opened: Opened = []
     try:
-        for results in DataLoader(jobs, batch_size=CHUNK, num_workers=workers, **opening):
-            yield from results
+        for chunk in DataLoader(jobs, batch_size=CHUNK, num_workers=workers, **opening):
+            opened += chunk
+            advance(len(chunk))
+        return opened
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error):
             raise
@@ -143,17 +137,5 @@ def _start_worker(_: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _open_all(jobs: Sequence[Job]) -> list[tuple[str | None, list[Fault]]]:
-    return list(map(_open, jobs))
-
-
-def _open(job: Job) -> tuple[str | None, list[Fault]]:
-    """Hash of the content and faults of an image."""
-    path, size, loading = job
-    try:
-        with open(path, 'rb') as file:
-            content = file.read()
-    except OSError as error:
-        return None, [Fault('unreadable', path, error.strerror or str(error))]
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return digest, inspect_content(content, path, size, loading)
+def _open_chunk(jobs: Sequence[Job]) -> Opened:
+    return [inspect_image(*job) for job in jobs]

@@ -1,6 +1,7 @@
 """The image files of a data set: whether they are there, decode, and fit their annotations."""
 
 import contextlib
+import hashlib
 import io
 import os
 import unicodedata
@@ -20,6 +21,7 @@ ORIENTATION = 0x0112  # EXIF 2.32, table 4
 SWAPS_SIDES = (5, 6, 7, 8)  # of its values
 # Of 256; a photograph has nearly all of them.
 FEW_LEVELS = 32
+TIFF = (b'II*\0', b'MM\0*')
 # In pixels; some tools round the size of an image that they scale.
 SIZE_TOLERANCE = 1
 
@@ -133,20 +135,23 @@ def sample(count: int) -> list[int]:
 
 def inspect_image(
     path: str | Path, size: tuple[float, float] | None = None, loading: Loading = Loading()
-) -> list[Fault]:
-    """Read an image as a pipeline does and compare it with what its annotations say."""
-    path = str(path)
+) -> tuple[str | None, list[Fault]]:
+    """Read an image as a pipeline does and compare it with what its annotations say.
+
+    Returns:
+        A hash of the file, None where it cannot be read, and what is wrong.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return [Fault('unreadable', path, error.strerror or str(error))]
-    return inspect_content(content, path, size, loading)
+        return None, [Fault('unreadable', str(path), error.strerror or str(error))]
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return digest, _inspect(content, str(path), size, loading)
 
 
-def inspect_content(
+def _inspect(
     content: bytes, path: str, size: tuple[float, float] | None, loading: Loading
 ) -> list[Fault]:
-    """Do the same as :func:`inspect_image` with the bytes of a file."""
     if not content:
         return [Fault('unreadable', path, 'it is empty')]
     try:
@@ -188,17 +193,16 @@ def summarise(
 
 def _look_into(content: bytes) -> tuple[int, str | None]:
     """EXIF orientation, and where the data ends too early."""
+    orientation = None
     try:
         with Image.open(io.BytesIO(content)) as image:
             orientation = image.getexif().get(ORIENTATION, 1)
             image.draft(None, (image.width // 8 or 1, image.height // 8 or 1))
-            try:
-                image.load()
-            except (OSError, SyntaxError, EOFError) as error:
-                return orientation, str(error)
+            image.load()
             return orientation, None
     except Exception as error:  # Pillow knows fewer formats than cv2, which is no fault of an image
-        return 1, str(error) if 'truncated' in str(error) else None
+        damaged = orientation is not None and isinstance(error, (OSError, SyntaxError, EOFError))
+        return orientation or 1, str(error) if damaged or 'truncated' in str(error) else None
 
 
 def _is_turned(content: bytes, pixels: np.ndarray, loading: Loading) -> bool:
@@ -228,12 +232,9 @@ def _compare_size(
 
 
 def _check_levels(content: bytes, path: str, pixels: np.ndarray, loading: Loading) -> list[Fault]:
-    if pixels.dtype != np.uint8 or loading.backend not in ('cv2', None):
-        return []
     # Only PNG and TIFF files come with 16 bits; a second decoding of all others would be waste.
-    if not content.startswith((b'\x89PNG', b'II*\0', b'MM\0*')):
-        return []
-    if content.startswith(b'\x89PNG') and content[24:25] != b'\x10':
+    deep = content[24:25] == b'\x10' if content.startswith(b'\x89PNG') else content[:4] in TIFF
+    if not deep or pixels.dtype != np.uint8 or loading.backend not in ('cv2', None):
         return []
     stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16:

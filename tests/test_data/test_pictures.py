@@ -31,7 +31,7 @@ def encode(suffix: str, pixels: np.ndarray, orientation: int | None = None) -> b
 def kinds(tmp_path, content: bytes, size=WIDE, **loading) -> list[str]:
     path = tmp_path / 'image'
     path.write_bytes(content)
-    return [fault.kind for fault in inspect_image(path, size, Loading(**loading))]
+    return [fault.kind for fault in inspect_image(path, size, Loading(**loading))[1]]
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -76,14 +76,14 @@ def test_sizes_are_those_of_the_annotations(tmp_path, suffix, size, expected):
 )
 def test_damaged_images_are_told_and_those_that_are_not_there(tmp_path, content):
     assert kinds(tmp_path, content) == ['unreadable']
-    (fault,) = inspect_image(tmp_path / 'none.jpg', WIDE)
+    (fault,) = inspect_image(tmp_path / 'none.jpg', WIDE)[1]
     assert fault.kind == 'unreadable' and 'No such file' in fault.detail
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
 def test_images_that_are_cut_off_are_told_whether_opencv_decodes_them_or_not(tmp_path, suffix):
     (tmp_path / 'image').write_bytes(encode(suffix, noise())[:-300])
-    (fault,) = inspect_image(tmp_path / 'image', WIDE)
+    (fault,) = inspect_image(tmp_path / 'image', WIDE)[1]
     assert fault.kind in ('cut off', 'unreadable') and 'truncated' in fault.detail
 
 
@@ -117,7 +117,7 @@ def test_faults_of_a_kind_are_one_line_and_some_are_tolerated(tmp_path):
     faults = []
     for index in range(5):
         (tmp_path / f'{index}.jpg').write_bytes(b'no image')
-        faults += inspect_image(tmp_path / f'{index}.jpg', WIDE)
+        faults += inspect_image(tmp_path / f'{index}.jpg', WIDE)[1]
     (found,) = summarise(faults, 20, Loading(tolerated=4))
     assert found.fatal and found.message.startswith('5 of 20 images that were opened cannot be')
     assert '2.jpg' in found.message and '3.jpg' not in found.message
