@@ -21,7 +21,7 @@ import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.analysis.measured import read_metrics
 from mmshuffle.analysis.paired import FIGURES, Boxes, Interval, differences, read_truth
 from mmshuffle.checks import is_classifier_config
-from mmshuffle.data.annotations import used_ids
+from mmshuffle.data.annotations import used_categories
 from mmshuffle.engine import cli
 from mmshuffle.engine.config import read_config, read_one_kind
 from mmshuffle.engine.files import write_json
@@ -137,7 +137,7 @@ def compare(folders: dict[str, list[Path]]) -> dict[str, dict[str, Interval]]:
     tested = read_config(str(folders[first][0] / Path(first).name))  # with the options given
     truth = read_truth(tested.test_evaluator.ann_file)
     classes = (tested.test_dataloader.dataset.get('metainfo') or {}).get('classes')
-    categories = used_ids(truth.dataset, classes)
+    categories = used_categories(truth.dataset, classes)
     found = {
         path: Boxes(truth, categories, [folder / BOXES for folder in runs])
         for path, runs in folders.items()

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmshuffle.data.finetune import class_settings
+from mmshuffle.data.finetune import class_of, class_settings
 
 from .classifier import check_classifier_model, check_image_folders, is_classifier_config
 from .dataset import check_datasets
-from .dataset_config import LOADERS, class_names, class_of, unwrapped
+from .dataset_config import LOADERS, class_names, unwrapped
 from .detector import check_model
 from .loaders import check_loader
 from .problem import Problem, guarded
@@ -54,7 +55,7 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
 
 def check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> Iterator[Problem]:
     """Compare every setting of a detector that counts classes with the classes of a data set."""
-    names, kind = class_names(dataset), class_of(dataset)
+    names, kind = class_names(dataset), class_of(dataset, DATASETS)
     # Data sets of trackers count otherwise, and detectors with a language model compare with words.
     read_alike = {base.__name__ for base in getattr(kind, '__mro__', ())}
     if not names or not read_alike & {'CocoDataset', 'XMLDataset'} or 'language_model' in model:

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmshuffle.data import annotations, pictures
-from mmshuffle.data.annotations import Use, listed, read_annotations, used_ids, used_names
+from mmshuffle.data.annotations import Use, listed, read_annotations, used_categories
 from mmshuffle.data.boxes import Kept, check_boxes
 from mmshuffle.data.entries import check_entries
 from mmshuffle.data.pictures import Loading
@@ -144,7 +144,7 @@ def _check_coco(
         return
     if loader == 'test_dataloader' and not content['annotations']:
         file.use = replace(use, labelled=False)
-    findings = check_entries(content, file.use)
+    findings = list(check_entries(content, file.use))
     yield from (Problem(file.source, *finding) for finding in findings)
     if any(finding.fatal for finding in findings):
         return
@@ -153,7 +153,7 @@ def _check_coco(
     for finding in annotations.check_categories(content, file.use.classes):
         of_config = finding.message.startswith('classes')
         yield Problem(f'{where}.metainfo' if of_config else file.source, *finding)
-    file.names = used_names(content, file.use.classes)
+    file.names = used_categories(content, file.use.classes, 'name')
     file.image_names = _image_names(content)
     findings, file.kept = check_boxes(content, file.use)
     yield from (Problem(file.source, *finding) for finding in findings)
@@ -177,7 +177,7 @@ def _check_sample(cfg: Config, file: CocoFile) -> Iterator[Problem]:
             needed.append('masks')
         images = {image['id']: image for image in content['images']}
         lost = set(itertools.chain.from_iterable(file.kept.lost.values()))
-        labels = set(used_ids(content, file.use.classes))
+        labels = set(used_categories(content, file.use.classes))
         picked = (
             images[a['image_id']]
             for i, a in enumerate(content['annotations'])
@@ -282,7 +282,7 @@ def _check_evaluator(
     except UserError as error:
         yield Problem(f'{where}.ann_file', str(error))
         return
-    findings = check_entries(content, Use(evaluated=True))
+    findings = list(check_entries(content, Use(evaluated=True)))
     yield from (Problem(f'{where} ({path})', *finding) for finding in findings)
     if any(finding.fatal for finding in findings):
         return
@@ -302,7 +302,7 @@ def _check_evaluator(
                 f'which {file.where} reads (such as {first!r}: {names[first]!r}, and '
                 f'{file.image_names[first]!r} there): give it that file',
             )
-        elif used_names(content, file.use.classes) != file.names:
+        elif used_categories(content, file.use.classes, 'name') != file.names:
             yield Problem(
                 f'{where}.ann_file',
                 f'the categories of {path} or their order differ from those of {file.path}, which '

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 
 from mmshuffle.data.annotations import Use
-from mmshuffle.data.finetune import walk
+from mmshuffle.data.finetune import class_of, walk
 from mmshuffle.data.pictures import Loading
 
 from .problem import Problem, as_list
@@ -98,7 +98,7 @@ def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
 
 def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The classes that a data set config stands for; None where they cannot be told."""
-    kind = class_of(dataset)
+    kind = class_of(dataset, DATASETS)
     metainfo = dataset.get('metainfo') or {}
     if 'classes' not in metainfo:
         return tuple((getattr(kind, 'METAINFO', None) or {}).get('classes') or ()) or None
@@ -112,7 +112,7 @@ def is_coco(dataset: Mapping[str, Any]) -> bool:
 
     MMDetection's own other data sets have files with peculiarities of their own.
     """
-    kind = class_of(dataset)
+    kind = class_of(dataset, DATASETS)
     if not isinstance(kind, type) or not issubclass(kind, CocoDataset):
         return False
     same = all(
@@ -202,12 +202,6 @@ def _unwrapped(dataset: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any
             yield from _unwrapped(part, f'{where}.datasets[{index}]')
     else:
         yield where, dataset
-
-
-def class_of(dataset: Mapping[str, Any]) -> Any:
-    """The class of a data set config; None where it is not registered."""
-    kind = dataset.get('type')
-    return kind if isinstance(kind, type) or kind is None else DATASETS.get(str(kind))
 
 
 def read_names(path: str) -> list[str] | None:

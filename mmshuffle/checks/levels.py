@@ -1,11 +1,12 @@
 """Checks that a dense head and its feature maps agree on the strides and the number of levels."""
 
-import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
+
+from mmshuffle.data.finetune import defaults
 
 from .dataset_config import type_name
 from .parts import Features
@@ -82,15 +83,11 @@ def _strides(
 
 def _defaults(module: nn.Module, used: list) -> Iterator[str]:
     """The arguments whose default gives a head the strides that it uses."""
-    for kind in type(module).__mro__:
-        for name, parameter in inspect.signature(kind.__init__).parameters.items():
-            default = parameter.default
-            if name in GENERATORS and isinstance(default, Mapping):
-                name, default = f'{name}.strides', default.get('strides')
-            elif name not in STRIDES:
-                continue
-            if _steps(default) == used:
-                yield name
+    for name, default in defaults(type(module)):
+        if name in GENERATORS and isinstance(default, Mapping):
+            name, default = f'{name}.strides', default.get('strides')
+        if name.rpartition('.')[2] in STRIDES and _steps(default) == used:
+            yield name
 
 
 def _steps(given: Any) -> list:

@@ -9,11 +9,11 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, METRICS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from mmshuffle.data.annotations import used_ids
-from mmshuffle.errors import one_line
+from mmshuffle.data.annotations import used_categories
+from mmshuffle.data.finetune import class_of
 
-from .dataset_config import class_of, is_coco, steps_of, type_name
-from .parts import ABSENT
+from .dataset_config import is_coco, steps_of, type_name
+from .parts import explain
 from .problem import Problem, as_list
 
 
@@ -23,23 +23,19 @@ def check_loader(cfg: Config, loader: str) -> Iterator[Problem]:
     if settings is None:
         return
     if not isinstance(settings, Mapping):
-        message = f'it is a {type(settings).__name__}: give one dict'
-        if isinstance(settings, (list, tuple)):
-            message += (
-                "; several data sets go into dataset=dict(type='ConcatDataset', datasets=...)"
-            )
-        yield Problem(loader, message)
+        several = "; several data sets go into dataset=dict(type='ConcatDataset', datasets=...)"
+        more = several if isinstance(settings, (list, tuple)) else ''
+        yield Problem(loader, f'it is a {type(settings).__name__}: give one dict{more}')
         return
     if settings.get('persistent_workers') and not settings.get('num_workers'):
         message = 'PyTorch refuses it with num_workers=0: set it to False, or give workers'
         yield Problem(f'{loader}.persistent_workers', message)
     sampler = settings.get('sampler')
     if sampler is None or isinstance(sampler, Mapping):
-        name = (sampler or {}).get('type')
-        if not isinstance(name, type) and (name is None or DATA_SAMPLERS.get(str(name)) is None):
-            yield Problem(
-                f'{loader}.sampler', f'{name!r} is no known sampler: give type DefaultSampler'
-            )
+        sampler = sampler or {}
+        if class_of(sampler, DATA_SAMPLERS) is None:
+            message = f'{sampler.get("type")!r} is no known sampler: give type DefaultSampler'
+            yield Problem(f'{loader}.sampler', message)
     yield from _check_built(settings.get('dataset'), f'{loader}.dataset')
     yield from _check_evaluators(cfg, loader, settings.get('dataset'))
 
@@ -47,15 +43,13 @@ def check_loader(cfg: Config, loader: str) -> Iterator[Problem]:
 def _check_built(dataset: Any, where: str, packed: bool = False) -> Iterator[Problem]:
     """Check a data set with those inside of it; ``packed`` by the pipeline of one around it."""
     if not isinstance(dataset, Mapping):
-        what = 'it is missing' if dataset is None else f'it is a {type(dataset).__name__}'
+        what = f'it is {"missing" if dataset is None else f"a {type(dataset).__name__}"}'
         yield Problem(where, f'{what}: give a dict with the type of a data set')
         return
-    kind = class_of(dataset)
+    kind = class_of(dataset, DATASETS)
     if kind is None:
-        name = dataset.get('type')
-        yield Problem(
-            f'{where}.type', f'{name!r} is no known data set: fix it, or import its module'
-        )
+        message = 'is no known data set: fix it, or import its module'
+        yield Problem(f'{where}.type', f'{dataset.get("type")!r} {message}')
         return
     inside = [(f'{where}.dataset', dataset['dataset'])] if 'dataset' in dataset else []
     if 'datasets' in dataset:
@@ -91,8 +85,7 @@ def _check_pipeline(pipeline: Any, where: str) -> Iterator[Problem]:
         try:
             Compose([step])
         except Exception as error:  # whatever a constructor raises
-            reason = one_line(error)
-            absent = isinstance(error, ImportError) or ABSENT.search(reason) is not None
+            reason, absent = explain(error)
             name = type_name(step) if isinstance(step, Mapping) else 'it'
             yield Problem(f'{where}[{index}]', f'{name} cannot be built: {reason}', not absent)
 
@@ -108,10 +101,7 @@ def _check_evaluators(cfg: Config, loader: str, dataset: Any) -> Iterator[Proble
             'to None',
         )
     for evaluator in as_list(given):
-        kind = evaluator.get('type')
-        kind = (
-            kind if isinstance(kind, type) else METRICS.get(str(kind)) or EVALUATOR.get(str(kind))
-        )
+        kind = class_of(evaluator, METRICS, EVALUATOR)
         if kind is None and evaluator:
             yield Problem(name, f'{evaluator.get("type")!r} is no known metric: fix it')
         if kind is not CocoMetric:
@@ -119,14 +109,11 @@ def _check_evaluators(cfg: Config, loader: str, dataset: Any) -> Iterator[Proble
         try:  # its file is read elsewhere
             METRICS.build({**evaluator, 'type': kind, 'ann_file': None})
         except Exception as error:  # whatever a constructor raises
-            yield Problem(name, f'CocoMetric cannot be built: {one_line(error)}')
+            yield Problem(name, f'CocoMetric cannot be built: {explain(error)[0]}')
         instances = any('instances' in step.get('meta_keys', ()) for step in steps_of(dataset))
         if not isinstance(evaluator.get('ann_file'), str) and not instances:
-            yield Problem(
-                f'{name}.ann_file',
-                f'{evaluator.get("ann_file")!r}: give the path of the annotation file of the '
-                'images',
-            )
+            message = 'give the path of the annotation file of the images'
+            yield Problem(f'{name}.ann_file', f'{evaluator.get("ann_file")!r}: {message}')
 
 
 def check_sample(
@@ -144,39 +131,33 @@ def check_sample(
             objects, or ``img_id`` of its metadata.
         packed: Whether the pipeline must end with PackDetInputs or its like.
     """
+    where = f'{where}.pipeline'
     try:
         built = DATASETS.build({'_scope_': 'mmdet', **dataset, 'lazy_init': True})
-        built.cat_ids = used_ids(content, built.metainfo['classes'])
+        built.cat_ids = used_categories(content, built.metainfo['classes'])
         built.cat2label = {key: label for label, key in enumerate(built.cat_ids)}
         entries = [a for a in content['annotations'] if a['image_id'] == image['id']]
         info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)
         data = built.pipeline({**built.parse_data_info(info), 'sample_idx': 0})
     except Exception as error:  # whatever a transform raises
-        message = f'it fails on {image["file_name"]!r}: {type(error).__name__}: {one_line(error)}'
-        yield Problem(f'{where}.pipeline', message)
+        name = type(error).__name__
+        yield Problem(where, f'it fails on {image["file_name"]!r}: {name}: {explain(error)[0]}')
         return
     if data is None or not packed:  # the image is passed over
         return
     if 'inputs' not in data:
-        yield Problem(
-            f'{where}.pipeline',
-            f'it gives the model no inputs, but {", ".join(map(str, list(data)[:5]))}: end it with '
-            'PackDetInputs',
-        )
+        keys = ', '.join(map(str, list(data)[:5]))
+        yield Problem(where, f'it gives the model no inputs, but {keys}: end it with PackDetInputs')
         return
     sample = data.get('data_samples')
     objects = getattr(sample, 'gt_instances', None)
     if objects is None:  # of several views, as in semi-supervised training
         return
     if 'img_id' in needed and 'img_id' not in sample.metainfo_keys():
-        yield Problem(
-            f'{where}.pipeline', 'CocoMetric needs img_id: add it to meta_keys of PackDetInputs'
-        )
+        yield Problem(where, 'CocoMetric needs img_id: add it to meta_keys of PackDetInputs')
     wanted = dict(bboxes='with_bbox', labels='with_label', masks='with_mask')
     absent = [key for key in wanted if key in needed and key not in objects]
     if absent:
         settings = ', '.join(f'{wanted[key]}=True' for key in absent)
-        yield Problem(
-            f'{where}.pipeline',
-            f'it gives no {" and no ".join(absent)} to train on: add LoadAnnotations({settings})',
-        )
+        message = f'it gives no {" and no ".join(absent)} to train on'
+        yield Problem(where, f'{message}: add LoadAnnotations({settings})')

@@ -129,8 +129,7 @@ def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
     try:
         module = _build(part, device)
     except Exception as error:  # whatever a constructor raises
-        reason = _reason(error)
-        absent = isinstance(error, ImportError) or ABSENT.search(reason) is not None
+        reason, absent = explain(error)
         kind = part.get('type') if isinstance(part, Mapping) else None
         package = kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else 'torch'
         absent = absent or importlib.util.find_spec(package) is None
@@ -145,7 +144,7 @@ def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
         with torch.no_grad():
             return Trial(module, module(inputs)), True
     except Exception as error:
-        reason = _reason(error)
+        reason, _ = explain(error)
         return Trial(module, error=reason), MISFIT.search(reason) is not None
 
 
@@ -169,12 +168,16 @@ def _zeros(inputs: Any) -> Any:
     return tuple(_zeros(item) for item in inputs)
 
 
-def _reason(error: Exception) -> str:
-    """An error in one line; the statement that failed where an assertion has no words."""
+def explain(error: Exception) -> tuple[str, bool]:
+    """An error in one line, and whether it is that a package is absent.
+
+    Of an assertion without words, the line is the statement that failed.
+    """
     first: BaseException = error
     while first.__context__ is not None:
         first = first.__context__
     frames = traceback.extract_tb(first.__traceback__)
     if isinstance(first, AssertionError) and not str(first).strip() and frames:
-        return frames[-1].line or 'assert'
-    return one_line(error)
+        return frames[-1].line or 'assert', False
+    reason = one_line(error)
+    return reason, isinstance(error, ImportError) or ABSENT.search(reason) is not None

@@ -1,10 +1,10 @@
 """Checks of the weights that a model starts from, and that it is fed what they were trained on."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
@@ -80,23 +80,16 @@ def _input_of(preprocessor: Mapping[str, Any]) -> Normalisation | None:
     # mmengine swaps the channels for either.
     swapped = preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr')
     order = 'RGB' if swapped else 'BGR'
-    mean = _triple(preprocessor.get('mean'), 0.0)
-    std = _triple(preprocessor.get('std'), 1.0)
+    mean, std = (tuple(preprocessor.get(k) or [v]) for k, v in (('mean', 0.0), ('std', 1.0)))
+    mean, std = (values * 3 if len(values) == 1 else values for values in (mean, std))
     return Normalisation(order, mean, std, 'the config') if len(mean) == len(std) == 3 else None
-
-
-def _triple(values: Sequence[float] | None, default: float) -> tuple[float, float, float]:
-    values = tuple(values or (default,))
-    return values * 3 if len(values) == 1 else values
 
 
 def _alike(a: Normalisation, b: Normalisation) -> bool:
     return (
         a.channel_order == b.channel_order
-        and all(abs(x - y) <= MEAN_TOLERANCE for x, y in zip(a.mean, b.mean, strict=True))
-        and all(
-            math.isclose(x, y, rel_tol=STD_TOLERANCE) for x, y in zip(a.std, b.std, strict=True)
-        )
+        and np.allclose(a.mean, b.mean, rtol=0, atol=MEAN_TOLERANCE)
+        and np.allclose(a.std, b.std, rtol=STD_TOLERANCE, atol=0)
     )
 
 
@@ -123,7 +116,7 @@ def check_untrained_norm(
 def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
     """Look for the local checkpoint files that a run starts from."""
     found = [('load_from', cfg.get('load_from'))]
-    if training and not cfg.get('load_from'):
+    if training and not found[0][1]:
         found += [
             (f'{where}.init_cfg.checkpoint', entry.get('checkpoint'))
             for where, part in walk(cfg.model, 'model')

@@ -5,7 +5,7 @@ import gc
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,15 +59,12 @@ def read_annotations(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        content = (None if masks else _parse_lightly(path)) or json.loads(
-            _decode(path.read_bytes())
-        )
+        content = None if masks else _parse_lightly(path)
+        content = content or json.loads(_decode(path.read_bytes()))
     except OSError as error:
         raise UserError(f'annotation file {path} cannot be read: {error.strerror}') from None
-    except json.JSONDecodeError as error:
-        raise UserError(f'annotation file {path} is no valid JSON: {_explain(error)}') from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f'annotation file {path} is no valid JSON: {error}') from None
+        raise UserError(f'annotation file {path} is no valid JSON: {_explain(error)}') from None
     finally:
         if collecting:
             gc.enable()
@@ -97,71 +94,57 @@ def read_annotations(
     return content
 
 
-def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> list[Finding]:
+def check_categories(content: dict[str, Any], classes: Sequence[str] | None) -> Iterator[Finding]:
     """Compare the categories of a file with the classes of a config, where it names them.
 
     MMDetection numbers the classes by the order of the file's categories, whatever the config says.
     """
     names = [category['name'] for category in content['categories']]
-    chosen = used_names(content, classes)
-    findings = []
+    chosen = used_categories(content, classes, 'name')
     twice = [name for name, count in Counter(chosen).items() if count > 1]
     if twice:
         places = [i for i, name in enumerate(names) if name == twice[0]]
         shown = ', '.join(f'categories[{i}], id {content["categories"][i]["id"]!r}' for i in places)
-        findings.append(
-            Finding(
-                f'the categories have the name {twice[0]!r} twice ({shown}), so that labels reach '
-                f'{len(chosen) - 1} with {len(set(chosen))} classes: give them one category'
-            )
+        yield Finding(
+            f'the categories have the name {twice[0]!r} twice ({shown}), so that labels reach '
+            f'{len(chosen) - 1} with {len(set(chosen))} classes: give them one category'
         )
     if classes is None:
-        return findings
+        return
     missing = [name for name in classes if name not in names]
     if missing:
         near = {_plain(name): name for name in names}
         hint = ', '.join(
             f'{name!r} is {near[_plain(name)]!r} there' for name in missing if _plain(name) in near
         )
-        findings.append(
-            Finding(
-                f'classes {listed(missing)} are not among the categories {listed(names)} of the '
-                f'file{f" ({hint})" if hint else ""}: set metainfo=dict(classes=...) to the names '
-                'in the file, in its order'
-            )
+        yield Finding(
+            f'classes {listed(missing)} are not among the categories {listed(names)} of the file'
+            f'{f" ({hint})" if hint else ""}: set metainfo=dict(classes=...) to the names in the '
+            'file, in its order'
         )
     elif not twice and chosen != list(classes):
         fault = 'repeat a name' if len(set(classes)) < len(classes) else 'are in another order'
-        findings.append(
-            Finding(
-                f'classes {listed(classes)} {fault}, and MMDetection numbers them in the order of '
-                f'the file: set metainfo=dict(classes={tuple(chosen)!r})'
-            )
+        yield Finding(
+            f'classes {listed(classes)} {fault}, and MMDetection numbers them in the order of the '
+            f'file: set metainfo=dict(classes={tuple(chosen)!r})'
         )
     left_out = {c['id']: c['name'] for c in content['categories'] if c['name'] not in classes}
     counts = Counter(
         left_out[a['category_id']] for a in content['annotations'] if a['category_id'] in left_out
     )
     if counts and not missing:
-        findings.append(
-            Finding(
-                f'categories {listed(counts)} are not among the classes: left out, with '
-                f'{sum(counts.values())} of {len(content["annotations"])} annotations',
-                fatal=False,
-            )
+        yield Finding(
+            f'categories {listed(counts)} are not among the classes: left out, with '
+            f'{sum(counts.values())} of {len(content["annotations"])} annotations',
+            fatal=False,
         )
-    return findings
 
 
-def used_ids(content: dict[str, Any], classes: Sequence[str] | None) -> list[Any]:
-    """Ids of the categories that MMDetection numbers, in the order of their labels."""
-    return [c['id'] for c in content['categories'] if classes is None or c['name'] in classes]
-
-
-def used_names(content: dict[str, Any], classes: Sequence[str] | None) -> list[str]:
-    """Names of the categories that MMDetection numbers, in the order of their labels."""
-    names = [category['name'] for category in content['categories']]
-    return names if classes is None else [name for name in names if name in classes]
+def used_categories(
+    content: dict[str, Any], classes: Sequence[str] | None, key: str = 'id'
+) -> list[Any]:
+    """Ids, or another key, of the categories that MMDetection numbers, in the order of labels."""
+    return [c[key] for c in content['categories'] if classes is None or c['name'] in classes]
 
 
 def listed(names: Iterable[Any], limit: int = 10) -> str:
@@ -180,10 +163,9 @@ def examples(
     shown = []
     for index in found[:EXAMPLES]:
         entry = content[list_name][index]
-        name = f'{list_name}[{index}]'
-        if key != 'id':
-            name += f', id {entry.get("id")!r}'
-        shown.append(name if key is None else f'{name}: {_short(entry.get(key))}')
+        name = '' if key == 'id' else f', id {entry.get("id")!r}'
+        value = '' if key is None else f': {_short(entry.get(key))}'
+        shown.append(f'{list_name}[{index}]{name}{value}')
     return f'({"; ".join(shown)}{"; ..." if len(found) > EXAMPLES else ""})'
 
 
@@ -209,14 +191,14 @@ def _decode(raw: bytes) -> str:
         raise ValueError(message) from None
 
 
-def _explain(error: json.JSONDecodeError) -> str:
+def _explain(error: Exception) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
     if error.doc.lstrip().startswith('<'):
         return 'it is HTML or XML'
-    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith('Unterminated string'):
-        return (
-            f'it ends in the middle, at line {error.lineno} column {error.colno}: was it cut off?'
-        )
-    return str(error)
+    if error.pos < len(error.doc.rstrip()) and not error.msg.startswith('Unterminated string'):
+        return str(error)
+    return f'it ends in the middle, at line {error.lineno} column {error.colno}: was it cut off?'
 
 
 def _parse_lightly(path: Path) -> Any:

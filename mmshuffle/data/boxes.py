@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .annotations import Finding, Use, examples, used_ids, used_names
+from .annotations import Finding, Use, examples, used_categories
 from .entries import is_finite
 
 # A share of boxes that are lost is worth a line from here on; COCO's own files lose 2 %.
@@ -60,14 +60,12 @@ class _Columns:
         return np.fromiter(map(holds, self._annotations), bool, len(self._annotations))
 
 
-def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = None) -> Kept:
+def _count_kept(content: dict[str, Any], use: Use, columns: _Columns) -> Kept:
     """Apply the rules of ``mmdet.datasets.CocoDataset`` (3.3) and, with masks, of LoadAnnotations.
 
-    A box of a crowd is kept by MMDetection, but only to be ignored: it counts as lost. The file has
-    no fatal findings of ``check_entries``.
+    A box of a crowd is kept by MMDetection, but only to be ignored: it counts as lost.
     """
-    columns = columns or _Columns(content)
-    labels = set(used_ids(content, use.classes))
+    labels = set(used_categories(content, use.classes))
     wanted = columns.where(lambda a: a['category_id'] in labels)
     width, height = columns.boxes[:, 2:].T
     used = np.ones(len(content['images']), bool)
@@ -96,9 +94,12 @@ def count_kept(content: dict[str, Any], use: Use, columns: _Columns | None = Non
 
 
 def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]:
-    """Find boxes in another format, masks that fail, and how much is left to train on."""
+    """Find boxes in another format, masks that fail, and how much is left to train on.
+
+    The file has no fatal findings of ``check_entries``.
+    """
     columns = _Columns(content)
-    kept = count_kept(content, use, columns)
+    kept = _count_kept(content, use, columns)
     labelled = use.labelled and content['annotations']
     findings = list(_check_format(content, columns)) if labelled else []
     if use.labelled and use.masks:
@@ -112,21 +113,19 @@ def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]
                 f'annotations of the classes and those with a side below {use.min_size} (min_size)'
             )
         )
-    elif use.classes and not used_names(content, use.classes):
+    elif use.classes and not used_categories(content, use.classes):
         pass  # check_categories says so
     elif use.labelled and not any(finding.fatal for finding in findings):
         findings += _check_kept(content, kept)
     return findings, kept
 
 
-def _check_kept(content: dict[str, Any], kept: Kept) -> list[Finding]:
+def _check_kept(content: dict[str, Any], kept: Kept) -> Iterator[Finding]:
     if not kept.total:
-        return [
-            Finding('the file has no annotations of the classes: nothing can be learnt from it')
-        ]
+        yield Finding('the file has no annotations of the classes: nothing can be learnt from it')
     lost = kept.total - kept.boxes
-    if lost < WORTH_A_LINE * kept.total:
-        return []
+    if not kept.total or lost < WORTH_A_LINE * kept.total:
+        return
     told = []
     for reason, found in kept.lost.items():
         key = 'area' if 'area' in reason else 'segmentation' if 'mask' in reason else 'bbox'
@@ -136,7 +135,7 @@ def _check_kept(content: dict[str, Any], kept: Kept) -> list[Finding]:
         if kept.boxes
         else f'MMDetection leaves out all {kept.total} boxes, nothing is left to learn from'
     )
-    return [Finding(f'{head}: {", ".join(told)}: fix or remove them', fatal=not kept.boxes)]
+    yield Finding(f'{head}: {", ".join(told)}: fix or remove them', fatal=not kept.boxes)
 
 
 # Other ways to write a box: how to get the usual one, and the corners x1, y1, x2, y2 that it means.
@@ -205,9 +204,9 @@ def _check_format(content: dict[str, Any], columns: _Columns) -> Iterator[Findin
         )
 
 
-def _check_masks(content: dict[str, Any], use: Use) -> list[Finding]:
+def _check_masks(content: dict[str, Any], use: Use) -> Iterator[Finding]:
     """Find segmentations on which MMDetection or pycocotools fails."""
-    labels = set(used_ids(content, use.classes))
+    labels = set(used_categories(content, use.classes))
     sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
     faults: dict[str, list[int]] = {}
     for index, annotation in enumerate(content['annotations']):
@@ -216,16 +215,14 @@ def _check_masks(content: dict[str, Any], use: Use) -> list[Finding]:
         fault = _mask_fault(annotation.get('segmentation'), sizes[annotation['image_id']])
         if fault:
             faults.setdefault(fault, []).append(index)
-    return [
-        Finding(
+    for fault, found in faults.items():
+        yield Finding(
             f'{len(found)} of {len(content["annotations"])} annotations have {fault} '
             f'{examples(content, found, "segmentation")}: give polygons [[x1, y1, x2, y2, x3, y3, '
             '...], ...] or run lengths {"size": [height, width], "counts": ...}, or train without '
             'masks',
             fatal=fault != TOO_SHORT,
         )
-        for fault, found in faults.items()
-    ]
 
 
 def _mask_fault(mask: Any, size: list[float]) -> str | None:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .annotations import EXAMPLES, Finding, Use, examples
@@ -12,28 +12,28 @@ MISSING = object()
 NUMBER = {int, float}
 
 
-def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
+def check_entries(content: dict[str, Any], use: Use) -> Iterator[Finding]:
     """Find keys that are missing or of the wrong type, ids that occur twice, and orphans."""
-    findings = []
+    sound = True
     for list_name, key, kind, fix in RULES:
         for fault, found in _misfits(content[list_name], key, kind).items():
             what = f'have no {key}' if fault == 'missing' else f'have {fault} for {key}'
             shown = examples(content, found, None if fault == 'missing' else key, list_name)
             head = f'{len(found)} of {len(content[list_name])} {list_name} {what} {shown}'
-            findings.append(Finding(f'{head}: {fix}', _is_fatal(list_name, key, fault, use)))
-    if any(finding.fatal for finding in findings):
-        return findings
-    findings += _check_ids(content, use)
+            finding = Finding(f'{head}: {fix}', _is_fatal(list_name, key, fault, use))
+            sound = sound and not finding.fatal
+            yield finding
+    if not sound:
+        return
+    yield from _check_ids(content, use)
     names = Counter(image['file_name'] for image in content['images'])
     twice = [i for i, image in enumerate(content['images']) if names[image['file_name']] > 1]
     if twice:
-        findings.append(
-            Finding(
-                f'{len(twice)} of {len(content["images"])} images have the file_name of another '
-                f'{examples(content, twice, "file_name", "images")}: each is an image of its own '
-                'to MMDetection, with its own boxes only; give them one entry',
-                fatal=False,
-            )
+        yield Finding(
+            f'{len(twice)} of {len(content["images"])} images have the file_name of another '
+            f'{examples(content, twice, "file_name", "images")}: each is an image of its own to '
+            'MMDetection, with its own boxes only; give them one entry',
+            fatal=False,
         )
     for key, list_name in (('image_id', 'images'), ('category_id', 'categories')):
         known = {entry['id'] for entry in content[list_name]}
@@ -44,17 +44,14 @@ def check_entries(content: dict[str, Any], use: Use) -> list[Finding]:
         as_text = {str(value): value for value in known}
         alike = next((as_text[str(column[i])] for i in found if str(column[i]) in as_text), None)
         hint = '' if alike is None else f'the {list_name} have {alike!r}, text and numbers differ: '
-        findings.append(
-            Finding(
-                f'{len(found)} of {len(column)} annotations have an unknown {key} '
-                f'{examples(content, found, key)}: {hint}give each the id of one of the '
-                f'{list_name}, or remove it'
-            )
+        yield Finding(
+            f'{len(found)} of {len(column)} annotations have an unknown {key} '
+            f'{examples(content, found, key)}: {hint}give each the id of one of the {list_name}, '
+            'or remove it'
         )
-    return findings
 
 
-def _check_ids(content: dict[str, Any], use: Use) -> Iterable[Finding]:
+def _check_ids(content: dict[str, Any], use: Use) -> Iterator[Finding]:
     for list_name, (what, fix) in TWICE.items():
         column = [entry['id'] for entry in content[list_name]]
         ids = Counter(column)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import Registry
 
 from mmshuffle.errors import UserError
 
@@ -241,13 +242,25 @@ def class_settings(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 def _default(part: Mapping[str, Any], key: str) -> Any:
     """What a class of MMDetection's registry takes for a setting that is not given."""
-    kind = part.get('type')
-    kind = kind if isinstance(kind, type) or kind is None else MODELS.get(str(kind))
-    for base in getattr(kind, '__mro__', ()):
-        parameter = inspect.signature(base.__init__).parameters.get(key)
-        if parameter is not None:
-            return None if parameter.default is parameter.empty else parameter.default
+    for name, value in defaults(class_of(part, MODELS)):
+        if name == key:
+            return value
     return None
+
+
+def class_of(cfg: Mapping[str, Any], *registries: Registry) -> Any:
+    """The class, or function, that a config builds; None where it is not registered."""
+    kind = cfg.get('type')
+    if isinstance(kind, type) or kind is None:
+        return kind
+    return next(filter(None, (registry.get(str(kind)) for registry in registries)), None)
+
+
+def defaults(kind: Any) -> Iterator[tuple[str, Any]]:
+    """Arguments of a class and of its bases, with their defaults, None where they have none."""
+    for base in getattr(kind, '__mro__', ()):
+        for name, parameter in inspect.signature(base.__init__).parameters.items():
+            yield name, None if parameter.default is parameter.empty else parameter.default
 
 
 def _distinct(paths: Iterable[Path]) -> list[Path]:

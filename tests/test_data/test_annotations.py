@@ -11,7 +11,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from pycocotools.mask import encode
 
 from mmshuffle.data.annotations import Use, check_categories, read_annotations
-from mmshuffle.data.boxes import check_boxes, count_kept
+from mmshuffle.data.boxes import check_boxes
 from mmshuffle.data.entries import check_entries
 from tests.conftest import refused
 
@@ -40,7 +40,7 @@ def coco(images: int = 3, boxes: int = 3) -> dict:
 
 
 def findings(content: dict, use: Use) -> list:
-    found = check_entries(content, use)
+    found = list(check_entries(content, use))
     if any(f.fatal for f in found):
         return found
     return [*found, *check_categories(content, use.classes), *check_boxes(content, use)[0]]
@@ -211,9 +211,9 @@ def test_fewer_classes_than_categories_are_a_warning_with_numbers():
     assert not found.fatal and "['dog']" in found.message and '3 of 9 annotations' in found.message
     content = coco()
     content['categories'].insert(0, dict(id=0, name='animals'))
-    assert check_categories(content, ('cat', 'dog')) == []
+    assert not list(check_categories(content, ('cat', 'dog')))
     content['categories'].append(dict(id=7, name='animals'))
-    assert check_categories(content, ('cat', 'dog')) == []
+    assert not list(check_categories(content, ('cat', 'dog')))
 
 
 def every(**values):
@@ -359,7 +359,7 @@ def test_boxes_and_images_are_counted_as_mmdetection_keeps_them(tmp_path, seed):
         if use.masks:
             load._process_masks(entry)
         boxes += sum(not instance['ignore_flag'] for instance in entry['instances'])
-    kept = count_kept(content, use)
+    _, kept = check_boxes(content, use)
     assert kept.boxes == boxes
     used = [i['id'] for i, used in zip(content['images'], kept.images, strict=True) if used]
     assert used == [entry['img_id'] for entry in dataset.data_list]
