@@ -341,19 +341,27 @@ def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(
     compiler = script(tmp_path / 'a b' / name, 'echo "$@"')
     monkeypatch.setenv('CXX', f"env '{compiler}'")
     monkeypatch.setenv('NVCC_APPEND_FLAGS', '-O1')
+    monkeypatch.delenv('MAX_JOBS', raising=False)
+    if added:
+        monkeypatch.setenv('MAX_JOBS', '1')
     used = []
 
     def build(env):
         used.extend((Path(shlex.split(env['CXX'])[-1]), env['NVCC_APPEND_FLAGS'].split()))
         used.append(subprocess.check_output([*shlex.split(env['CXX']), 'b  c'], text=True))
+        used.append(env)
 
     steps.build, steps.after = build, {'.whl': WORKS}
     unmet = dict(unmet=['mmcv==2.1.0'], packages={'torch': torch})
     change(steps.facts, **unmet, compiler=doctor._compiler())
     steps.prepare()
-    assert used[1:] == [['-O1', *added.split()], f'b  c {added}'.strip() + '\n']
+    assert used[1:3] == [['-O1', *added.split()], f'b  c {added}'.strip() + '\n']
     # PyTorch tells GCC from Clang by the name; a script that stands for it does not stay.
     assert used[0].name == name and used[0].exists() != bool(added)
+    # PyTorch's builder looks for ninja in the environment, and the user may say how many it runs.
+    env = used[3]
+    assert env['PATH'].split(os.pathsep)[0] == str(steps.python.parent)
+    assert env['MAX_JOBS'] == ('1' if added else str(doctor.cores()))
 
 
 @pytest.mark.skipif(bootstrap.fcntl is None, reason='needs file locks')
@@ -441,16 +449,6 @@ def test_a_failing_step_shows_its_output_and_says_where_the_log_is(tmp_path, cap
     assert stop.value.code == 1 and '\n' not in str(stop.value)
     assert 'not-there' in capfd.readouterr().err
     assert 'not-there' in runner.log.read_text()
-
-
-@pytest.mark.parametrize('jobs', ['1', None])
-def test_build_environment_finds_ninja_and_respects_the_user(jobs, tmp_path, monkeypatch):
-    monkeypatch.delenv('MAX_JOBS', raising=False)
-    if jobs:
-        monkeypatch.setenv('MAX_JOBS', jobs)
-    env = bootstrap.Runner('/env/bin/python', tmp_path / 'log').env
-    assert env['PATH'].split(os.pathsep)[0] == '/env/bin'
-    assert env['MAX_JOBS'] == (jobs or str(doctor.cores()))
 
 
 @pytest.mark.skipif(not hasattr(os, 'killpg'), reason='needs process groups')

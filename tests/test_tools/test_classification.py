@@ -4,13 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from mmdet.registry import MODELS
 
-from mmshuffle.backbones import ShuffleNetV2
-from mmshuffle.engine.network import load_model_config
-from mmshuffle.weights import load_pretrained, read_checkpoint
-from tests.conftest import facts, refused
+from mmshuffle.weights import read_checkpoint
+from tests.conftest import facts
 from tests.test_tools.conftest import assert_done, assert_refused, assert_user_error, run
 from tests.test_tools.test_train_and_test import torchrun
 from tests.tiny import COLOURS, write_classifier, write_folders
@@ -46,6 +42,9 @@ def test_test_py_gives_the_accuracy_of_the_training(trained, tmp_path):
     assert metrics == history(trained / 'work')[-1]['metrics']
     assert (tmp_path / 'scores.pkl').stat().st_size > 0
     assert_user_error(run('tools/test.py', *arguments, '--show-dir', 'x'), 'draw boxes')
+    # At width 0.5 names and shapes are those of the other layout.
+    other = ('--cfg-options', 'model.backbone.layout=torchvision')
+    assert_user_error(run('tools/test.py', *arguments, *other), "layout='megvii'")
 
 
 ITERATIONS = """
@@ -109,32 +108,6 @@ def test_two_processes_and_two_part_batches_train_as_one(tmp_path):
     arguments = (config, '--accumulate', 'auto', '--work-dir', tmp_path / 'parts', *half)
     assert_done(run('tools/train.py', *arguments))
     assert_same_training(tmp_path / 'one', tmp_path / 'parts')
-
-
-def test_a_detector_starts_from_the_classifiers_checkpoint(trained, tmp_path):
-    checkpoint = trained / 'work' / 'epoch_2.pth'
-    init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone')
-    cfg = load_model_config('faster-rcnn_shufflenetv2-x0.5_fpn_1x_coco')
-    cfg.model.backbone.update(layout='megvii', out_indices=(0, 1, 2), init_cfg=init_cfg)
-    cfg.model.neck.in_channels = [24, 48, 96]
-    detector = MODELS.build(cfg.model)
-    detector.init_weights()
-    state = read_checkpoint(checkpoint)['state_dict']
-    for key, value in detector.backbone.state_dict().items():
-        assert torch.equal(value, state[f'backbone.{key}']), key
-
-
-def test_weights_in_another_channel_order_are_refused(trained, tmp_path):
-    """At width 0.5 names and shapes are the same in both."""
-    checkpoint = trained / 'work' / 'epoch_2.pth'
-    net = ShuffleNetV2(0.5, 'torchvision', out_indices=(2,))
-    for prefix in (None, 'backbone'):
-        with refused("layout='megvii'"):
-            load_pretrained(net, checkpoint, prefix)
-    load_pretrained(ShuffleNetV2(0.5, 'megvii', out_indices=(2,)), checkpoint)
-    options = ('--cfg-options', 'model.backbone.layout=torchvision')
-    done = run('tools/test.py', trained / 'tiny.py', checkpoint, '--work-dir', tmp_path, *options)
-    assert_user_error(done, "layout='megvii'")
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,8 @@ def test_bad_input_is_one_line_and_exit_code_2(call, trained, tmp_path):
     ):
         assert_refused(call(*command), *parts)
     assert not (tmp_path / 'work').exists()
-
-
-def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
-    files = (trained / 'tiny.py', trained / 'work' / 'epoch_2.pth', '--work-dir', tmp_path / 'work')
     wider = ('model.backbone.widen_factor=1.0', 'model.neck.in_channels=[24,116,232,464]')
-    done = run('tools/test.py', *files, '--cfg-options', *wider)
+    done = call('test', config, trained / 'work' / 'epoch_2.pth', *options, *wider)
     assert_user_error(done, 'another network', 'backbone.stages.1')
     assert not (tmp_path / 'work' / 'metrics.json').exists()
 

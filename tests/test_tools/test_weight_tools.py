@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from mmshuffle import weights
 from mmshuffle.backbones import MobileNetV1, ShuffleNetV1, ShuffleNetV2
-from mmshuffle.engine import weight_files
 from mmshuffle.weights import load_pretrained, read_checkpoint, read_tensors
 from mmshuffle.weights.convert import convert_file
 from mmshuffle.weights.zoo import ENTRIES
@@ -212,11 +211,6 @@ def test_a_published_file_is_not_overwritten_unasked(checkpoint, tmp_path, call)
     assert path.read_bytes() == b'precious'
     assert call(*args, '--force')[0] == 0
     assert hashlib.sha256(path.read_bytes()).hexdigest()[:8] in path.name
-
-
-def test_a_name_of_the_zoo_is_kept_whole():
-    for source in ('mmshuffle://timm/mobilenetv1-x1.0', 'a/mobilenetv1-x1.0.pth'):
-        assert weight_files._split_target(source, 'new/')[1] == 'mobilenetv1-x1.0'
 
 
 @pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
