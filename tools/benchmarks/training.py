@@ -41,10 +41,7 @@ EXAMPLE = """examples:
       light-head-rcnn_shufflenetv1-x1.0-g3_8xb2-20e_coco --rounds 5
 """
 DIGITS = {'median_ms': 1, 'min_ms': 1, 'max_ms': 1, 'speedup': 2, 'peak_mib': 0}
-VARIANTS = (
-    *('channels_last', 'amp', 'amp, channels_last', 'compile'),
-    'compile, amp, channels_last',
-)
+VARIANTS = ('channels_last', 'amp', 'amp, channels_last', 'compile', 'compile, amp, channels_last')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
