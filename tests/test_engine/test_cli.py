@@ -69,6 +69,28 @@ def test_quoted_values_are_text(given, expected):
     assert options == {'a': expected, 'b.c': 2}
 
 
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        ('--part 0.5', '--part: 0.5: give a number of at least 1, at most 5'),
+        ('--part nan', '--part: nan: give a number of at least 1, at most 5'),
+        ('--part 6', '--part: 6: give'),
+        ('--part x', "--part: invalid float value: 'x'"),
+        ('--shape 32 31', '--shape: 31: give a number of at least 32'),
+        ('--shape 32', '--shape: expected 2 arguments'),
+        ('--kind b', "--kind: invalid choice: 'b'"),
+        ('--other', 'unrecognized arguments: --other'),
+    ],
+)
+def test_a_command_line_that_argparse_refuses_is_one_line(capsys, given, words):
+    parser = cli.make_parser('', '')
+    parser.add_argument('--part', type=cli.at_least(1, float, 5))
+    parser.add_argument('--kind', choices=['a'])
+    cli.add_shape(parser, '', least=32)
+    code, err = ended(lambda: parser.parse_args(given.split()), capsys)
+    assert (code, err.count('\n')) == (2, 1) and err.startswith('error: ') and words in err
+
+
 WORKER = 'Caught {0} in DataLoader worker process 0.\nTraceback\n{0}: {1}'
 
 
