@@ -1,33 +1,27 @@
 """What a detector needs beyond a backbone."""
 
 import importlib
+from functools import partial
 from typing import Any
 
 from mmdet.registry import MODELS
 from torch import nn
 
 from .large_separable_conv import LargeSeparableConv
-from .ps_roi_align import PSRoIExtractor
 from .stage_head import BackboneStageHead
 
-__all__ = ['BackboneStageHead', 'LargeSeparableConv', 'PSRoIExtractor']
+__all__ = ['BackboneStageHead', 'LargeSeparableConv']
 # Subclasses of MMDetection's modules, whose import would make that of this package a slow one: they
 # are imported when they are built.
-DERIVED = {
-    'DynamicGFLHead': 'gfl_head',
-    'DilatedMobileNetV2': 'mobilenet_v2',
-    'LastMapRPNHead': 'rpn_head',
-    'PredictingSSDHead': 'ssd_head',
-}
+DERIVED = (
+    *('DilatedMobileNetV2', 'DynamicGFLHead', 'LastMapRPNHead', 'PredictingSSDHead'),
+    'PSRoIExtractor',
+)
 
 
-def _register(name: str, module: str) -> None:
-    def build(**arguments: Any) -> nn.Module:
-        found = importlib.import_module(f'{__name__}.{module}')
-        return getattr(found, name)(**arguments)
-
-    MODELS.register_module(name=name, module=build)
+def _build(name: str, **arguments: Any) -> nn.Module:
+    return getattr(importlib.import_module(f'{__name__}.derived'), name)(**arguments)
 
 
-for _name, _module in DERIVED.items():
-    _register(_name, _module)
+for _name in DERIVED:
+    MODELS.register_module(name=_name, module=partial(_build, _name))

@@ -1,11 +1,8 @@
-"""Position-sensitive RoI align, and the RoI extractor that pools with it."""
+"""Position-sensitive RoI align."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
@@ -81,57 +78,8 @@ class PSRoIAlign(nn.Module):
             # An aligned RoIAlign, which has no least size for a bin, takes half a pixel off.
             start, size = start + 0.5, size.clamp(min=1)
         step = size / rois.new_tensor([width, height])
-        i, j = torch.meshgrid(
-            torch.arange(height, device=rois.device, dtype=rois.dtype),
-            torch.arange(width, device=rois.device, dtype=rois.dtype),
-            indexing='ij',
-        )
-        place = torch.stack((j, i), -1).flatten(0, 1)  # (bins, 2), as x and y
+        count = torch.arange(height * width, device=rois.device)
+        place = torch.stack((count % width, count // width), 1)  # (bins, 2), as x and y
         first = start[:, None] + place * step[:, None]
-        index = rois[:, :1] * len(place) + torch.arange(
-            len(place), device=rois.device, dtype=rois.dtype
-        )
+        index = rois[:, :1] * len(place) + count
         return torch.cat((index[..., None], first, first + step[:, None]), -1).flatten(0, 1)
-
-
-@MODELS.register_module()
-class PSRoIExtractor(BaseModule):
-    """Pools RoIs from the first feature map by :class:`PSRoIAlign`.
-
-    Args:
-        roi_layer: ``dict(type='PSRoIAlign', ...)`` with its arguments but ``spatial_scale``.
-        out_channels: Channels of an RoI: those of the map by the number of bins.
-        featmap_strides: Stride of the map, a list of one number.
-        init_cfg: As in mmengine.
-
-    Raises:
-        ValueError: Another layer, or several strides.
-    """
-
-    num_inputs = 1
-
-    def __init__(
-        self,
-        roi_layer: dict[str, Any],
-        out_channels: int,
-        featmap_strides: Sequence[int],
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        settings = dict(roi_layer)
-        kind = settings.pop('type', None)
-        if kind != 'PSRoIAlign':
-            raise ValueError(f"roi_layer={kind!r} of PSRoIExtractor: its type is 'PSRoIAlign'")
-        if len(featmap_strides) != 1:
-            raise ValueError(
-                f'featmap_strides={featmap_strides} of PSRoIExtractor: give one, of the first map'
-            )
-        self.out_channels = out_channels
-        self.featmap_strides = list(featmap_strides)
-        self.roi_layers = nn.ModuleList(
-            PSRoIAlign(spatial_scale=1 / stride, **settings) for stride in featmap_strides
-        )
-
-    def forward(self, feats: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Pool (R, 5) RoIs of the first of the maps to (R, out_channels, height, width)."""
-        return self.roi_layers[0](feats[0], rois)
