@@ -13,7 +13,6 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from .base import BaseBackbone
-from .layers import Layers
 
 # Output channels and groups of the five convolutions.
 VERSIONS = {
@@ -54,6 +53,7 @@ class AlexNet(BaseBackbone):
     """
 
     default_norm_cfg = None
+    stage_is_unit = True  # a convolution alone keeps no activation but its input
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class AlexNet(BaseBackbone):
             if conv < 2 and self.version == 'caffe' and self.layer_cfg['norm_cfg'] is None:
                 # Caffe's constants; like PyTorch it divides alpha by the size. The paper's k is 2.
                 layers.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0))
-        return Layers({str(i): layer for i, layer in enumerate(layers)}, self.with_cp)
+        return nn.Sequential(*layers)
 
     def _make_pool(self) -> nn.Module:
         if self.padding == 'symmetric':

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmshuffle.pretrained import load, split_init_cfg
 
-from .layers import set_norm_eval, stem
+from .layers import Units, run_unit, set_norm_eval, stem
 
 Choice = TypeVar('Choice')
 
@@ -50,6 +50,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         output_strides (tuple[int, ...]): Of the class: the allowed ``output_stride``.
         default_norm_cfg (dict | None): Of the class: the normalisation where ``norm_cfg`` is None.
         norm_bias (float): Of the class: the bias that normalisation layers start from.
+        stage_is_unit (bool): Of the class: whether ``with_cp`` recomputes a stage as a whole.
         out_channels (tuple[int, ...]): Channels of each returned output.
         out_strides (tuple[int, ...]): Stride of each returned output against the image.
 
@@ -60,6 +61,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
     output_strides = (32,)
     default_norm_cfg: dict | None = dict(type='BN')
     norm_bias = 0.0
+    stage_is_unit = False
 
     def __init__(
         self,
@@ -137,7 +139,6 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         built = indices[-1] + 1
         self._choose('frozen_stages', self.frozen_stages, range(-1, built))
         self.stage_channels = tuple(channels[:built])
-        self.stage_strides = tuple(strides[:built])
         self.out_channels = tuple(channels[i] for i in indices)
         self.out_strides = tuple(strides[i] for i in indices)
         self.stages = nn.ModuleList(self._make_stage(i) for i in range(built))
@@ -160,7 +161,7 @@ class BaseBackbone(BaseModule, metaclass=ABCMeta):
         """
         outputs = []
         for index, stage in enumerate(self.stages):
-            x = stage(x)
+            x = run_unit(stage, x, self.with_cp and self.stage_is_unit)
             if index in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
@@ -208,22 +209,22 @@ class StackedUnits(BaseBackbone):
     32), the first of which has stride 2. A subclass has ``widths``, the channels of the stages.
     """
 
-    # Makes a unit of input channels, output channels, stride, ``with_cp``, ``layer_cfg`` and, where
-    # the last stage may have stride 1, ``dilation``.
+    # Makes a unit of input channels, output channels, stride, ``layer_cfg`` and, where the last
+    # stage may have stride 1, ``dilation``.
     unit_type: Callable[..., nn.Module]
 
     def _make_stage(self, index: int) -> nn.Module:
         if index == 0:
-            return nn.Sequential(*stem(self.in_channels, self.widths[:1], self.layer_cfg))
+            return Units(stem(self.in_channels, self.widths[:1], self.layer_cfg), self.with_cp)
         channels, units = self.widths[index - 1], []
         first, dilation = self._stride_and_dilation(index)
-        options = dict(with_cp=self.with_cp, layer_cfg=self.layer_cfg)
+        options = dict(layer_cfg=self.layer_cfg)
         if dilation > 1:
             options['dilation'] = dilation
         for stride in (first, *[1] * ((4, 8, 4)[index - 1] - 1)):
             units.append(self.unit_type(channels, self.widths[index], stride, **options))
             channels = self.widths[index]
-        return nn.Sequential(*units)
+        return Units(units, self.with_cp)
 
     def _init_conv(self, conv: nn.Conv2d) -> None:
         """Initialise as ResNet is, normal of variance 2 / fan-out: none is published."""

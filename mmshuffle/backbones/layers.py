@@ -1,7 +1,6 @@
 """What two or more networks share."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -131,50 +130,34 @@ class SqueezeExcite(nn.Module):
         return x * self.excite(hidden).sigmoid()
 
 
-def run_unit(
-    unit: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool
-) -> Tensor:
-    """Compute ``forward(x)``, with its activations recomputed in the backward pass if ``with_cp``.
+def run_unit(unit: nn.Module, x: Tensor, with_cp: bool) -> Tensor:
+    """Compute ``unit(x)``, with its activations recomputed in the backward pass if ``with_cp``.
 
     The pass that checkpointing repeats must not update BatchNorm statistics a second time, or the
-    trained network would differ from one trained without: ``unit`` has the layers of ``forward``.
+    trained network would differ from one trained without.
     """
     if not (with_cp and x.requires_grad):
-        return forward(x)
+        return unit(x)
     return checkpoint(
-        forward,
+        unit,
         x,
         use_reentrant=False,
         context_fn=lambda: (nullcontext(), _unchanged_norm_statistics(unit)),
     )
 
 
-class Unit(nn.Module):
-    """A unit of a network; a subclass computes in ``_forward``.
+class Units(nn.Sequential):
+    """Units one after another, each of which is recomputed in the backward pass if ``with_cp``."""
 
-    Arguments that units have in common are not described again: ``layer_cfg`` is the ``norm_cfg``,
-    ``conv_cfg`` and ``act_cfg`` of every layer, and ``with_cp`` recomputes the activations.
-    """
-
-    def __init__(self, with_cp: bool) -> None:
-        super().__init__()
+    def __init__(self, units: Iterable[nn.Module], with_cp: bool) -> None:
+        super().__init__(*units)
         self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        return run_unit(self, self._forward, x, self.with_cp)
-
-
-class Layers(nn.Sequential):
-    """Layers by their names, one after another, with ``with_cp`` as one unit."""
-
-    def __init__(self, layers: Mapping[str, nn.Module], with_cp: bool) -> None:
-        super().__init__(OrderedDict(layers))
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride)) when padded."""
-        return run_unit(self, super().forward, x, self.with_cp)
+        for unit in self:
+            x = run_unit(unit, x, self.with_cp)
+        return x
 
 
 @contextmanager

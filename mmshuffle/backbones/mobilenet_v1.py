@@ -3,6 +3,7 @@
 arXiv 1704.04861.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from .base import BaseBackbone
-from .layers import Layers
+from .layers import Units
 
 # Table 1: (output channels, stride) of the depthwise separable layers of each stage. The last
 # layer is printed with stride 2, but its printed input and output are both 7x7: it has stride 1.
@@ -91,17 +92,16 @@ class MobileNetV1(BaseBackbone):
             placing = dict(stride=first_stride) if stride == 2 else dict(dilation=dilation)
             layers.append(self._layer(channels, self._width(width), **placing))
             channels = self._width(width)
-        return nn.Sequential(*layers)
+        return Units(layers, self.with_cp)
 
     def _layer(self, in_channels: int, out_channels: int, **placing: int) -> nn.Module:
         """Make one of Figure 3: 3x3, or 3x3 depthwise and 1x1 convolution, each with BatchNorm."""
         if not self.separable:
-            convs = dict(conv=self._conv3x3(in_channels, out_channels, **placing))
-        else:
-            depthwise = self._conv3x3(in_channels, in_channels, groups=in_channels, **placing)
-            pointwise = ConvModule(in_channels, out_channels, 1, **self.layer_cfg)
-            convs = dict(depthwise=depthwise, pointwise=pointwise)
-        return Layers(convs, self.with_cp)
+            conv = self._conv3x3(in_channels, out_channels, **placing)
+            return nn.Sequential(OrderedDict(conv=conv))
+        depthwise = self._conv3x3(in_channels, in_channels, groups=in_channels, **placing)
+        pointwise = ConvModule(in_channels, out_channels, 1, **self.layer_cfg)
+        return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
 
     def _conv3x3(
         self,

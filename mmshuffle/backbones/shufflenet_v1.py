@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import ShuffleNet
-from .layers import SqueezeExcite, Unit, build_activation, channel_shuffle, depthwise, stem
+from .layers import SqueezeExcite, Units, build_activation, channel_shuffle, depthwise, stem
 
 # Table 1: output channels of Stage2 at width 1; Stage3 and Stage4 double them.
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -124,17 +124,16 @@ class ShuffleNetV1(ShuffleNet):
                     groups=self.groups,
                     first_groups=1 if first_of_all else self.groups,
                     shuffle=self.shuffle,
-                    with_cp=self.with_cp,
                     layer_cfg=self.layer_cfg,
                     bottleneck=bottleneck,
                     se_ratio=self.se_ratio,
                 )
             )
             in_channels = channels[index]
-        return nn.Sequential(*layers)
+        return Units(layers, self.with_cp)
 
 
-class ShuffleUnit(Unit):
+class ShuffleUnit(nn.Module):
     """1x1 group convolution, channel shuffle, 3x3 depthwise and 1x1 group convolution (Figure 2).
 
     The input is added, to the first channels if it has fewer than the branch; or its 3x3 average
@@ -163,12 +162,11 @@ class ShuffleUnit(Unit):
         groups: int,
         first_groups: int,
         shuffle: str,
-        with_cp: bool,
         layer_cfg: dict,
         bottleneck: float = 1 / 4,
         se_ratio: float | None = None,
     ) -> None:
-        super().__init__(with_cp)
+        super().__init__()
         self.widens = not pools and in_channels < out_channels
         middle = int(out_channels * bottleneck) // groups * groups
         branch_channels = out_channels - in_channels if pools else out_channels
@@ -187,7 +185,8 @@ class ShuffleUnit(Unit):
         self.act = build_activation(layer_cfg['act_cfg'])
         self.pool = nn.AvgPool2d(3, stride, padding=1) if pools else None
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         y = channel_shuffle(self.reduce(x), self.shuffle_groups)
         y = self.expand(self.depthwise(y))
         if self.se is not None:

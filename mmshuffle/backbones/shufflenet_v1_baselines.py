@@ -5,6 +5,7 @@ same cost. The paper's Xception-like unit is ShuffleNet's with one group:
 ``ShuffleNetV1(groups=1, widen_factor=...)`` with 1.0, 0.5 and 0.25 for 140, 38 and 13 M.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import StackedUnits
-from .layers import Layers, Unit, build_activation, projection_shortcut
+from .layers import build_activation, projection_shortcut
 
 # Channels of Conv1, Stage2, Stage3 and Stage4 by unit and cost (millions of multiply-adds). Printed
 # are Stage4's at 38 M (section 4.2); the others are chosen, as near to doubling from stage to stage
@@ -59,16 +60,14 @@ class ShuffleNetV1Baseline(StackedUnits):
         self._build_stages(self.widths, (4, 8, 16, 32))
 
 
-def vgg_unit(
-    in_channels: int, out_channels: int, stride: int, with_cp: bool, layer_cfg: dict
-) -> nn.Module:
+def vgg_unit(in_channels: int, out_channels: int, stride: int, layer_cfg: dict) -> nn.Module:
     """Two 3x3 convolutions with BatchNorm and activation, without a shortcut (section 4.2)."""
     first = ConvModule(in_channels, out_channels, 3, stride, padding=1, **layer_cfg)
     second = ConvModule(out_channels, out_channels, 3, padding=1, **layer_cfg)
-    return Layers(dict(layers=nn.Sequential(first, second)), with_cp)
+    return nn.Sequential(OrderedDict(layers=nn.Sequential(first, second)))
 
 
-class Bottleneck(Unit):
+class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolution, each with BatchNorm, and a shortcut.
 
     The stride is that of the 3x3 convolution and of the shortcut, which is then a 1x1 convolution.
@@ -86,12 +85,11 @@ class Bottleneck(Unit):
         in_channels: int,
         out_channels: int,
         stride: int,
-        with_cp: bool,
         layer_cfg: dict,
         ratio: int = 4,
         groups: int = 1,
     ) -> None:
-        super().__init__(with_cp)
+        super().__init__()
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         middle = max(out_channels // ratio // groups, 1) * groups
         self.reduce = ConvModule(in_channels, middle, 1, **layer_cfg)
@@ -100,7 +98,8 @@ class Bottleneck(Unit):
         self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         return self.act(self.shortcut(x) + self.expand(self.conv(self.reduce(x))))
 
 

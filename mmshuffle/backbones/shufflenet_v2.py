@@ -187,17 +187,14 @@ class ShuffleStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        left = self._run(self.projection, x)
-        right = self._run(self.branches[0], x)
+        left = run_unit(self.projection, x, self.with_cp)
+        right = run_unit(self.branches[0], x, self.with_cp)
         for branch in self.branches[1:]:
             left, right = self._shuffle_and_split(left, right)
-            right = self._run(branch, right)
+            right = run_unit(branch, right, self.with_cp)
         if self.layout == 'megvii':
             return torch.cat((left, right), 1)
         return interleave(left, right)
-
-    def _run(self, layers: nn.Module, x: Tensor) -> Tensor:
-        return run_unit(layers, layers, x, self.with_cp)
 
     def _shuffle_and_split(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Turn (passed on, convolved) into (to pass on, to convolve) of the next unit."""

@@ -12,20 +12,11 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import BaseBackbone
-from .layers import Unit
+from .layers import Units
 
 # Table 1: channels of the squeeze layer and of either half of the expand layer, by the number that
 # the paper gives a fire module.
-FIRES = {
-    2: (16, 64),
-    3: (16, 64),
-    4: (32, 128),
-    5: (32, 128),
-    6: (48, 192),
-    7: (48, 192),
-    8: (64, 256),
-    9: (64, 256),
-}
+FIRES = {number: (16 * (number // 2), 64 * (number // 2)) for number in range(2, 10)}
 # Channels and kernel size of conv1, and the fire modules between one pooling and the next.
 VERSIONS = {
     '1.0': (96, 7, ((2, 3, 4), (5, 6, 7, 8), (9,))),
@@ -100,9 +91,9 @@ class SqueezeNet(BaseBackbone):
         for number in stages[index]:
             squeeze, expand = FIRES[number]
             bypass = self._make_bypass(channels, 2 * expand)
-            layers.append(Fire(channels, squeeze, expand, bypass, self.with_cp, self.layer_cfg))
+            layers.append(Fire(channels, squeeze, expand, bypass, self.layer_cfg))
             channels = 2 * expand
-        return nn.Sequential(*layers)
+        return Units(layers, self.with_cp)
 
     def _make_bypass(self, in_channels: int, out_channels: int) -> nn.Module | None:
         if self.bypass is not None and in_channels == out_channels:
@@ -116,7 +107,7 @@ class SqueezeNet(BaseBackbone):
         nn.init.kaiming_uniform_(conv.weight, nonlinearity='linear')
 
 
-class Fire(Unit):
+class Fire(nn.Module):
     """Fire module: 1x1 squeeze layer, then 1x1 and 3x3 expand layers side by side (Figure 1).
 
     Args:
@@ -131,16 +122,16 @@ class Fire(Unit):
         squeeze: int,
         expand: int,
         bypass: nn.Module | None,
-        with_cp: bool,
         layer_cfg: dict,
     ) -> None:
-        super().__init__(with_cp)
+        super().__init__()
         self.squeeze = ConvModule(in_channels, squeeze, 1, **layer_cfg)
         self.expand1x1 = ConvModule(squeeze, expand, 1, **layer_cfg)
         self.expand3x3 = ConvModule(squeeze, expand, 3, padding=1, **layer_cfg)
         self.bypass = bypass
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, 2 * expand, H, W)."""
         squeezed = self.squeeze(x)
         y = torch.cat((self.expand1x1(squeezed), self.expand3x3(squeezed)), 1)
         return y if self.bypass is None else y + self.bypass(x)

@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .base import StackedUnits
-from .layers import Unit, build_activation, projection_shortcut
+from .layers import build_activation, projection_shortcut
 
 # Output channels of stages 0 to 3; the first is the stem's.
 STAGE_CHANNELS = {
@@ -56,7 +56,7 @@ class XceptionLike(StackedUnits):
         self._build_stages(self.widths, (4, 8, 16, 32))
 
 
-class XceptionUnit(Unit):
+class XceptionUnit(nn.Module):
     """Three 3x3 separable convolutions in a bottleneck of a quarter, and a shortcut.
 
     The shortcut is the input, or where its shape changes a 1x1 convolution of it. Where the
@@ -69,11 +69,10 @@ class XceptionUnit(Unit):
         in_channels: int,
         out_channels: int,
         stride: int,
-        with_cp: bool,
         layer_cfg: dict,
         dilation: int = 1,
     ) -> None:
-        super().__init__(with_cp)
+        super().__init__()
         linear_cfg = {**layer_cfg, 'act_cfg': None}
         middle = out_channels // 4
         first = dilation if in_channels == out_channels else 1
@@ -85,7 +84,8 @@ class XceptionUnit(Unit):
         self.shortcut = projection_shortcut(in_channels, out_channels, stride, layer_cfg)
         self.act = build_activation(layer_cfg['act_cfg'])
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         return self.act(self.shortcut(x) + self.branch(x))
 
 

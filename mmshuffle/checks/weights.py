@@ -12,8 +12,8 @@ from torch import nn
 from mmshuffle.data.finetune import walk
 from mmshuffle.errors import UserError, way_to_train
 from mmshuffle.pretrained import is_pretrained
-from mmshuffle.weights import Normalisation
-from mmshuffle.weights.families import FAMILIES, find_family
+from mmshuffle.weights.families import find_family
+from mmshuffle.weights.family import FAMILIES, Normalisation
 from mmshuffle.weights.reader import path_if_here, read_tensors
 from mmshuffle.weights.zoo import find_entry
 

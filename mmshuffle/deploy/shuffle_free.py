@@ -125,7 +125,7 @@ class RewrittenBackbone(nn.Module):
 def _rewrite_stage(stage: nn.Module, inputs: Order, form: Form) -> tuple[nn.Sequential, Order]:
     """Build a stage anew for the order of its input; returns it, and the order of its output."""
     rewritten, order = [], inputs
-    parts = stage if type(stage) is nn.Sequential else [stage]
+    parts = stage if isinstance(stage, nn.Sequential) else [stage]
     for routes, group in groupby(parts, key=lambda part: isinstance(part, ROUTING)):
         if routes:
             for part in group:

@@ -64,7 +64,9 @@ def read_stream(stream: BinaryIO, budget: Budget, nested: bool = False) -> Any:
         return found[key]
 
     def load(storage: Callable[[tuple], Storage] | None = None) -> Any:
-        return Unpickler(stream, budget, storage, None if nested else read_nested).load()
+        # Storages of a pickle of another origin are files of this format, of torch.save.
+        inner = None if nested else lambda held, budget: read_stream(io.BytesIO(held), budget, True)
+        return Unpickler(stream, budget, storage, inner).load()
 
     content = load()
     if type(content) is not int or content != MAGIC:
@@ -81,11 +83,6 @@ def read_stream(stream: BinaryIO, budget: Budget, nested: bool = False) -> Any:
         if count * itemsize != len(buffer) or stream.readinto(buffer) != len(buffer):
             raise pickle.UnpicklingError('a storage that is cut short')
     return content
-
-
-def read_nested(content: bytes, budget: Budget) -> Any:
-    """Read a storage that a pickle of another origin holds, a file of PyTorch's older format."""
-    return read_stream(io.BytesIO(content), budget, nested=True)
 
 
 def _describe(pid: tuple) -> tuple[torch.dtype | None, str, int]:

@@ -37,7 +37,7 @@ class Entry:
 
     name: str
     url: str
-    family: str  # name of the :class:`~mmshuffle.weights.Family`, which tells the input, too
+    family: str  # name of the :class:`.family.Family`, which tells the input, too
     licence: str
     top1: float  # ImageNet validation top-1 accuracy in percent, one 224x224 crop, as published
     source: str  # who publishes that figure
