@@ -7,6 +7,7 @@ from torch import nn
 
 from mmshuffle.backbones import AlexNet, SqueezeNet
 from tests import references
+from tests.test_deploy import plain
 from tests.variants import VARIANTS, build
 
 
@@ -18,12 +19,8 @@ def randomise(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:
             nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
-    return net.eval()
+    net.eval()  # MMDetection's returns nothing here
+    return plain.randomise(net)
 
 
 def test_alexnet_of_2012_equals_two_towers_with_local_response_normalisation():
@@ -42,26 +39,21 @@ def test_alexnet_of_2012_equals_two_towers_with_local_response_normalisation():
     with torch.no_grad():
         for a, b in zip(net(x), expected, strict=True):
             assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
-    plain = AlexNet('caffe', padding='published', norm_cfg=dict(type='BN'))
-    assert not [m for m in plain.modules() if isinstance(m, nn.LocalResponseNorm)]
+    normed = AlexNet('caffe', norm_cfg=dict(type='BN'))
+    assert not [m for m in normed.modules() if isinstance(m, nn.LocalResponseNorm)]
 
 
-def test_alexnet_biases_start_as_in_the_release():
-    net = AlexNet('caffe')
-    net.init_weights()
-    biases = [m.bias for m in net.modules() if isinstance(m, nn.Conv2d)]
-    for bias, value in zip(biases, (0.0, 0.1, 0.0, 0.1, 0.1), strict=True):
-        assert torch.equal(bias, torch.full_like(bias, value))
-    assert net.stages[2][1].conv.weight.std().item() == pytest.approx(0.01, rel=0.01)
-
-
-def test_squeezenet_starts_with_the_variance_of_the_release():
-    net = SqueezeNet('1.0')
-    net.init_weights()
-    for layer in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
-        bound = (3 / layer.weight[0].numel()) ** 0.5
-        assert 0.98 * bound < layer.weight.abs().max() <= bound
-        assert not layer.bias.any()
+def test_alexnet_and_squeezenet_start_as_their_releases_do():
+    networks = AlexNet('caffe'), SqueezeNet('1.0')
+    convs = [[m for m in net.modules() if isinstance(m, nn.Conv2d)] for net in networks]
+    for net in networks:
+        net.init_weights()
+    for conv, bias in zip(convs[0], (0.0, 0.1, 0.0, 0.1, 0.1), strict=True):
+        assert torch.equal(conv.bias, torch.full_like(conv.bias, bias))
+    assert convs[0][2].weight.std().item() == pytest.approx(0.01, rel=0.01)
+    for conv in convs[1]:
+        bound = (3 / conv.weight[0].numel()) ** 0.5
+        assert 0.98 * bound < conv.weight.abs().max() <= bound and not conv.bias.any()
 
 
 # A last stage whose stride is replaced by dilation is of the same weights, at every pixel.
@@ -79,19 +71,17 @@ DILATABLE = [
 @pytest.mark.parametrize('name', [*DILATABLE, 'MobileNetV2 of MMDetection'])
 def test_every_second_pixel_is_the_plain_networks(name):
     if name in VARIANTS:
-        plain, net = build(name), build(name, output_stride=16)
+        whole, net = build(name), build(name, output_stride=16)
     else:
-        plain = MODELS.build(dict(type='MobileNetV2', widen_factor=0.25, out_indices=(4, 6)))
+        whole = MODELS.build(dict(type='MobileNetV2', widen_factor=0.25, out_indices=(4, 6)))
         net = MODELS.build(dict(type='DilatedMobileNetV2', widen_factor=0.25))
-    for network in (plain, net):
-        randomise(network.double())
-        network.eval()  # MMDetection's returns nothing here
-    missing, unexpected = net.load_state_dict(plain.state_dict(), strict=False)
+    randomise(whole.double()), randomise(net.double())
+    missing, unexpected = net.load_state_dict(whole.state_dict(), strict=False)
     assert missing == [] and {key.split('.')[0] for key in unexpected} <= {'conv2'}
     # Maps of even and of odd sides.
     x = torch.rand(1, 3, 70, 128, dtype=torch.float64)
     with torch.no_grad():
-        *expected, coarse = plain(x)
+        *expected, coarse = whole(x)
         *found, fine = net(x)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     rows, columns = fine.shape[2:]

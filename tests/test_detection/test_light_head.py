@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmcv.ops import roi_align
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,14 +78,9 @@ def test_the_memory_layout_does_not_matter_and_no_roi_is_allowed(layout):
     ],
 )
 def test_what_the_extractor_cannot_do_is_refused(changes, words):
-    cfg = dict(
-        type='PSRoIExtractor',
-        roi_layer=dict(type='PSRoIAlign'),
-        out_channels=10,
-        featmap_strides=[16],
-    )
+    cfg = dict(roi_layer=dict(type='PSRoIAlign'), out_channels=10, featmap_strides=[16])
     with pytest.raises(ValueError, match=words):
-        MODELS.build({**cfg, **changes})
+        MODELS.build({'type': 'PSRoIExtractor', **cfg, **changes})
 
 
 def test_the_large_separable_convolution_adds_both_orders_of_its_sides():
@@ -105,13 +101,11 @@ def test_the_large_separable_convolution_adds_both_orders_of_its_sides():
 
 
 def test_the_rpn_reads_c4_alone():
-    settings = dict(
-        in_channels=8,
-        feat_channels=8,
-        anchor_generator=dict(type='AnchorGenerator', scales=[2], ratios=[1.0], strides=[16]),
+    anchors = dict(type='AnchorGenerator', scales=[2], ratios=[1.0], strides=[16])
+    ours, theirs = (
+        MODELS.build(dict(type=kind, in_channels=8, feat_channels=8, anchor_generator=anchors))
+        for kind in ('LastMapRPNHead', 'RPNHead')
     )
-    ours = MODELS.build(dict(type='LastMapRPNHead', **settings))
-    theirs = MODELS.build(dict(type='RPNHead', **settings))
     theirs.load_state_dict(ours.state_dict())
     thin, c4 = torch.randn(1, 490, 3, 4), torch.randn(1, 8, 3, 4)
     for found, expected in zip(ours((thin, c4)), theirs((c4,)), strict=True):
@@ -124,8 +118,6 @@ def test_a_dilated_mobilenet_v2_starts_from_a_classifier_of_this_project(width, 
     path = tmp_path / 'epoch_240.pth'
     state = {f'backbone.{name}': value for name, value in classifier.state_dict().items()}
     torch.save(dict(state_dict={**state, 'head.fc.weight': torch.ones(2, 2)}, meta={}), path)
-    from mmengine.config import Config
-
     config = f'configs/light_head_rcnn/light-head-rcnn_mobilenetv2-x{width}_8xb2-20e_coco.py'
     backbone = Config.fromfile(REPO / config).model.backbone
     backbone.init_cfg.checkpoint = str(path)

@@ -67,23 +67,17 @@ def test_dynamic_gfl_hands_its_assigner_what_it_predicts(monkeypatch):
     assert [int((result.gt_inds > 0).sum()) > 0 for _, result in seen] == [True, False]
     assert type(head.assigner).__name__ == 'DynamicSoftLabelAssigner'
 
-    expected = []
     for index, width in enumerate((128, 64)):
         rows = []
-        for score, offset, stride, (height, columns) in zip(
-            scores, offsets, (8, 16, 32, 64), sizes, strict=True
-        ):
-            for y in range(height):
-                for x in range(columns):
-                    if x * stride < width:
-                        bins = offset[index, :, y, x].view(4, 8).softmax(1)
-                        left, top, right, bottom = (bins * torch.arange(8)).sum(1) * stride
-                        cx, cy = x * stride, y * stride
-                        box = torch.stack((cx - left, cy - top, cx + right, cy + bottom))
-                        place = torch.tensor([cx, cy, stride, stride]).float()
-                        rows.append(torch.cat((box, score[index, :, y, x], place)))
-        expected.append(torch.stack(rows))
-    for (predictions, _), rows in zip(seen, expected, strict=True):
+        for score, offset, stride in zip(scores, offsets, (8, 16, 32, 64), strict=True):
+            grid = torch.meshgrid(*map(torch.arange, score.shape[2:]), indexing='ij')
+            centre = torch.stack(grid[::-1]) * stride
+            bins = offset[index].unflatten(0, (4, 8)).softmax(1)
+            sides = (bins * torch.arange(8)[:, None, None]).sum(1) * stride
+            box = torch.cat((centre - sides[:2], centre + sides[2:]))
+            row = torch.cat((box, score[index], centre, torch.full_like(centre, stride)))
+            rows.append(row[:, centre[0] < width].t())
+        predictions, rows = seen[index][0], torch.cat(rows)
         assert torch.allclose(predictions.bboxes, rows[:, :4], atol=1e-4)
         assert torch.equal(predictions.scores, rows[:, 4:7])
         assert torch.equal(predictions.priors, rows[:, 7:])

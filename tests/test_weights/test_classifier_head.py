@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmdet.registry import MODELS
 
 from mmshuffle.classification import ImageClassifier, LinearHead
 from mmshuffle.weights import load_pretrained, read_tensors
@@ -12,37 +11,30 @@ from tests.test_weights.test_families import FAMILIES, linear, publish, relative
 CLASSES = 7
 
 
-@MODELS.register_module()
-class Given(torch.nn.Module):
-    """Stands for a backbone's config where the backbone exists already."""
-
-    def __new__(cls, network):
-        return network
-
-
-def classifier_of(backbone, num_classes: int = CLASSES) -> ImageClassifier:
-    backbone.double().eval()
+def classifier_of(network, num_classes: int = CLASSES, head: dict | None = None) -> ImageClassifier:
+    network.double().eval()
     with torch.no_grad():
-        channels = backbone(torch.rand(1, 3, 64, 64, dtype=torch.float64))[-1].shape[1]
-    head = dict(type='LinearHead', in_channels=channels, num_classes=num_classes)
-    return ImageClassifier(dict(type='Given', network=backbone), head).double().eval()
+        channels = network(torch.rand(1, 3, 64, 64).double())[-1].shape[1]
+    head = dict(head or dict(type='LinearHead'), in_channels=channels, num_classes=num_classes)
+    model = ImageClassifier(dict(type='SqueezeNet'), head)
+    model.backbone = network
+    return model.double().eval()
 
 
 @pytest.mark.parametrize(
     ('name', 'variant', 'head', 'layers'),
     [
-        ('torchvision SqueezeNet 1.1', ('1.1',), dict(type='ConvHead', in_channels=512), ['fc']),
+        ('torchvision SqueezeNet 1.1', ('1.1',), dict(type='ConvHead'), ['fc']),
         (
             'torchvision AlexNet',
             (),
-            dict(type='HiddenLayersHead', in_channels=256),
+            dict(type='HiddenLayersHead', hidden_channels=(16, 8)),
             ['hidden.0', 'hidden.1', 'fc'],
         ),
     ],
 )
 def test_convolutions_and_hidden_layers_are_placed(name, variant, head, layers, tmp_path):
-    network = dict(type='Given', network=FAMILIES[name].build(*variant))
-    model = ImageClassifier(network, dict(head, num_classes=CLASSES))
+    model = classifier_of(FAMILIES[name].build(*variant), head=head)
     state, own = read_tensors(publish(name, variant, tmp_path)), model.head.state_dict()
     pairs = dict(zip(FAMILIES[name].classifier, linear(*layers), strict=True))
     state |= {theirs: torch.rand_like(own[ours]) for theirs, ours in pairs.items()}

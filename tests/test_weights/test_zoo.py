@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import mmengine
 import pytest
@@ -35,13 +36,9 @@ def test_every_entry_is_complete(entry):
 
 
 def test_names_addresses_and_cached_files_are_unique():
-    for values in (
-        NAMES,
-        [entry.url for entry in ENTRIES],
-        [entry.remote.file_name for entry in ENTRIES],
-        [alias for entry in ENTRIES for alias in entry.aliases],
-    ):
+    for values in zip(*((e.name, e.url, e.remote.file_name) for e in ENTRIES), strict=True):
         assert len(values) == len(set(values))
+    assert len(zoo.BY_ALIAS) == sum(len(entry.aliases) for entry in ENTRIES)
 
 
 def test_the_documentation_has_the_same_names_and_figures():
@@ -54,13 +51,9 @@ def test_an_entry_is_found_by_name_address_and_torchvision_name():
     entry = find_entry('mmshuffle://torchvision/shufflenetv2-x1.0')
     assert entry.network == dict(type='ShuffleNetV2', widen_factor=1.0, layout='torchvision')
     assert find_entry(entry.url) is entry
-    for name in (
-        'shufflenetv2_x1.0',
-        'shufflenet_v2_x1_0',
-        'shufflenet_v2_x1_0.imagenet1k_v1',
-        'shufflenet_v2_x1_0.default',
-        'ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1',
-    ):
+    suffixes = ('', '.imagenet1k_v1', '.default')
+    names = ('shufflenetv2_x1.0', *(f'shufflenet_v2_x1_0{suffix}' for suffix in suffixes))
+    for name in (*names, 'ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1'):
         assert find_entry(f'torchvision://{name}') is entry
     assert find_entry('shufflenetv2_x1.0') is None
     assert find_entry('https://example.com/shufflenetv2_x1-5666bf0f80.pth') is None
@@ -92,10 +85,7 @@ def test_other_names_of_torchvision_are_asked_of_torchvision(monkeypatch):
     ],
 )
 def test_without_torchvision_its_other_names_are_one_clear_line(monkeypatch, error):
-    def fail():
-        raise error
-
-    monkeypatch.setattr(zoo.mmengine_checkpoint, 'get_torchvision_models', fail)
+    monkeypatch.setattr(zoo.mmengine_checkpoint, 'get_torchvision_models', Mock(side_effect=error))
     with refused(r'torchvision://resnet50 needs torchvision'):
         read_tensors('torchvision://resnet50')
     assert find_remote('torchvision://alexnet').url.endswith('alexnet-owt-7be5be79.pth')
@@ -119,11 +109,8 @@ def published(hub, tmp_path, monkeypatch):
     donor = ShuffleNetV2(0.5, 'torchvision')
     torch.save(donor.state_dict(), tmp_path / 'a.pth')
     with serve((tmp_path / 'a.pth').read_bytes()) as server:
-        entry = dataclasses.replace(
-            find_entry('mmshuffle://timm/mobilenetv1-x1.0'),
-            url=server.url('model.pth'),
-            sha256=sha256_of(tmp_path / 'a.pth'),
-        )
+        file = dict(url=server.url('model.pth'), sha256=sha256_of(tmp_path / 'a.pth'))
+        entry = dataclasses.replace(find_entry('mmshuffle://timm/mobilenetv1-x1.0'), **file)
         monkeypatch.setitem(zoo.BY_NAME, entry.name, entry)
         yield donor, f'mmshuffle://{entry.name}', server
 
@@ -153,13 +140,10 @@ def test_another_file_than_the_published_is_refused(published, hub):
 
 def test_looking_for_a_cached_file_downloads_nothing(published, tmp_path, monkeypatch):
     _, name, server = published
-    monkeypatch.setattr(
-        zoo.mmengine_checkpoint,
-        'get_torchvision_models',
-        lambda: pytest.fail('torchvision was asked'),
-    )
+    asked = Mock()
+    monkeypatch.setattr(zoo.mmengine_checkpoint, 'get_torchvision_models', asked)
     for absent in (name, server.url('b.pth'), 'torchvision://resnet50', str(tmp_path / 'c.pth')):
         assert path_if_here(absent) is None
-    assert server.asked == 0
+    assert server.asked == 0 and not asked.called
     read_tensors(name)
     assert path_if_here(name).is_file() and path_if_here(tmp_path / 'a.pth') == tmp_path / 'a.pth'
