@@ -5,6 +5,7 @@ import copy
 import functools
 import gc
 import importlib.util
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from mmengine.runner import Runner, loops
 from mmengine.runner import runner as runner_module
 
 import mmshuffle  # noqa: F401  (registers everything)
+from mmshuffle.checks import detector
+from mmshuffle.checks.parts import observe
 from mmshuffle.engine.shipped import metafiles_read_once
 from mmshuffle.errors import UserError
 
@@ -82,6 +85,19 @@ def _shipped_read_once(read):
         return copy.deepcopy(kept[key])
 
     return read_once
+
+
+@functools.cache
+def _observe(backbone, size):
+    return observe(json.loads(backbone), size)
+
+
+@pytest.fixture
+def observed_once(monkeypatch):
+    """A backbone that several detectors share is run once for their checks."""
+    monkeypatch.setattr(
+        detector, 'observe', lambda part, size: _observe(json.dumps(part, default=repr), size)
+    )
 
 
 def _train(runner, train):

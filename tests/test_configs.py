@@ -100,6 +100,7 @@ def predict(detector: BaseDetector, data: dict) -> int:
     return min(map(len, found))
 
 
+@pytest.mark.usefixtures('observed_once')
 @pytest.mark.parametrize('path', (*DETECTORS, *CLASSIFIERS), ids=name)
 def test_config_is_sound_takes_a_step_and_predicts(path):
     cfg = read(path)

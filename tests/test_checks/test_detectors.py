@@ -20,6 +20,7 @@ from mmshuffle.checks import check_model
 from tests.conftest import REPO
 from tests.tiny import draw_samples
 
+pytestmark = pytest.mark.usefixtures('observed_once')
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 # ShuffleNetV2 0.5x has 24, 48, 96 and 192 channels at strides 4, 8, 16 and 32.

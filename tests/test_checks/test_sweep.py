@@ -1,7 +1,5 @@
 """No config that MMDetection ships is refused."""
 
-import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmshuffle.checks import LOADERS, check_model, detector
+from mmshuffle.checks import LOADERS, check_model
 from mmshuffle.checks.config import check_class_counts
 from mmshuffle.checks.dataset_config import unwrapped
 from mmshuffle.checks.loaders import check_loader
@@ -28,18 +26,13 @@ FAULTY = (
 )
 
 
-def walk(paths: Sequence[Path], monkeypatch) -> tuple[int, dict[str, str], list[str]]:
+def walk(paths: Sequence[Path]) -> tuple[int, dict[str, str], list[str]]:
     """Check the models of configs.
 
     Returns:
         How many were checked, why others could not be read, and the false alarms: errors in models
         that MMDetection builds.
     """
-    observe = functools.cache(lambda text, size: detector_observe(json.loads(text), size))
-    detector_observe = detector.observe
-    monkeypatch.setattr(
-        detector, 'observe', lambda part, size: observe(json.dumps(part, default=repr), size)
-    )
     checked, unread, alarms = 0, {}, []
     for path in paths:
         name = str(path.relative_to(ROOT))
@@ -82,8 +75,9 @@ ONE_A_FOLDER = {path.relative_to(ROOT).parts[0]: path for path in reversed(ALL)}
         pytest.param(ALL, 770, id='all', marks=pytest.mark.slow),
     ],
 )
-def test_no_config_of_mmdetection_is_refused(paths, least, monkeypatch):
-    checked, unread, alarms = walk(paths, monkeypatch)
+@pytest.mark.usefixtures('observed_once')
+def test_no_config_of_mmdetection_is_refused(paths, least):
+    checked, unread, alarms = walk(paths)
     assert alarms == []
     assert checked >= least
     # Some name a base that MMDetection does not ship.
