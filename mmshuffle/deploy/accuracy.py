@@ -1,7 +1,7 @@
 """What a runtime does to a network's accuracy: pictures, and answers that evaluators take."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mmshuffle.engine.progress import quiet_screen
 from mmshuffle.errors import UserError
 
 from . import board
-from .detections import evaluate, spread
+from .detections import Look, evaluate, spread
 from .detector import as_array, as_instances, load_picture, without_annotations
 from .formats import Inference
 from .part import Part
@@ -119,7 +119,7 @@ def data_paths(cfg: Config, loader: str) -> Iterator[Path]:
 
 def in_runtime(
     model: nn.Module, part: str, cut_out: Part, prepare: Preparing, run: Inference
-) -> Callable[[str], Any]:
+) -> Look:
     """Let a runtime compute a part of a model, and PyTorch the rest.
 
     Args:
@@ -128,42 +128,7 @@ def in_runtime(
         cut_out: The part as it was exported.
         prepare: Makes the images.
         run: The runtime.
-
-    Returns:
-        What :func:`.detections.evaluate` takes: it maps a picture's path to scores or boxes.
     """
-    compute = _with_rest(model, part, cut_out, run)
-    if prepare.facts is None:
-
-        @torch.no_grad()
-        def classify(path: str) -> Tensor:
-            image, size, _ = prepare(path)
-            if tuple(size) != prepare.shape:
-                raise UserError(
-                    f'the test pipeline makes images of {size[0]}x{size[1]}: give --shape '
-                    f'{size[0]} {size[1]}, or the pipeline a step that resizes'
-                )
-            return compute(image)
-
-        return classify
-
-    def detect(path: str) -> InstanceData:
-        image, size, picture = prepare(path)
-        facts = {**prepare.facts, **cut_out.facts}
-        return as_instances(board.finish(compute(image), facts, size, picture))
-
-    return detect
-
-
-def _with_rest(
-    model: nn.Module, part: str, cut_out: Part, run: Inference
-) -> Callable[[Tensor], Any]:
-    """From an image, (1, C, H, W), to the scores, (K,), or what ``finish`` of a board takes."""
-    if part == 'detector':
-        return lambda image: run(image.numpy())
-    if part == 'classifier':
-        first = cut_out.prepare or nn.Identity()
-        return lambda image: torch.from_numpy(run(first(image).numpy())[0][0])
     rest = copy.deepcopy(model)
     if cut_out.prepare is None:  # the file normalises by itself
         rest.data_preprocessor._enable_normalize = False
@@ -176,25 +141,32 @@ def _with_rest(
         rest.extract_feat = features
     else:
         rest.backbone.forward = features
-    if hasattr(model, 'head'):
-        return lambda image: rest.test_step(dict(inputs=image, data_samples=None))[0]['scores']
 
-    def detect(image: Tensor) -> list[np.ndarray]:
-        found = predict(rest, image[0])
-        return [found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy()]
+    @torch.no_grad()
+    def look(path: str) -> Tensor | InstanceData:
+        image, size, picture = prepare(path)
+        if prepare.facts is None:
+            if tuple(size) != prepare.shape:
+                raise UserError(
+                    f'the test pipeline makes images of {size[0]}x{size[1]}: give --shape '
+                    f'{size[0]} {size[1]}, or the pipeline a step that resizes'
+                )
+            if part == 'classifier':
+                return features((cut_out.prepare or nn.Identity())(image))[0][0]
+            return rest.test_step(dict(inputs=image, data_samples=None))[0]['scores']
+        if part == 'detector':
+            outputs = run(image.numpy())
+        else:
+            found = predict(rest, image[0])
+            outputs = [found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy()]
+        facts = {**prepare.facts, **cut_out.facts}
+        return as_instances(board.finish(outputs, facts, size, picture))
 
-    return detect
+    return look
 
 
-def points(
-    cfg: Config, look: Callable[[str], Any], title: str, count: int | None
-) -> tuple[str, float]:
-    """Name and points, of 100, of the figure that tells how good a network is.
-
-    Args:
-        look: See :func:`.detections.evaluate`.
-        title: Of the progress bar.
-        count: How many images of the test set.
+def points(cfg: Config, look: Look, title: str, count: int | None) -> tuple[str, float]:
+    """Name and points, of 100, of the figure of :func:`.detections.evaluate` that tells most.
 
     Raises:
         UserError: The test evaluator has none that is known.

@@ -5,7 +5,6 @@ own.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
@@ -24,13 +23,11 @@ from .rewire import mixes_channels, restore, rewire
 from .routed import build_part
 from .routing import FILL, Form, Order, natural
 
+HEADS = (LinearHead, ConvHead, HiddenLayersHead)
 
-class Joint(NamedTuple):
-    """A layer that reads an output: where it hangs, and the order that it is to read."""
 
-    owner: nn.Module
-    name: str
-    order: Order
+# A layer that reads an output: where it hangs, its name there, and the order that it is to read.
+Joint = tuple[nn.Module, str, Order]
 
 
 def absorb(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
@@ -50,74 +47,57 @@ def absorb(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
     """
     if all(order == natural(len(order)) for order in orders):
         return True
-    for rule in (_of_classifier, _of_neck):
-        joints = rule(holder, orders)
-        if joints is not None:
-            return _rewire_all(joints)
-    return _absorb_c4(holder, orders, form)
+    if len(orders) == 1 and FILL not in orders[0] and _is_c4(holder):
+        return _absorb_c4(holder, orders[0], form)
+    joints = _of_neck(holder, orders)
+    if type(holder) is ImageClassifier and type(holder.head) in HEADS:
+        hidden = getattr(holder.head, 'hidden', ())
+        joints = [(hidden, '0', orders[-1]) if len(hidden) else (holder.head, 'fc', orders[-1])]
+    return _rewire_all(joints)
 
 
 def _rewire_all(joints: Sequence[Joint]) -> bool:
-    """Rewire all layers, or none if one is of another kind."""
-    if not all(mixes_channels(getattr(joint.owner, joint.name)) for joint in joints):
+    """Rewire all layers, or none if one is of another kind or there are none."""
+    if not joints or not all(mixes_channels(getattr(owner, name)) for owner, name, _ in joints):
         return False
     for owner, name, order in joints:
         setattr(owner, name, rewire(getattr(owner, name), order))
     return True
 
 
-def _of_classifier(holder: nn.Module, orders: Sequence[Order]) -> list[Joint] | None:
-    """List the layer behind the pooling, which reads the last output."""
-    if type(holder) is not ImageClassifier:
-        return None
-    head = holder.head
-    if type(head) is HiddenLayersHead and len(head.hidden):
-        return [Joint(head.hidden, '0', orders[-1])]
-    if type(head) in (LinearHead, ConvHead, HiddenLayersHead):
-        return [Joint(head, 'fc', orders[-1])]
-    return None
+def _of_neck(holder: nn.Module, orders: Sequence[Order]) -> list[Joint]:
+    """List the lateral convolutions, and the one behind the last output if it reads that.
 
-
-def _of_neck(holder: nn.Module, orders: Sequence[Order]) -> list[Joint] | None:
-    """List the lateral convolutions, and the one behind the last output if it reads that."""
-    neck = _neck(holder)
+    There are none unless the neck alone reads the outputs.
+    """
+    neck, extract = None, getattr(type(holder), 'extract_feat', None)
+    if type(holder) is nn.Sequential and len(holder) == 2:
+        neck = holder[1]
+    elif extract in (SingleStageDetector.extract_feat, TwoStageDetector.extract_feat):
+        neck = getattr(holder, 'neck', None)
     if type(neck) not in (FPN, PAFPN):
-        return None
+        return []
     readers = list(zip(neck.lateral_convs, orders[neck.start_level :]))
     if neck.add_extra_convs == 'on_input':
         extra = neck.fpn_convs[len(readers) : len(readers) + 1]
         readers += [(conv, orders[neck.backbone_end_level - 1]) for conv in extra]
     if any(conv.order[0] != 'conv' for conv, _ in readers):
-        return None
-    return [Joint(conv, 'conv', order) for conv, order in readers]
+        return []
+    return [(conv, 'conv', order) for conv, order in readers]
 
 
-def _neck(holder: nn.Module) -> nn.Module | None:
-    """The neck that alone reads the outputs of the backbone of ``holder``, if there is one."""
-    children = dict(holder.named_children())
-    if type(holder) is nn.Sequential and len(children) == 2:
-        return holder[1]
-    extract = getattr(type(holder), 'extract_feat', None)
-    known = extract in (SingleStageDetector.extract_feat, TwoStageDetector.extract_feat)
-    return children.get('neck') if known else None
-
-
-def _absorb_c4(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
-    """Absorb one output's order in the RPN, the shared head's stage, and the layers behind that."""
-    if len(orders) != 1 or FILL in orders[0] or not _is_c4(holder):
-        return False
-    (order,) = orders
-    rpn, roi = holder.rpn_head.rpn_conv, holder.roi_head
-    joint = Joint(holder.rpn_head, 'rpn_conv', order)
-    if isinstance(rpn, nn.Sequential):
-        joint = Joint(rpn[0], 'conv', order)
+def _absorb_c4(holder: nn.Module, order: Order, form: Form) -> bool:
+    """Absorb the output's order in the RPN, the shared head's stage, and the layers behind that."""
+    rpn, head, box = holder.rpn_head, holder.roi_head.shared_head, holder.roi_head.bbox_head
+    several = isinstance(rpn.rpn_conv, nn.Sequential)
+    joint = (rpn.rpn_conv[0], 'conv', order) if several else (rpn, 'rpn_conv', order)
     if not _rewire_all([joint]):
         return False
-    stage = build_part(roi.shared_head.stage, order, form)
-    roi.shared_head.stage = stage
-    fcs = [Joint(roi.bbox_head, name, stage.order) for name in ('fc_cls', 'fc_reg')]
-    if not (type(roi.bbox_head) is BBoxHead and roi.bbox_head.with_avg_pool and _rewire_all(fcs)):
-        roi.shared_head.stage = nn.Sequential(stage, restore(stage.order))
+    stage = build_part(head.stage, order, form)
+    fcs = [(box, name, stage.order) for name in ('fc_cls', 'fc_reg')]
+    if not (type(box) is BBoxHead and box.with_avg_pool and _rewire_all(fcs)):
+        stage = nn.Sequential(stage, restore(stage.order))
+    head.stage = stage
     return True
 
 

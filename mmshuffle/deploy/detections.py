@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm import tqdm
 
 from mmshuffle.engine.progress import quiet_screen
 
+# From the path of a picture to ``bboxes`` in its pixels, ``scores`` and ``labels``, or, of a
+# classifier, to the scores, (K,).
+Look = Callable[[str], InstanceData | Tensor]
 # Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
 SWAPPED = 0.02
 
@@ -17,11 +20,8 @@ SWAPPED = 0.02
 def pad_detections(found: InstanceData, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Write MMDetection's predictions as :class:`TwoStageGraph` does: in ``count`` rows."""
     missing = count - len(found.scores)
-    return (
-        torch.cat((found.bboxes, found.bboxes.new_zeros(missing, 4))),
-        torch.cat((found.scores, found.scores.new_zeros(missing))),
-        torch.cat((found.labels, found.labels.new_full((missing,), -1))),
-    )
+    boxes, scores = pad(found.bboxes, (0, 0, 0, missing)), pad(found.scores, (0, missing))
+    return boxes, scores, pad(found.labels, (0, missing), value=-1)
 
 
 def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
@@ -47,26 +47,16 @@ def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndar
     distance = np.abs(boxes[:, None] - other_boxes[None]).max(2) / extent
     distance = np.maximum(distance, np.abs(scores[:, None] - other_scores[None]))
     distance[labels[:, None] != other_labels[None]] = np.inf
-    return max(_all_but_few(distance.min(1)), _all_but_few(distance.min(0)))
+    nearest = [np.sort(distance.min(axis)) for axis in (0, 1)]
+    return max(float(distances[-1 - int(SWAPPED * len(distances))]) for distances in nearest)
 
 
-def _all_but_few(nearest: np.ndarray) -> float:
-    """Largest distance, without the few largest."""
-    return float(np.sort(nearest)[-1 - int(SWAPPED * len(nearest))])
-
-
-def evaluate(
-    cfg: dict,
-    look: Callable[[str], InstanceData | Tensor],
-    title: str,
-    count: int | None = None,
-) -> dict[str, float]:
+def evaluate(cfg: dict, look: Look, title: str, count: int | None = None) -> dict[str, float]:
     """Evaluate on the test set of a config.
 
     Args:
         cfg: Config of a detector or classifier, with ``test_dataloader`` and ``test_evaluator``.
-        look: Maps the path of a picture to ``bboxes`` in its pixels, ``scores`` and ``labels``; of
-            a classifier, to the scores, (K,).
+        look: What is evaluated.
         title: Of the progress bar.
         count: How many of the images, evenly spread; all where None.
 

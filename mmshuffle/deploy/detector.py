@@ -53,12 +53,9 @@ class Detector:
         else:
             check_classes(checkpoint, self.classes)
             self._model = load_model(cfg, checkpoint).to(device)
-        load, *rest = steps
-        wrap = dict(type='mmdet.LoadImageFromNDArray')
-        if 'to_float32' in load:
-            wrap['to_float32'] = load['to_float32']
+        wrap = dict(type='mmdet.LoadImageFromNDArray', to_float32=steps[0].get('to_float32', False))
         with TRANSFORMS.switch_scope_and_registry('mmdet'):
-            self._load, self._wrap, self._prepare = map(Compose, ([load], [wrap], rest))
+            self._load, self._wrap, self._prepare = map(Compose, (steps[:1], [wrap], steps[1:]))
 
     def __call__(self, picture: str | Path | np.ndarray) -> InstanceData:
         """Detect on one picture.
@@ -77,21 +74,18 @@ class Detector:
             item = self._wrap(dict(img=picture, img_id=0))
         else:
             item = load_picture(self._load, picture)
-        found = (self._on_board if self._board else self._with_pytorch)(item)
+        if self._board:
+            found = as_instances(self._board(as_array(item)))
+        else:
+            with torch.no_grad():
+                (sample,) = self._model.test_step(pseudo_collate([self._prepare(item)]))
+            found = sample.pred_instances.cpu()
         if len(found) and found.labels.max() >= len(self.classes):
             raise UserError(
                 f'the detector has more classes than the {len(self.classes)} of the config: give '
                 'the config that it was trained with'
             )
         return found
-
-    @torch.no_grad()
-    def _with_pytorch(self, item: dict) -> InstanceData:
-        (sample,) = self._model.test_step(pseudo_collate([self._prepare(item)]))
-        return sample.pred_instances.cpu()
-
-    def _on_board(self, item: dict) -> InstanceData:
-        return as_instances(self._board(as_array(item)))
 
 
 def load_picture(steps: Compose, path: str | Path) -> dict:
@@ -169,12 +163,11 @@ def check_classes(checkpoint: str, classes: Sequence[str]) -> None:
     meta = (meta.get('dataset_meta') if isinstance(meta, Mapping) else None) or {}
     trained = tuple(meta.get('classes') or meta.get('CLASSES') or ())
     if trained and trained != tuple(classes):
-        raise UserError(
-            f'{checkpoint} was trained on the classes {_few(trained)} and the config has '
-            f'{_few(classes)}: give the config that it was trained with'
+        first, second = (
+            ', '.join(names[:5]) + f', ... ({len(names)} in all)' * (len(names) > 5)
+            for names in (trained, classes)
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f', ... ({len(names)} in all)' if len(names) > 5 else ''
-    return f'({", ".join(names[:5])}{more})'
+        raise UserError(
+            f'{checkpoint} was trained on the classes ({first}) and the config has ({second}): '
+            'give the config that it was trained with'
+        )

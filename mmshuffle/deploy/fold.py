@@ -38,33 +38,19 @@ def fold_batchnorm(module: nn.Module) -> nn.Module:
     folded = copy.deepcopy(module)
     for part in folded.modules():
         if isinstance(part, ConvModule):
-            _fold_conv_module(part)
+            follows = ('conv', 'norm') in pairwise(part.order) and part.with_norm
+            if follows and _can_fold(part.conv, part.norm):
+                # A new convolution: the old one may be shared by parts with norms of their own.
+                part.conv = _fold(part.conv, part.norm)
+                delattr(part, part.norm_name)
+                part.norm_name, part.with_norm, part.with_bias = None, False, True
         elif isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
-            _fold_sequence(part)
+            for before, after in pairwise(list(part._modules)):
+                conv, norm = part._modules[before], part._modules[after]
+                if _can_fold(conv, norm):
+                    part._modules[before] = _fold(conv, norm)
+                    part._modules[after] = nn.Identity()
     return folded.requires_grad_(False).eval()
-
-
-def _fold_conv_module(part: ConvModule) -> None:
-    """Fold the norm of a ``ConvModule`` if it comes right after the convolution."""
-    at_norm = part.order.index('norm')
-    if not part.with_norm or at_norm == 0 or part.order[at_norm - 1] != 'conv':
-        return
-    if not _can_fold(part.conv, part.norm):
-        return
-    # A new convolution: the old one may be shared by parts with norms of their own.
-    part.conv = _fold(part.conv, part.norm)
-    delattr(part, part.norm_name)
-    part.norm_name, part.with_norm, part.with_bias = None, False, True
-
-
-def _fold_sequence(part: nn.Sequential) -> None:
-    """Fold every convolution with the BatchNorm that is next to it."""
-    names = list(part._modules)
-    for before, after in pairwise(names):
-        conv, norm = part._modules[before], part._modules[after]
-        if _can_fold(conv, norm):
-            part._modules[before] = _fold(conv, norm)
-            part._modules[after] = nn.Identity()
 
 
 def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:

@@ -38,9 +38,7 @@ def refusing(what: str, kind: type[UserError] = Unsupported) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # those of the libraries have no common base
-        if (
-            isinstance(error, OSError) and kind is Unsupported
-        ):  # a full disk, and no network's fault
+        if kind is Unsupported and isinstance(error, OSError):  # a full disk, no network's fault
             raise
         raise kind(f'{what}: {one_line(error)}') from error
 
@@ -65,7 +63,7 @@ class Format(ABC):
     """One file format and the runtime that is its judge."""
 
     name: ClassVar[str]
-    # Of the files that make up an export; the first is the one that a user names.
+    # Of the files of an export; the first is the one that a user names.
     suffixes: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]] = ()
     dynamic_batch: ClassVar[bool] = True
@@ -165,23 +163,25 @@ class OnnxFormat(Format):
         self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
     ) -> None:
         """Export with :func:`torch.onnx.export`, which folds BatchNorm and constants."""
-        free = None
-        if dynamic_batch:
-            # A batch of 1 would be taken for a constant.
+        if dynamic_batch:  # a batch of 1 would be taken for a constant
             images = torch.cat((images, images))
-            free = ({0: torch.export.Dim('batch')},)
         with refusing('the network cannot be written as ONNX'), silence():
             program = torch.onnx.export(
                 module,
                 (images,),
                 input_names=['image'],
                 output_names=list(names),
-                dynamic_shapes=free,
+                dynamic_shapes=({0: torch.export.Dim('batch')},) if dynamic_batch else None,
                 custom_translation_table=onnx_translations(),
                 dynamo=True,
                 verbose=False,
             )
-        _forget_sources(program.model)
+        # The exporter notes at every node the source lines that it comes from: a third of a small
+        # network's file, and names of folders of the machine.
+        model = program.model
+        values = (value for node in model.graph for value in node.outputs)
+        for part in (model, model.graph, *model.graph, *values):
+            part.metadata_props.clear()
         program.save(str(paths[0]))
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
@@ -192,8 +192,8 @@ class OnnxFormat(Format):
     def count_nodes(self, paths: Paths) -> Counter[str]:
         import onnx
 
-        model = onnx.load(str(paths[0]), load_external_data=False)
-        return Counter(node.op_type for node in model.graph.node)
+        graph = onnx.load(str(paths[0]), load_external_data=False).graph
+        return Counter(node.op_type for node in graph.node)
 
     def calibrate(
         self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
@@ -204,28 +204,13 @@ class OnnxFormat(Format):
         return calibrate(module, paths[0], images, recipe)
 
 
-def _forget_sources(model: Any) -> None:
-    """Drop what the exporter notes at every node: the source lines that it comes from.
-
-    They are a third of a small network's file, and name folders of the machine.
-    """
-    model.metadata_props.clear()
-    model.graph.metadata_props.clear()
-    for node in model.graph:
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
-
-
 class TorchScriptFormat(Format):
     """A frozen trace; the batch is free in it, whether that is asked for or not."""
 
     name = 'torchscript'
     suffixes = ('.pt',)
 
-    def write(
-        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
-    ) -> None:
+    def write(self, module: nn.Module, images: Tensor, paths: Paths, *_: Any) -> None:
         """Trace, freeze and save."""
         traced = trace(module, images)
         with warnings.catch_warnings():

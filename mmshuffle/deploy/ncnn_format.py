@@ -5,8 +5,9 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from mmshuffle.errors import UserError, last_line
 
 from .board import load_ncnn
-from .formats import Format, Inference, Names, Paths, Unsupported, refusing, save, trace
+from .formats import Format, Inference, Paths, Unsupported, refusing, save, trace
 from .quantise import Calibrated, Recipe
 from .rewire import Gather
 
@@ -34,9 +35,7 @@ class NcnnFormat(Format):
     precisions = ('fp16', 'fp32')
     forms = ('free', 'free-4', 'free-8', 'interleaved-4', 'interleaved-8')
 
-    def write(
-        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
-    ) -> None:
+    def write(self, module: nn.Module, images: Tensor, paths: Paths, *_: Any) -> None:
         """Trace the module and let pnnx translate the trace."""
         import pnnx
 
@@ -121,7 +120,13 @@ class SlicedGather(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.groups, runs = _dealt_runs(channels)
+        found = {}
+        for groups in (groups for groups in range(1, 17) if len(channels) % groups == 0):
+            dealt = [c for group in range(groups) for c in channels[group::groups]]
+            neighbours = groupby(enumerate(dealt), lambda pair: pair[1] - pair[0])
+            found[groups] = [[c for _, c in run] for _, run in neighbours]
+        self.groups = min(found, key=lambda groups: len(found[groups]))
+        runs = [(run[0], run[-1] + 1) for run in found[self.groups]]
         self.bounds = sorted({0, *(bound for run in runs for bound in run)})
         # A run may span several pieces, where another begins within it.
         self.order = [
@@ -145,26 +150,3 @@ class SlicedGather(nn.Module):
         # Written so that pnnx sees the channel shuffle in it.
         y = taken.reshape(n, self.groups, c // self.groups, h, w)
         return y.transpose(1, 2).reshape(n, c, h, w)
-
-
-def _dealt_runs(channels: Sequence[int]) -> tuple[int, list[tuple[int, int]]]:
-    """Find the number of groups of the shuffle that leaves the fewest runs before it, and those."""
-    best = 1, _runs(channels)
-    for groups in range(2, 17):
-        if len(channels) % groups == 0:
-            sorted_back = [c for group in range(groups) for c in channels[group::groups]]
-            runs = _runs(sorted_back)
-            if len(runs) < len(best[1]):
-                best = groups, runs
-    return best
-
-
-def _runs(channels: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut a list into runs of neighbours, as pairs of the first and the one behind the last."""
-    runs: list[tuple[int, int]] = []
-    for channel in channels:
-        if runs and runs[-1][1] == channel:
-            runs[-1] = runs[-1][0], channel + 1
-        else:
-            runs.append((channel, channel + 1))
-    return runs

@@ -91,12 +91,9 @@ def rewire(
         groups = getattr(layer, 'groups', 1)
         channels, width = sum(c != FILL for c in inputs) // groups, len(inputs) // groups
         weight = weight.reshape(len(weight), channels, -1, *weight.shape[2:])
-        rows = [
-            _take(
-                part, [FILL if c == FILL else c % channels for c in inputs[i * width :][:width]], 1
-            )
-            for i, part in enumerate(weight.chunk(groups))
-        ]
+        order = [c if c == FILL else c % channels for c in inputs]
+        parts = enumerate(weight.chunk(groups))
+        rows = [_take(part, order[i * width :][:width], 1) for i, part in parts]
         weight = torch.cat(rows).flatten(1, 2)
     if outputs is not None:
         weight = _take(weight, outputs)
@@ -122,7 +119,8 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
         copied.squeeze = rewire(layer.squeeze, inputs=order)
         copied.excite = rewire(layer.excite, outputs=order)
         return copied
-    if is_depthwise(layer):
+    convolves = type(layer) in LINEAR_CONVS
+    if convolves and layer.groups == layer.in_channels == layer.out_channels:
         bias = None if layer.bias is None else _take(layer.bias, order)
         return _with_weight(layer, _take(layer.weight, order), bias, len(order))
     if any(tensor.numel() > 1 for tensor in layer.state_dict().values()):
@@ -132,16 +130,7 @@ def reorder(layer: nn.Module, order: Order) -> nn.Module:
 
 def mixes_channels(layer: nn.Module) -> bool:
     """Whether a layer is one for :func:`rewire`."""
-    if type(layer) is nn.Linear:
-        return True
-    return type(layer) in LINEAR_CONVS and layer.groups == 1
-
-
-def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution of each channel by itself."""
-    if type(layer) not in LINEAR_CONVS:
-        return False
-    return layer.groups == layer.in_channels == layer.out_channels
+    return type(layer) is nn.Linear or (type(layer) in LINEAR_CONVS and layer.groups == 1)
 
 
 def averaging(pool: nn.AvgPool2d, like: Tensor, channels: int) -> nn.Conv2d:

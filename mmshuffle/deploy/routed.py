@@ -1,7 +1,5 @@
 """The parts of a ShuffleNet that route channels, built anew without shuffles."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +17,7 @@ from .rewire import (
     rewire,
     rewire_chain,
 )
-from .routing import Form, Order, Read, natural, places, plan_interleaved, plan_stage, plan_unit
+from .routing import Form, Order, natural, places, plan_interleaved, plan_stage, plan_unit
 
 ROUTING = (ShuffleStage, ShuffleUnit)
 
@@ -53,15 +51,15 @@ class RoutedStage(nn.Module):
         chains = [flat_layers(part) for part in parts]
         widths = [next(filter(mixes_channels, reversed(chain))).out_channels for chain in chains]
         kinds = [ResidualBranch if isinstance(p, ResidualBranch) else nn.Sequential for p in parts]
-        sources, reads = plan_stage(widths, stage.layout, form.align, ResidualBranch in kinds)
-        orders = [read.order for read in reads]
-        self.cuts = nn.ModuleList(Cut(reads, source) for source in range(len(sources)))
-        splits_blocks = any(size % form.align for cut in self.cuts for size in cut.sizes)
-        if form.interleave and splits_blocks and ResidualBranch not in kinds:
+        residual = ResidualBranch in kinds
+        sources, orders, cuts = plan_stage(widths, stage.layout, form.align, residual)
+        splits_blocks = any(len(piece) % form.align for cut in cuts for piece in cut.values())
+        if form.interleave and splits_blocks and not residual:
             plan = plan_interleaved(widths, stage.layout, form.align)
             if plan is not None:
                 sources, orders, self.halves = plan
-                self.cuts = nn.ModuleList()
+                cuts = []
+        self.cuts = nn.ModuleList(map(Cut, cuts))
         self.order = orders[-1]
         self.branches = nn.ModuleList(
             kind(*rewire_chain(chain, before, after, form.align))
@@ -102,16 +100,14 @@ class Cut(nn.Module):
     in ONNX Runtime and in ncnn.
 
     Args:
-        reads: What the readers get.
-        source: Number of the source.
+        pieces: The places that each reader takes.
 
     Attributes:
         readers (list[int]): Whose pieces :meth:`forward` returns.
     """
 
-    def __init__(self, reads: Sequence[Read], source: int) -> None:
+    def __init__(self, pieces: dict[int, list[int]]) -> None:
         super().__init__()
-        pieces = {i: read.pieces[source] for i, read in enumerate(reads) if source in read.pieces}
         self.readers = list(pieces)
         self.sizes = [len(places) for places in pieces.values()]
         self.gathers = nn.ModuleList()

@@ -36,22 +36,13 @@ def places(order: Order) -> Order:
     return tuple(place for _, place in sorted((c, i) for i, c in enumerate(order) if c != FILL))
 
 
-class Read(NamedTuple):
-    """What a reader gets."""
-
-    # Which channels it takes of each source, as they lie in memory there; they are concatenated,
-    # those of older sources first.
-    pieces: dict[int, Order]
-    order: Order  # the channels of the result
-
-
 # A channel of the plain network: its source, and its number among that source's outputs.
 _Channel = tuple[int, int]
 
 
 def plan_stage(
     widths: Sequence[int], layout: str, align: int = 1, residual: bool = False
-) -> tuple[list[Order], list[Read]]:
+) -> tuple[list[Order], list[Order], list[dict[int, list[int]]]]:
     """Plan a stage of ShuffleNet V2 without shuffles.
 
     A source puts out its channels sorted by who reads them: each reader takes one slice. Where a
@@ -68,26 +59,30 @@ def plan_stage(
         residual: Whether main branches behind the first add their input.
 
     Returns:
-        The order in which each source puts out its channels, and what each reader gets.
+        The order in which each source puts out its channels; that of what each reader gets, which
+        are pieces of its sources, those of older ones first; and of each source the places of the
+        piece that each of its readers takes.
     """
     wanted = _follow(widths, layout)
-    reader = {channel: i for i, channels in enumerate(wanted) for channel in channels}
+    # The reader of a channel, and the channel's number there.
+    read = {channel: (i, n) for i, some in enumerate(wanted) for n, channel in enumerate(some)}
     sources: list[Order] = []
-    reads: list[Read] = []
+    orders: list[Order] = []
     for source, width in enumerate(widths):
-        if residual and source > 1:
-            order = reads[source - 2].order
-        else:
-            readers = [reader[source, c] for c in range(width)]
-            order = tuple(sorted(range(width), key=readers.__getitem__))
-            if 0 < source < len(wanted) and not residual:
-                cut = readers.count(source - 1)
-                fill = [FILL] * (-len(wanted[source - 1]) % align)
-                order = (*order[:cut], *fill, *order[cut:])
-        sources.append(order)
+        reader = source - 1  # the first that can read it, and the only one of its filling
+        read[source, FILL] = reader, FILL
+        fills = 0 < source < len(wanted) and not residual
+        fill = [FILL] * (-len(wanted[reader]) % align if fills else 0)
+        order = tuple(sorted([*range(width), *fill], key=lambda c: read[source, c][0]))
+        sources.append(orders[source - 2] if residual and source > 1 else order)
         if source > 0:
-            reads.append(_plan_read(source - 1, wanted[source - 1], sources, reader))
-    return sources, reads
+            channels = [read[s, c] for s, order in enumerate(sources) for c in order]
+            orders.append(tuple(number for i, number in channels if i == reader))
+    cuts: list[dict[int, list[int]]] = []
+    for source, order in enumerate(sources):
+        readers = [read[source, c][0] for c in order]
+        cuts.append({i: [p for p, j in enumerate(readers) if i == j] for i in sorted({*readers})})
+    return sources, orders, cuts
 
 
 def plan_interleaved(
@@ -121,10 +116,10 @@ def plan_interleaved(
             if source != other:
                 return None
             sources[source][place] = channel
-    orders = []
-    for places, channels in zip(places_read, wanted, strict=True):
-        number = {channel: i for i, channel in enumerate(channels)}
-        orders.append(tuple(number[source, sources[source][place]] for source, place in places))
+    orders = [
+        tuple(channels.index((source, sources[source][place])) for source, place in places)
+        for places, channels in zip(places_read, wanted)
+    ]
     return [tuple(source) for source in sources], orders, whole
 
 
@@ -150,24 +145,18 @@ def plan_unit(
     """
     plain, size = dealt(channels, shuffle), channels // groups
     filled = size + -size % align
-    if first_groups == 1:
-        fill = [FILL] * (filled - size)
-        numbers = [n for i in range(groups) for n in (*range(i * size, (i + 1) * size), *fill)]
-        return (
-            tuple(plain[n] if n != FILL else n for n in numbers),
-            tuple(numbers),
-            natural(len(numbers)),
-        )
     while True:
-        for parts in (1,) if shuffle == 1 else (groups, filled):
+        for parts in (1,) if 1 in (shuffle, first_groups) else (groups, filled):
             taken = dealt(groups * filled, parts)
             places: dict[tuple[int, int], list[int]] = {}
             for behind, before in enumerate(taken):
-                places.setdefault((before // filled, behind // filled), []).append(before)
+                group = before * first_groups // len(taken)
+                places.setdefault((group, behind // filled), []).append(before)
             numbers = [FILL] * len(taken)
             try:
                 for number, channel in enumerate(plain):
-                    numbers[places[channel // size, number // size].pop()] = number
+                    group = channel * first_groups // channels
+                    numbers[places[group, number // size].pop(0)] = number
             except (KeyError, IndexError):  # too few places
                 continue
             return tuple(plain[n] if n != FILL else n for n in numbers), tuple(numbers), taken
@@ -178,26 +167,6 @@ def dealt(channels: int, groups: int) -> Order:
     """What lies where behind a channel shuffle."""
     each = channels // groups
     return tuple(first + each * group for first in range(each) for group in range(groups))
-
-
-def _plan_read(
-    index: int, wanted: list[_Channel], sources: list[Order], reader: dict[_Channel, int]
-) -> Read:
-    """Plan what reader ``index`` gets, with the newest source's filling if it has one."""
-    newest = len(sources) - 1
-    number = {channel: i for i, channel in enumerate(wanted)}
-    pieces: dict[int, Order] = {}
-    order: list[int] = []
-    for source, channels in enumerate(sources):
-        taken = tuple(
-            place
-            for place, c in enumerate(channels)
-            if (source == newest if c == FILL else reader[source, c] == index)
-        )
-        if taken:
-            pieces[source] = taken
-            order += [number.get((source, channels[place]), FILL) for place in taken]
-    return Read(pieces, tuple(order))
 
 
 def _follow(widths: Sequence[int], layout: str) -> list[list[_Channel]]:

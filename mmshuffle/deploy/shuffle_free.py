@@ -10,7 +10,7 @@ from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 from .fold import fold_batchnorm
 from .rewire import Unsupported, flat_layers, mixes_channels, restore, rewire_chain
 from .routed import ROUTING, build_part
-from .routing import Form, Order, natural
+from .routing import Form, natural
 
 
 def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) -> nn.Module:
@@ -102,15 +102,22 @@ class RewrittenBackbone(nn.Module):
         self.stages = nn.ModuleList()
         order, stage_orders = natural(backbone.in_channels), []
         for stage in backbone.stages:
-            rewritten, order = _rewrite_stage(stage, order, form)
-            self.stages.append(rewritten)
+            rewritten = []
+            parts = stage if isinstance(stage, nn.Sequential) else [stage]
+            for routes, group in groupby(parts, key=lambda part: isinstance(part, ROUTING)):
+                if routes:
+                    for part in group:
+                        rewritten.append(build_part(part, order, form))
+                        order = rewritten[-1].order
+                else:
+                    layers = [layer for part in group for layer in flat_layers(part)]
+                    width = [layer for layer in layers if mixes_channels(layer)][-1].out_channels
+                    before, order = order, natural(width, form.align)
+                    rewritten += rewire_chain(layers, before, order, form.align)
+            self.stages.append(nn.Sequential(*rewritten))
             stage_orders.append(order)
         self.permuted_orders = tuple(stage_orders[i] for i in self.out_indices)
         self.restores = nn.ModuleList(map(restore, self.permuted_orders))
-
-    def leave_permuted(self) -> None:
-        """Return the outputs in ``permuted_orders`` from now on, without a copy."""
-        self.restores = nn.ModuleList(nn.Identity() for _ in self.out_indices)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the requested stage outputs, as the plain backbone does."""
@@ -122,47 +129,25 @@ class RewrittenBackbone(nn.Module):
         return tuple(outputs)
 
 
-def _rewrite_stage(stage: nn.Module, inputs: Order, form: Form) -> tuple[nn.Sequential, Order]:
-    """Build a stage anew for the order of its input; returns it, and the order of its output."""
-    rewritten, order = [], inputs
-    parts = stage if isinstance(stage, nn.Sequential) else [stage]
-    for routes, group in groupby(parts, key=lambda part: isinstance(part, ROUTING)):
-        if routes:
-            for part in group:
-                rewritten.append(build_part(part, order, form))
-                order = rewritten[-1].order
-        else:
-            layers = [layer for part in group for layer in flat_layers(part)]
-            width = [layer for layer in layers if mixes_channels(layer)][-1].out_channels
-            wanted = natural(width, form.align)
-            rewritten += rewire_chain(layers, order, wanted, form.align)
-            order = wanted
-    return nn.Sequential(*rewritten), order
-
-
-def _rewrite(module: nn.Module, form: Form) -> nn.Module:
+def _rewrite(module: nn.Module, form: Form, holder: nn.Module | None = None) -> nn.Module:
     """Build anew what routes channels in a module with BatchNorm folded, which is changed."""
     in_order = form._replace(interleave=False)  # the plain order is one gather from slices
-    if _is_backbone(module):
-        return RewrittenBackbone(module, in_order)
     if isinstance(module, ROUTING):
-        return _alone(module, in_order)
-    # MMDetection's detectors take seconds to import, and a backbone alone does not need them.
-    from .consumers import absorb
+        first = module.projection if isinstance(module, ShuffleStage) else module.reduce
+        rewritten = build_part(module, natural(flat_layers(first)[0].in_channels), in_order)
+        return nn.Sequential(rewritten, restore(rewritten.order))
+    if _is_backbone(module):
+        if holder is not None:
+            # MMDetection's detectors take seconds to import, and a backbone alone needs none.
+            from .consumers import absorb
 
-    for holder in list(module.modules()):
-        for name, child in list(holder.named_children()):
-            if _is_backbone(child):
-                rewritten = RewrittenBackbone(child, form)
-                if absorb(holder, rewritten.permuted_orders, form):
-                    rewritten.leave_permuted()
-                else:
-                    rewritten = RewrittenBackbone(child, in_order)
-                setattr(holder, name, rewritten)
-    for holder in list(module.modules()):
-        for name, child in list(holder.named_children()):
-            if isinstance(child, ROUTING):
-                setattr(holder, name, _alone(child, in_order))
+            rewritten = RewrittenBackbone(module, form)
+            if absorb(holder, rewritten.permuted_orders, form):
+                rewritten.restores = nn.ModuleList(nn.Identity() for _ in module.out_indices)
+                return rewritten
+        return RewrittenBackbone(module, in_order)
+    for name, child in list(module.named_children()):
+        module._modules[name] = _rewrite(child, form, module)
     return module
 
 
@@ -175,10 +160,3 @@ def _is_backbone(module: nn.Module) -> bool:
     """Whether a module is a ShuffleNet that computes what this package's do."""
     networks = (ShuffleNetV1, ShuffleNetV2)
     return isinstance(module, networks) and type(module).forward is BaseBackbone.forward
-
-
-def _alone(part: nn.Module, form: Form) -> nn.Sequential:
-    """Build a part whose input and output are in the plain network's order."""
-    first = part.projection if isinstance(part, ShuffleStage) else part.reduce
-    rewritten = build_part(part, natural(flat_layers(first)[0].in_channels), form)
-    return nn.Sequential(rewritten, restore(rewritten.order))
