@@ -18,8 +18,8 @@ class DetectorGraph(nn.Module):
 
     Args:
         detector: Of MMDetection, in evaluation mode.
-        shape: Height and width of the image that it takes; padding to the multiple that the
-            detector needs is part of the graph.
+        shape: Height and width of the image as the test pipeline makes it; padding to the multiple
+            that the detector needs is part of the graph.
     """
 
     def __init__(self, detector: nn.Module, shape: Sequence[int]) -> None:
@@ -35,8 +35,8 @@ class DetectorGraph(nn.Module):
         """Normalise, pad and run backbone and neck."""
         if self.normalise is not None:
             image = self.normalise(image)
-        bottom, right = self.missing
-        if right or bottom:
+        if any(self.missing):
+            bottom, right = self.missing
             value = float(self.detector.data_preprocessor.pad_value)
             image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
         return self.detector.extract_feat(image)
@@ -52,15 +52,10 @@ class DetectorGraph(nn.Module):
 
     def decode(self, coder: nn.Module, boxes: Tensor, deltas: Tensor) -> Tensor:
         """Move boxes, (N, 4), by deltas, (N, 4 k), as ``coder`` does; returns (N, k, 4)."""
-        found = delta2bbox(
-            boxes,
-            deltas,
-            coder.means,
-            coder.stds,
-            clip_border=False,  # works in place, which makes more nodes
-            add_ctr_clamp=coder.add_ctr_clamp,
-            ctr_clamp=coder.ctr_clamp,
-        ).reshape(len(boxes), -1, 4)
+        clamp = dict(add_ctr_clamp=coder.add_ctr_clamp, ctr_clamp=coder.ctr_clamp)
+        # Its own clipping works in place, which makes more nodes.
+        found = delta2bbox(boxes, deltas, coder.means, coder.stds, clip_border=False, **clamp)
+        found = found.reshape(len(boxes), -1, 4)
         return self.clip(found) if coder.clip_border else found
 
 
@@ -76,8 +71,7 @@ class TwoStageGraph(DetectorGraph):
         detector: ``FasterRCNN`` of MMDetection in evaluation mode, with an ``RPNHead``, a
             ``StandardRoIHead`` and a ``SingleRoIExtractor`` of ``RoIAlign``, with or without neck
             and shared head.
-        shape: Height and width of the image as the test pipeline makes it; padding to the multiple
-            that the detector needs is part of the graph.
+        shape: See :class:`DetectorGraph`.
 
     Raises:
         UserError: The detector has a part of another kind.
@@ -145,7 +139,20 @@ class TwoStageGraph(DetectorGraph):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Turn proposals, (P, 4), into detections."""
         head = self.detector.roi_head
-        pooled = self._pool(head.bbox_roi_extractor, features, boxes)
+        extractor = head.bbox_roi_extractor
+        used, layer = list(features[: extractor.num_inputs]), extractor.roi_layers[0]
+        # Each box is pooled from its level (Feature Pyramid Networks, equation 1).
+        size = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
+        level = (size / extractor.finest_scale + 1e-6).log2().floor()
+        pooled = roi_align_levels(
+            used,
+            boxes,
+            level.clamp(0, len(used) - 1).long(),
+            [layer.spatial_scale for layer in extractor.roi_layers],
+            list(layer.output_size),
+            layer.sampling_ratio,
+            layer.aligned,
+        )
         if head.with_shared_head:
             pooled = head.shared_head(pooled)
         logits, deltas = head.bbox_head(pooled)
@@ -161,22 +168,6 @@ class TwoStageGraph(DetectorGraph):
         real = score > 0
         label = torch.where(real, best // len(boxes), -1)
         return refined.reshape(-1, 4)[best] * real[:, None], score, label
-
-    def _pool(self, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Pool each box from its level (Feature Pyramid Networks, equation 1)."""
-        used = list(features[: extractor.num_inputs])
-        layer = extractor.roi_layers[0]
-        size = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
-        level = (size / extractor.finest_scale + 1e-6).log2().floor()
-        return roi_align_levels(
-            used,
-            boxes,
-            level.clamp(0, len(used) - 1).long(),
-            [layer.spatial_scale for layer in extractor.roi_layers],
-            list(layer.output_size),
-            layer.sampling_ratio,
-            layer.aligned,
-        )
 
 
 def limited(available: int, most: int) -> int:
@@ -207,17 +198,16 @@ def _refuse_what_is_unknown(detector: nn.Module) -> None:
     _require(extractor.roi_layers[0], 'RoIAlign')
     _require(box_head, 'BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead')
     _require(box_head.bbox_coder, 'DeltaXYWHBBoxCoder')
-    settings = [
+    refuse_settings(
         (rpn.use_sigmoid_cls, 'an RPN with softmax'),
         (extractor.roi_layers[0].pool_mode == 'avg', 'RoIAlign of the maximum'),
         (not box_head.custom_cls_channels, 'scores that are no softmax'),
         (not getattr(roi, 'with_mask', False), 'a mask head'),
         *((is_plain_nms(detector.test_cfg[p]['nms']), 'another NMS') for p in ('rpn', 'rcnn')),
-    ]
-    refuse_settings(settings)
+    )
 
 
-def refuse_settings(settings: Sequence[tuple[bool, str]]) -> None:
+def refuse_settings(*settings: tuple[bool, str]) -> None:
     """Refuse the first of the settings, each whether it is supported and what it is."""
     for supported, what in settings:
         if not supported:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mmshuffle.engine.network import running
-from mmshuffle.errors import UserError, one_line
+from mmshuffle.errors import UserError
 
 from .executorch_format import ExecuTorchFormat
-from .formats import Format, Inference, OnnxFormat, Paths, TorchScriptFormat
+from .formats import Format, Inference, OnnxFormat, Paths, TorchScriptFormat, refusing
 from .litert_format import LiteRTFormat
 from .ncnn_format import NcnnFormat
 
@@ -36,7 +36,7 @@ Outputs = Sequence[np.ndarray]
 class ExportReport:
     """What was written."""
 
-    format: str  # a key of `FORMATS`
+    format: str
     paths: tuple[Path, ...]  # of ncnn the .param and the .bin file
     nodes: dict[str, int]  # of the graph by type, most frequent first
     # Largest one between the file's outputs and PyTorch's, as `compare` of `export` measures it.
@@ -61,11 +61,8 @@ def largest_difference(expected: Outputs, found: Outputs) -> float:
     Random weights make some outputs of a network a million times smaller than others; a difference
     is therefore seen against the output that it is in. NaN anywhere makes it NaN.
     """
-    differences = []
-    for wanted, output in zip(expected, found, strict=True):
-        wanted = wanted.astype(float)
-        differences.append(np.abs(wanted - output).max() / max(np.abs(wanted).max(), 1e-38))
-    return float(np.max(differences))
+    pairs = [(wanted.astype(float), output) for wanted, output in zip(expected, found, strict=True)]
+    return float(np.max([abs(a - b).max() / max(abs(a).max(), 1e-38) for a, b in pairs]))
 
 
 def export(
@@ -95,14 +92,13 @@ def export(
         path: File to write. The format's suffix (``.onnx``, ``.param``, ``.pt``) is added where it
             lacks; ncnn gets a ``.bin`` file beside it.
         format: A key of :data:`FORMATS`.
-        shape: Of the input: (1, C, H, W), where C is 3 for images. It is the shape of the file's
-            input, but for the batch.
+        shape: Of the file's input: (1, C, H, W), where C is 3 for images.
         dynamic_batch: Leave N free, and check with another N; ncnn cannot.
         images: Input of the check, of this shape; random numbers where None. A second one, mirrored
             and of half the contrast, is made of it, because what a file computes of the very image
             that the exporter saw may be constants.
-        reference: What the file must agree with; ``module`` itself where None. The plain network,
-            say, where ``module`` is a rewritten one.
+        reference: What the file must agree with, such as the plain network of a rewritten one;
+            ``module`` itself where None.
         finish: What the device does with the file's outputs before they are compared with those of
             ``reference``; nothing where None.
         compare: Measures the difference of two lists of outputs, PyTorch's first.
@@ -263,13 +259,9 @@ def expect(reference: AsTuple, images: Tensor, name: str = 'the network') -> lis
 
 def _compute(infer: Inference, images: Tensor, wanted: Outputs, name: str) -> Outputs:
     """Compute with a file of the format ``name`` what has the shapes of ``wanted``."""
-    try:
+    size = 'x'.join(map(str, images.shape))
+    with refusing(f'the {name} file cannot be run on {size} and was deleted', UserError):
         found = infer(images.numpy())
-    except Exception as error:  # those of the runtimes have no common base
-        size = 'x'.join(map(str, images.shape))
-        raise UserError(
-            f'the {name} file cannot be run on {size} and was deleted: {one_line(error)}'
-        ) from error
     shapes = [[output.shape for output in outputs] for outputs in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise UserError(

@@ -54,13 +54,9 @@ def fold_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
-    return (
-        type(conv) in LINEAR_CONVS
-        # Spectral and weight normalisation compute the weight in such a hook.
-        and not conv._forward_pre_hooks
-        and isinstance(norm, _BatchNorm)
-        and norm.running_mean is not None
-    )
+    # Spectral and weight normalisation compute the weight in a hook.
+    linear = type(conv) in LINEAR_CONVS and not conv._forward_pre_hooks
+    return linear and isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Module:

@@ -69,8 +69,7 @@ class Format(ABC):
     dynamic_batch: ClassVar[bool] = True
     # What the runtime can compute in from the one file, its usual choice first.
     precisions: ClassVar[tuple[str, ...]] = ('fp32',)
-    # Forms of `shuffle_free` worth trying, by the sizes of the blocks of channels that the runtime
-    # may work on.
+    # Forms of `shuffle_free` worth trying, by the sizes of blocks that the runtime may work on.
     forms: ClassVar[tuple[str, ...]] = ('free',)
 
     def require(self) -> None:
@@ -212,10 +211,8 @@ class TorchScriptFormat(Format):
 
     def write(self, module: nn.Module, images: Tensor, paths: Paths, *_: Any) -> None:
         """Trace, freeze and save."""
-        traced = trace(module, images)
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning)
-            save(torch.jit.freeze(traced), paths[0])
+        with silence():
+            save(torch.jit.freeze(trace(module, images)), paths[0])
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Load the trace; ``threads`` becomes the number of threads of the process."""
@@ -236,8 +233,7 @@ class TorchScriptFormat(Format):
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:
-    with warnings.catch_warnings(), refusing(f'PyTorch cannot load {path.name}', UserError):
-        warnings.simplefilter('ignore', DeprecationWarning)
+    with silence(), refusing(f'PyTorch cannot load {path.name}', UserError):
         return torch.jit.load(str(path))
 
 
@@ -246,14 +242,13 @@ def save(traced: torch.jit.ScriptModule, path: Path) -> None:
     path.write_bytes(traced.save_to_buffer())
 
 
+@torch.inference_mode(False)
 def trace(module: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     """Record what ``module`` computes on ``images``.
 
     Raises:
         Unsupported: It cannot be recorded.
     """
-    with refusing('the network cannot be traced'), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        with torch.inference_mode(False), torch.no_grad():
-            # The exported file is compared with the module itself afterwards.
-            return torch.jit.trace(module, images, check_trace=False)
+    with refusing('the network cannot be traced'), silence(), torch.no_grad():
+        # The exported file is compared with the module itself afterwards.
+        return torch.jit.trace(module, images, check_trace=False)

@@ -12,8 +12,7 @@ class Normalise(nn.Module):
     Every format and runtime has that, and a convolution of so few channels costs next to nothing.
 
     Args:
-        mean: Of each channel in the network's order, (C,).
-        std: Likewise.
+        mean, std: Of each channel in the network's order, (C,).
         swap: Whether the network wants the first three channels in the opposite order.
     """
 

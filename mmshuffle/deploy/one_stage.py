@@ -41,23 +41,19 @@ class RawGraph(DetectorGraph):
         refuse_unknown_head(detector)
         super().__init__(detector, shape)
         with torch.no_grad():
-            parts = self.head(self.features(self.example()))
+            parts = detector.bbox_head(self.features(self.example()))
         levels = range(len(parts[0]))
         kinds = ('cls', 'box', 'factor')[: len(parts)]
         self.output_names = tuple(f'{kind}{i}' for kind in kinds for i in levels)
-        self.facts = head_facts(self.head, parts)
+        self.facts = head_facts(detector.bbox_head, parts)
         before = self.facts['nms_pre']
         self.candidates = [limited(score[0].numel(), before) for score in parts[0]]
         self.rows = limited(sum(self.candidates), self.facts['max_per_img'])
 
-    @property
-    def head(self) -> nn.Module:
-        """Head of the detector."""
-        return self.detector.bbox_head
-
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map an image, (1, C, H, W) in float32 and 0 to 255, to the outputs of the head."""
-        return tuple(level for part in self.head(self.features(image)) for level in part)
+        parts = self.detector.bbox_head(self.features(image))
+        return tuple(level for part in parts for level in part)
 
 
 class OneStageGraph(RawGraph):
@@ -71,13 +67,13 @@ class OneStageGraph(RawGraph):
         super().__init__(detector, shape)
         self.output_names = TwoStageGraph.output_names
         sizes = [level['size'] for level in self.facts['levels']]
-        priors = self.head.prior_generator.grid_priors(sizes, device='cpu')
-        for index, level in enumerate(priors):
+        generator = detector.bbox_head.prior_generator
+        for index, level in enumerate(generator.grid_priors(sizes, device='cpu')):
             self.register_buffer(f'priors_{index}', level, persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect; image and results are those of :class:`TwoStageGraph`."""
-        parts = list(zip(*self.head(self.features(image)), strict=True))
+        parts = list(zip(*self.detector.bbox_head(self.features(image)), strict=True))
         levels = [self._level(index, *level) for index, level in enumerate(parts)]
         box, score, label = (torch.cat(part) for part in zip(*levels, strict=True))
         smallest = self.facts['min_size']
@@ -96,7 +92,7 @@ class OneStageGraph(RawGraph):
         self, index: int, cls: Tensor, raw: Tensor, factor: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The best candidates of a level: boxes, (K, 4), scores, (K,), and labels, (K,)."""
-        head = self.head
+        head = self.detector.bbox_head
         cls = cls[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
         scores = cls.sigmoid() if head.use_sigmoid_cls else cls.softmax(1)[:, :-1]
         classes = scores.shape[1]
@@ -119,10 +115,7 @@ class OneStageGraph(RawGraph):
 
 
 def head_facts(head: nn.Module, parts: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """What decoding needs to know of a head, as plain data.
-
-    Args:
-        parts: What it puts out for an image of the size in question.
+    """What decoding needs to know of a head with outputs of the sizes of ``parts``, as plain data.
 
     Raises:
         UserError: Its priors are no regular grid.
@@ -134,7 +127,7 @@ def head_facts(head: nn.Module, parts: Sequence[Sequence[Tensor]]) -> dict[str, 
         sizes, generator.strides, generator.grid_priors(sizes, device='cpu'), strict=True
     ):
         x, y = (torch.arange(n) * step for n, step in zip(size[::-1], stride))
-        shift = torch.stack((x.repeat(size[0]), y.repeat_interleave(size[1])), 1)
+        shift = torch.cartesian_prod(y, x).flip(1)
         priors = priors.reshape(size[0] * size[1], -1, priors.shape[1])
         shift = shift.repeat(1, priors.shape[2] // 2)[:, None]
         if not torch.allclose(priors, priors[:1] + shift, atol=1e-3):
@@ -161,29 +154,23 @@ def head_facts(head: nn.Module, parts: Sequence[Sequence[Tensor]]) -> dict[str, 
 
 
 def refuse_unknown_head(detector: nn.Module) -> None:
-    """Check that decoding is of a kind that the graph knows.
-
-    Raises:
-        UserError: It is not; names what.
-    """
+    """Check that decoding is of a kind that the graph knows; the error names what is not."""
     head = getattr(detector, 'bbox_head', None)
     if not isinstance(head, BaseDenseHead):
         raise UserError(
             f'{type(detector).__name__} is no one-stage detector: export its backbone or neck'
         )
     coder, cfg = type(getattr(head, 'bbox_coder', None)).__name__, head.test_cfg or {}
-    gfl = isinstance(head, GFLHead)
+    known = GFLHead if isinstance(head, GFLHead) else BaseDenseHead
     for name in PREDICTIONS:
-        known = GFLHead if gfl else BaseDenseHead
         if getattr(type(head), name) is not getattr(known, name):
             raise UserError(
                 f'a whole detector with {type(head).__name__} cannot be exported, whose '
                 f'{name} is its own: export its backbone or neck'
             )
     custom = getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False)
-    settings = [
+    refuse_settings(
         (coder in ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder'), coder),
         (not custom, 'scores that are neither sigmoid nor softmax'),
         (is_plain_nms(cfg.get('nms') or dict(type='none')), 'another NMS'),
-    ]
-    refuse_settings(settings)
+    )

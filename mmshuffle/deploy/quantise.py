@@ -18,7 +18,6 @@ from .normalise import Normalise
 
 METHODS = ('minmax', 'entropy')
 Range = tuple[float, float]
-Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,13 @@ class Calibrated:
 
 
 def find_ranges(
-    images: Iterable[np.ndarray], names: Sequence[str], run: Run, method: str
+    images: Iterable[np.ndarray], names: Sequence[str], run: Callable, method: str
 ) -> dict[str, Range]:
     """Find the ranges of activations.
 
     Args:
         images: Inputs, (1, C, H, W).
-        names: Of the activations.
-        run: Computes them.
+        names: Of the activations, which ``run`` computes of an image.
         method: One of :data:`METHODS`.
 
     Raises:

@@ -54,9 +54,13 @@ class Int8:
         calibrated = self.format.calibrate(module, checked, self.pictures, self.recipe)
         self.layers = choose(calibrated, self.keep)
         calibrated.write(self.layers, paths)
-        run = self._load(paths)
+        run, drop = self._load(paths), 0.0
         finite = all(np.isfinite(output).all() for output in run(next(iter(self.pictures))))
-        drop = self._measure(checked, run)
+        if self.points is not None:
+            name, before = self.points(self._load(checked), 'fp32')
+            name, after = self.points(run, 'int8')
+            self.accuracy = dict(name=name, fp32=before, int8=after)
+            drop = before - after
         refused = drop > self.max_drop or not finite
         if refused or self.show_errors:
             spare = [path.with_name(f'one-{path.name}') for path in paths]
@@ -67,15 +71,6 @@ class Int8:
     def _load(self, paths: Paths) -> Inference:
         return self.format.load(paths, threads=torch.get_num_threads())
 
-    def _measure(self, checked: Paths, run: Inference) -> float:
-        """Evaluate both files; returns the points that int8 loses."""
-        if self.points is None:
-            return 0.0
-        name, before = self.points(self._load(checked), 'fp32')
-        name, after = self.points(run, 'int8')
-        self.accuracy = dict(name=name, fp32=before, int8=after)
-        return before - after
-
     def _layer_errors(
         self, calibrated: Calibrated, checked: Paths, spare: Paths
     ) -> dict[str, float]:
@@ -84,20 +79,20 @@ class Int8:
         That is the root mean square of the differences over that of the output in float32, the
         largest of all outputs.
         """
-        run = self._load(checked)
-        expected = [(image, run(image)) for image in itertools.islice(self.pictures, SHOWN_IMAGES)]
-        chosen = self.outputs or range(len(expected[0][1]))
-        errors = {}
+        images = list(itertools.islice(self.pictures, SHOWN_IMAGES))
+
+        def compute(paths: Paths) -> list[np.ndarray]:
+            outputs = [np.array(x, float) for x in zip(*map(self._load(paths), images))]
+            return [outputs[index] for index in self.outputs or range(len(outputs))]
+
+        expected, errors = compute(checked), {}
         for name in tqdm(self.layers, 'layers alone in int8', unit='layer'):
             calibrated.write([name], spare)
-            run = self._load(spare)
-            sums = np.zeros((2, len(chosen)))
-            for image, wanted in expected:
-                found = run(image)
-                for column, index in enumerate(chosen):
-                    a, b = found[index].astype(float), wanted[index]
-                    sums[:, column] += np.square(a - b).sum(), np.square(b).sum()
-            errors[name] = float(np.sqrt(sums[0] / np.maximum(sums[1], 1e-30)).max())
+            squares = [
+                np.square(found - wanted).sum() / max(np.square(wanted).sum(), 1e-30)
+                for found, wanted in zip(compute(spare), expected, strict=True)
+            ]
+            errors[name] = float(np.sqrt(np.max(squares)))
         return dict(sorted(errors.items(), key=lambda item: -item[1]))
 
     def _complaint(self, drop: float) -> str:

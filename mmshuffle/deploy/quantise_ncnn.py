@@ -46,12 +46,14 @@ class _Layer:
         if self.kind in LAYERS:
             bias = 1 if self.kind == 'InnerProduct' else 5
             return 4 + 4 * self[2 if self.kind == 'InnerProduct' else 6], 4 * self[0] * self[bias]
-        if self.kind == 'MemoryData':
-            return 0, 4 * np.prod([max(self[key], 1) for key in (0, 1, 11, 2)])
-        if self.kind == 'GroupNorm':
-            return 0, 8 * self[1] * self.values.get(3, 1)
-        per_channel = {'BatchNorm': 4, 'PReLU': 1, 'LayerNorm': 2 * self.values.get(2, 1)}
-        return 0, 4 * per_channel.get(self.kind, 0) * self[0]
+        numbers = {
+            'MemoryData': np.prod([max(self[key], 1) for key in (0, 1, 11, 2)]),
+            'GroupNorm': 2 * self[1] * self.values.get(3, 1),
+            'LayerNorm': 2 * self[0] * self.values.get(2, 1),
+            'BatchNorm': 4 * self[0],
+            'PReLU': self[0],
+        }
+        return 0, 4 * numbers.get(self.kind, 0)
 
     def matrix(self) -> np.ndarray:
         """Weights in float32, a row for each scale."""
@@ -85,10 +87,10 @@ class _Layer:
 
         ncnn's int8 reads memory of others there, where a group fills blocks of 8 channels.
         """
-        grouped = self.kind == 'ConvolutionDepthWise'
-        size = self.matrix().size if grouped else 0
+        if self.kind != 'ConvolutionDepthWise':
+            return 1
         # A depthwise convolution has one input channel a group.
-        return self[7] if grouped and size > self[0] * self.kernel() else 1
+        return self[7] if self.matrix().size > self[0] * self.kernel() else 1
 
     def pieces(self) -> list['_Layer']:
         """Layers that compute a grouped convolution: a slice, a convolution a group, their join."""
@@ -113,9 +115,8 @@ class _Layer:
 
     def line(self, settings: Sequence[str] | None = None) -> str:
         """The line of the .param file."""
-        counts = [str(len(self.inputs)), str(len(self.outputs))]
-        settings = self.settings if settings is None else settings
-        return ' '.join([self.kind, self.name, *counts, *self.inputs, *self.outputs, *settings])
+        ports = [f'{len(self.inputs)} {len(self.outputs)}', *self.inputs, *self.outputs]
+        return ' '.join([self.kind, self.name, *ports, *(settings or self.settings)])
 
 
 def read_layers(paths: Sequence[Path]) -> tuple[str, list[_Layer]]:

@@ -37,12 +37,9 @@ class Graph:
 
         self.nodes = list(model.graph.node)
         stored = {item.name: item for item in model.graph.initializer}
-        self.constants = {
-            name: numpy_helper.to_array(item) for name, item in stored.items() if item.dims == []
-        }
-        self.stored = stored.keys()
-        self.outputs = {output.name for output in model.graph.output}
-        known = LayerNames(module)
+        numbers = (item for item in model.graph.initializer if item.dims == [])
+        self.constants = {item.name: float(numpy_helper.to_array(item)) for item in numbers}
+        self.stored, known = stored.keys(), LayerNames(module)
         self.layers: dict[str, list[Any]] = {}
         for node in self.nodes:
             if node.op_type in LAYERS and node.input[1] in stored:
@@ -60,20 +57,17 @@ class Graph:
         """The nodes of layers that become int8, and those that carry int8 from layer to layer."""
         layers = {id(node) for name in chosen for node in self.layers[name]}
         ahead: set[str] = set()  # tensors that a layer or an activation behind it put out
-        reached = set(layers)
+        wanted: set[str] = set()  # those that a layer takes in
+        reached, found = [], []
         for node in self.nodes:
             carried = node.op_type in CARRIED and ahead.issuperset(self.tensors(node))
             if id(node) in layers or carried:
-                reached.add(id(node))
+                reached.append(node)
                 ahead.update(node.output)
-        wanted: set[str] = set()
-        found = []
-        for node in reversed(self.nodes):
-            needed = not wanted.isdisjoint(node.output)
+        for node in reversed(reached):
             # The activation behind a layer becomes part of it, whatever reads the result.
-            if id(node) in layers or (
-                id(node) in reached and (needed or node.op_type in ACTIVATIONS)
-            ):
+            kept = id(node) in layers or node.op_type in ACTIVATIONS
+            if kept or not wanted.isdisjoint(node.output):
                 found.append(node)
                 wanted.update(self.tensors(node))
         return found[::-1]
@@ -81,20 +75,16 @@ class Graph:
     def last(self) -> frozenset[str]:
         """Layers whose results no other layer reads."""
         names = {id(node): name for name, nodes in self.layers.items() for node in nodes}
-        return last_layers(
-            [
-                # Boxes that are pooled are no features.
-                (names.get(id(n)), n.input[:1] if n.op_type == 'RoiAlign' else n.input, n.output)
-                for n in self.nodes
-            ]
-        )
+        # Boxes that are pooled are no features.
+        inputs = [n.input[:1] if n.op_type == 'RoiAlign' else n.input for n in self.nodes]
+        return last_layers([(names.get(id(n)), x, n.output) for n, x in zip(self.nodes, inputs)])
 
     def limits(self, node: Any) -> Range:
         """What an activation lets through."""
         if node.op_type == 'Relu':
             return 0.0, np.inf
-        low, high = (self.constants.get(name) for name in [*node.input[1:3], '', ''][:2])
-        return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+        low, high = [*node.input[1:3], '', ''][:2]
+        return self.constants.get(low, -np.inf), self.constants.get(high, np.inf)
 
     def share(self, ranges: dict[str, Range], nodes: Sequence[Any]) -> dict[str, Range]:
         """Give tensors that are only moved, or concatenated, one range.
@@ -114,8 +104,8 @@ class Graph:
                 group.update(dict.fromkeys(joined, joined))
         shared = {}
         for name, members in group.items():
-            low = min(ranges[member][0] for member in members)
-            high = max(ranges[member][1] for member in members)
+            lows, highs = zip(*(ranges[member] for member in members))
+            low, high = min(lows), max(highs)
             bounds = [limits[member] for member in members if member in limits]
             fits = all(least <= low and high <= most for least, most in bounds)
             shared[name] = (low, high) if fits else ranges[name]
@@ -135,8 +125,8 @@ def calibrate(
     image = model.graph.input[0].name
     names = sorted(used - {image})
     watched = copy.deepcopy(model)
-    added = [name for name in names if name not in graph.outputs]
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
+    added = set(names) - {output.name for output in model.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(added))
     run = load_onnx(watched.SerializeToString(), 0, names=names)
     ranges = find_ranges(images, [image, *names], lambda value: [value, *run(value)], recipe.method)
 
@@ -152,24 +142,20 @@ def _quantise(
 ) -> None:
     """Write a model with some nodes in int8."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    data = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-        for name, (low, high) in ranges.items()
-    }
+    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(
         copy.deepcopy(model),
         per_channel,
-        False,
-        QuantType.QInt8,
-        QuantType.QInt8,
-        TensorsData(CalibrationMethod.MinMax, data),
-        [node.name for node in nodes],
-        [],
-        sorted({node.op_type for node in nodes}),
-        {},
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_exclude=[],
+        op_types_to_quantize=sorted({node.op_type for node in nodes}),
     )
     quantiser.quantize_model()
     quantiser.model.save_model_to_file(str(path))

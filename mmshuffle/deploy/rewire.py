@@ -23,11 +23,8 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 def flat_layers(module: nn.Module) -> list[nn.Module]:
     """List the layers of a chain, those in sequences and in ``ConvModule`` one by one.
 
-    Args:
-        module: Part of a result of :func:`mmshuffle.deploy.fold_batchnorm`.
-
     Raises:
-        Unsupported: A normalisation is left in it.
+        Unsupported: A normalisation is left in it, which could not be folded.
     """
     if isinstance(module, ConvModule):
         parts = dict(conv=module.conv, norm=module.norm, act=getattr(module, 'activate', None))
@@ -51,8 +48,7 @@ def rewire_chain(
 
     Args:
         layers: See :func:`flat_layers`; at least one is a convolution that is not depthwise.
-        inputs: Order of the input.
-        outputs: Order of the output.
+        inputs, outputs: Orders of the input and of the output.
         align: Fill the channels between convolutions up to a multiple of this.
 
     Raises:
@@ -78,8 +74,7 @@ def rewire(
     Args:
         layer: Convolution, whose groups the orders keep apart, or linear layer. A linear layer may
             have several input features a channel, side by side, as of a flattened map.
-        inputs: Order of its input channels; as it is where None.
-        outputs: Order of its output channels; as it is where None.
+        inputs, outputs: Orders of its channels; as they are where None.
 
     Raises:
         Unsupported: It is another layer.
@@ -104,12 +99,9 @@ def rewire(
 def reorder(layer: nn.Module, order: Order) -> nn.Module:
     """Build a layer that keeps the channels apart anew, for another order of them.
 
-    Args:
-        layer: Depthwise convolution, squeeze-and-excitation, activation or pooling.
-        order: Order of its input and of its output.
-
     Returns:
-        A copy, or the layer itself where it knows nothing of channels.
+        A copy of a depthwise convolution or squeeze-and-excitation; an activation or pooling, which
+        knows nothing of channels, itself.
 
     Raises:
         Unsupported: It is another layer.
@@ -134,18 +126,14 @@ def mixes_channels(layer: nn.Module) -> bool:
 
 
 def averaging(pool: nn.AvgPool2d, like: Tensor, channels: int) -> nn.Conv2d:
-    """Build an average pooling of ``channels`` as a depthwise convolution.
+    """Build an average pooling of ``channels`` as a depthwise convolution with weights ``like``.
 
-    Args:
-        pool: With square windows, whose average counts the zeros around the image.
-        like: Tensor of the device and the kind of number.
-        channels: How many.
+    Its windows are square, and the average counts the zeros around the image.
     """
-    size = pool.kernel_size
-    conv = nn.Conv2d(
-        channels, channels, size, pool.stride, pool.padding, groups=channels, bias=False
-    )
-    conv.weight = nn.Parameter(like.new_full(conv.weight.shape, 1 / size**2), requires_grad=False)
+    settings = pool.kernel_size, pool.stride, pool.padding
+    conv = nn.Conv2d(channels, channels, *settings, groups=channels, bias=False)
+    weight = like.new_full(conv.weight.shape, 1 / pool.kernel_size**2)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
     return conv
 
 

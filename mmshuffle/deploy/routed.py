@@ -24,9 +24,7 @@ ROUTING = (ShuffleStage, ShuffleUnit)
 
 def build_part(part: nn.Module, inputs: Order, form: Form) -> 'RoutedStage | RoutedUnit':
     """Build one of :data:`ROUTING`, with BatchNorm folded, anew for the order of its input."""
-    if isinstance(part, ShuffleStage):
-        return RoutedStage(part, inputs, form)
-    return RoutedUnit(part, inputs, form.align)
+    return (RoutedStage if isinstance(part, ShuffleStage) else RoutedUnit)(part, inputs, form)
 
 
 class RoutedStage(nn.Module):
@@ -134,17 +132,17 @@ class RoutedUnit(nn.Module):
     Args:
         unit: The plain unit, with BatchNorm folded.
         inputs: Order of the input, which may have filling but is not permuted.
-        align: See :func:`mmshuffle.deploy.shuffle_free`.
+        form: See :func:`mmshuffle.deploy.shuffle_free`.
 
     Attributes:
         order (Order): Of the output: the plain one.
     """
 
-    def __init__(self, unit: ShuffleUnit, inputs: Order, align: int) -> None:
+    def __init__(self, unit: ShuffleUnit, inputs: Order, form: Form) -> None:
         super().__init__()
         (reduce, *activation), expand = flat_layers(unit.reduce), unit.expand.conv
         before, numbers, taken = plan_unit(
-            reduce.out_channels, expand.groups, reduce.groups, unit.shuffle_groups, align
+            reduce.out_channels, expand.groups, reduce.groups, unit.shuffle_groups, form.align
         )
         gather = [] if taken == natural(len(taken)) else [Gather(taken)]
         reduce = rewire(reduce, inputs, before)
@@ -154,7 +152,7 @@ class RoutedUnit(nn.Module):
             reduce, *activation, *depthwise, *gather, expand, unit.se or nn.Identity()
         )
         pool = unit.pool or nn.Identity()
-        if unit.pool is not None and align > 1:
+        if unit.pool is not None and form.align > 1:
             pool = averaging(pool, expand.weight, len(inputs))
         self.shortcut = nn.Sequential(pool, restore(inputs))
         self.pools = unit.pool is not None

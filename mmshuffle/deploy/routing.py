@@ -47,9 +47,8 @@ def plan_stage(
 
     A source puts out its channels sorted by who reads them: each reader takes one slice. Where a
     main branch's input is added to its output (``residual``), the order of its output is that of
-    its input, and pieces may be scattered.
-
-    In layout ``'megvii'`` the stage's output comes out in the plain network's order.
+    its input, and pieces may be scattered. In layout ``'megvii'`` the stage's output comes out in
+    the plain network's order.
 
     Args:
         widths: Output channels of the sources.
