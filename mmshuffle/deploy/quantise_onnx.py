@@ -156,6 +156,7 @@ def _quantise(
         nodes_to_quantize=[node.name for node in nodes],
         nodes_to_exclude=[],
         op_types_to_quantize=sorted({node.op_type for node in nodes}),
+        extra_options={},
     )
     quantiser.quantize_model()
     quantiser.model.save_model_to_file(str(path))

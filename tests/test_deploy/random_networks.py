@@ -47,7 +47,6 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
     layout = draw(st.sampled_from(('megvii', 'torchvision')))
     stem = tuple(draw(st.lists(even(2, 14), min_size=1, max_size=2)))
     units = draw(unit_counts)
-    residual = draw(st.booleans())
     channels, width = [], stem[-1]
     for count in units:
         if count > 0:
@@ -63,7 +62,8 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
         out_indices=out_indices,
         extra_depthwise=draw(st.booleans()),
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
-        residual=residual,
+        residual=draw(st.booleans()),
+        output_stride=draw(st.sampled_from((32, 32, 16))),
         act_cfg=dict(type=draw(st.sampled_from(ACTIVATIONS))),
     )
     sizes = (stem, tuple(channels), units)
@@ -92,6 +92,7 @@ def shufflenet_v1s(draw, out_indices=None) -> Drawn:
     settings = dict(
         groups=groups,
         shuffle=draw(st.sampled_from(('paper', 'inverse', 'none'))),
+        output_stride=draw(st.sampled_from((32, 32, 16))),
         out_indices=out_indices,
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
         act_cfg=dict(type=draw(st.sampled_from(ACTIVATIONS))),

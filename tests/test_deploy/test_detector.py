@@ -176,9 +176,10 @@ def test_detections_are_compared_whatever_their_order():
     assert detection_difference(whole, none) == np.inf
 
 
+RETINANET = 'retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco'
 ONE_STAGE = {
     'gfl/gfl_shufflenetv2-x0.5_pafpn-320_8xb24-120e_coco': (96, 120),
-    'retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco': (96, 128),
+    RETINANET: (96, 128),
     'rtmdet/rtmdet-tiny_shufflenetv2-x0.5_8xb24-120e_coco': (96, 120),
     'ssd/ssdlite_shufflenetv2-x0.5_8xb24-120e_coco': (320, 320),
     'ATSSHead': (96, 120),
@@ -204,7 +205,7 @@ def one_stage(name: str, **options) -> nn.Module:
     """A detector with random weights, of a config or of the RetinaNet with another head."""
     if name in OTHER_HEADS:
         options['model.bbox_head'] = dict(type=name, **OTHER_HEADS[name])
-        name = 'retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco'
+        name = RETINANET
     return load_model(load_model_config(str(REPO / 'configs' / f'{name}.py'), options))
 
 
@@ -290,9 +291,8 @@ def put(path, value):
     return lambda detector: setattr(functools.reduce(getattr, parents, detector), name, value)
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
+REFUSED = {
+    TwoStageGraph: [
         (put('test_cfg.rcnn.nms.type', 'soft_nms'), 'with another NMS'),
         (put('test_cfg.rpn.nms.class_agnostic', True), 'with another NMS'),
         (put(f'{EXTRACTOR}.roi_layers.0.pool_mode', 'max'), 'with RoIAlign of the maximum'),
@@ -302,26 +302,21 @@ def put(path, value):
         (put('roi_head.__class__', CascadeRoIHead), 'with CascadeRoIHead'),
         (lambda detector: delattr(detector, 'roi_head'), 'FasterRCNN is not a two-stage detector'),
     ],
-)
-def test_what_the_graph_does_not_know_is_refused(detector, change, message):
-    altered = copy.deepcopy(detector)
-    change(altered)
-    with refused(message):
-        TwoStageGraph(altered, (96, 64))
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
+    RawGraph: [
         (put('bbox_head.test_cfg.nms.type', 'soft_nms'), 'with another NMS'),
         (put('bbox_head.test_cfg.nms', None), 'with another NMS'),
         (put('bbox_head.bbox_coder.__class__', LegacyDeltaXYWHBBoxCoder), 'with LegacyDelta'),
         (put('bbox_head.__class__', YOLOXHead), 'with YOLOXHead cannot be exported, whose predict'),
         (lambda detector: delattr(detector, 'bbox_head'), 'is no one-stage detector'),
     ],
-)
-def test_a_head_that_decodes_otherwise_is_refused(change, message):
-    altered = one_stage('retinanet/retinanet_shufflenetv2-x0.5_fpn_1x_coco')
-    change(altered)
-    with refused(message):
-        RawGraph(altered, (96, 64))
+}
+
+
+@pytest.mark.parametrize('graph', REFUSED)
+def test_what_a_graph_does_not_know_is_refused(graph, detector):
+    plain = detector if graph is TwoStageGraph else one_stage(RETINANET)
+    for change, message in REFUSED[graph]:
+        altered = copy.deepcopy(plain)
+        change(altered)
+        with refused(message):
+            graph(altered, (96, 64))
