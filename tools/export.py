@@ -20,9 +20,8 @@ from tqdm import tqdm
 
 import mmshuffle  # noqa: F401  (registers everything)
 from mmshuffle.checks import check_datasets, is_classifier_config, raise_on
-from mmshuffle.deploy import FORMATS, ExportReport, board, export
-from mmshuffle.deploy.accuracy import Pictures, Preparing, data_paths, in_runtime, points
-from mmshuffle.deploy.detections import evaluate
+from mmshuffle.deploy import FORMATS, ExportReport, accuracy, board, export
+from mmshuffle.deploy.accuracy import Int8, Pictures, Preparing, data_paths, in_runtime, points
 from mmshuffle.deploy.detector import Detector, picture_facts
 from mmshuffle.deploy.export import check_arguments, folder_beside, replace_all
 from mmshuffle.deploy.fold import fold_batchnorm
@@ -30,7 +29,6 @@ from mmshuffle.deploy.formats import Format, Inference, Unsupported
 from mmshuffle.deploy.forms import DEVICES, FORMS, NATIVE, ShuffleForm
 from mmshuffle.deploy.part import Part, cut
 from mmshuffle.deploy.quantise import METHODS, Recipe
-from mmshuffle.deploy.quantise_gate import Int8
 from mmshuffle.deploy.shuffle_free import has_shuffle
 from mmshuffle.engine import cli, network
 from mmshuffle.engine.files import write_json
@@ -332,7 +330,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.evaluate:
         # The exported detector, as a board runs it, and PyTorch's.
         detectors = {done.paths[0].name: str(done.paths[0]), 'PyTorch': model}
-        found = {name: evaluate(cfg, Detector(cfg, d), name) for name, d in detectors.items()}
+        found = {n: accuracy.evaluate(cfg, Detector(cfg, d), n) for n, d in detectors.items()}
         content['figures'] = found
         for name, figures in found.items():
             print(f'{name:12} ' + ', '.join(f'{k} {v:.4f}' for k, v in figures.items()))

@@ -85,10 +85,7 @@ def load(path: Path, threads: int, half: bool = False) -> Run:
 def load_onnx(
     model: Path | bytes, threads: int, half: bool = False, names: Sequence[str] | None = None
 ) -> Run:
-    """Start a session of ONNX Runtime that computes all outputs or those of ``names``.
-
-    0 ``threads`` leave their number to it.
-    """
+    """Start a session of ONNX Runtime, for all outputs or ``names``; it chooses 0 ``threads``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -104,10 +101,7 @@ def load_onnx(
 def load_ncnn(
     path: Path, threads: int, half: bool = False, names: Sequence[str] | None = None
 ) -> Run:
-    """Read both files of a network of ncnn, which computes all outputs or the blobs ``names``.
-
-    0 ``threads`` leave their number to it.
-    """
+    """Read a network of ncnn, for all outputs or the blobs ``names``; it chooses 0 ``threads``."""
     import ncnn
 
     net = ncnn.Net()
@@ -189,8 +183,8 @@ def finish(
     """Make detections of what a network puts out.
 
     Args:
-        outputs: Boxes, scores and labels of a whole detector, or what a head puts out.
-        facts: Of the .json file; ``head`` where it is the head.
+        outputs: Boxes, scores and labels of a whole detector, or what its ``head`` puts out.
+        facts: Of the .json file.
         size: Height and width of the picture within the image.
         picture: Height and width of the picture itself.
     """

@@ -19,9 +19,10 @@ from mmshuffle.classification import ImageClassifier
 from mmshuffle.classification.heads import ConvHead, HiddenLayersHead, LinearHead
 from mmshuffle.detection import BackboneStageHead
 
+from .forms import ShuffleForm
 from .rewire import mixes_channels, restore, rewire
 from .routed import build_part
-from .routing import FILL, Form, Order, natural
+from .routing import FILL, Order, natural
 
 HEADS = (LinearHead, ConvHead, HiddenLayersHead)
 
@@ -30,7 +31,7 @@ HEADS = (LinearHead, ConvHead, HiddenLayersHead)
 Joint = tuple[nn.Module, str, Order]
 
 
-def absorb(holder: nn.Module, orders: Sequence[Order], form: Form) -> bool:
+def absorb(holder: nn.Module, orders: Sequence[Order], form: ShuffleForm) -> bool:
     """Make what reads a backbone's outputs read them in other orders.
 
     Knows the heads of :class:`~mmshuffle.classification.ImageClassifier`, MMDetection's FPN and
@@ -86,7 +87,7 @@ def _of_neck(holder: nn.Module, orders: Sequence[Order]) -> list[Joint]:
     return [(conv, 'conv', order) for conv, order in readers]
 
 
-def _absorb_c4(holder: nn.Module, order: Order, form: Form) -> bool:
+def _absorb_c4(holder: nn.Module, order: Order, form: ShuffleForm) -> bool:
     """Absorb the output's order in the RPN, the shared head's stage, and the layers behind that."""
     rpn, head, box = holder.rpn_head, holder.roi_head.shared_head, holder.roi_head.bbox_head
     several = isinstance(rpn.rpn_conv, nn.Sequential)

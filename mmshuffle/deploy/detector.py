@@ -27,8 +27,7 @@ class Detector:
     Args:
         cfg: Of a detector, with ``test_dataloader``.
         checkpoint: Weights, a model that has them, or a whole detector that ``tools/export.py``
-            wrote (``.onnx``, ``.param`` or the ``.json`` beside them), which prepares pictures by
-            itself.
+            wrote (``.onnx``, ``.param`` or ``.json``), which prepares pictures by itself.
         device: Where PyTorch computes; other runtimes take the CPU.
 
     Attributes:
@@ -153,11 +152,7 @@ def without_annotations(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def check_classes(checkpoint: str, classes: Sequence[str]) -> None:
-    """Refuse a checkpoint that was trained on other classes than a config's.
-
-    Raises:
-        UserError: It was, or the file cannot be read.
-    """
+    """Refuse a checkpoint that was trained on other classes than a config's."""
     content = read_checkpoint(checkpoint)
     meta = content.get('meta') if isinstance(content, Mapping) else None
     meta = (meta.get('dataset_meta') if isinstance(meta, Mapping) else None) or {}

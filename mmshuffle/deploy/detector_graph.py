@@ -27,14 +27,13 @@ class DetectorGraph(nn.Module):
         self.detector = detector
         self.shape = tuple(shape)
         self.channels = input_channels(detector)
-        self.normalise = Normalise.of(detector.data_preprocessor, self.channels)
+        self.normalise = Normalise.of(detector.data_preprocessor, self.channels) or nn.Identity()
         divisor = detector.data_preprocessor.pad_size_divisor
         self.missing = [-side % divisor for side in self.shape]
 
     def features(self, image: Tensor) -> Sequence[Tensor]:
         """Normalise, pad and run backbone and neck."""
-        if self.normalise is not None:
-            image = self.normalise(image)
+        image = self.normalise(image)
         if any(self.missing):
             bottom, right = self.missing
             value = float(self.detector.data_preprocessor.pad_value)

@@ -8,8 +8,6 @@ from torch import nn
 
 from mmshuffle.errors import UserError
 
-from .shuffle_free import shuffle_free
-
 DEVICES = ('arm', 'x86')
 
 
@@ -43,6 +41,8 @@ class ShuffleForm:
         Raises:
             Unsupported: It has no such form.
         """
+        from .shuffle_free import shuffle_free
+
         if self.name == 'native':
             return copy.deepcopy(module)
         return shuffle_free(module, self.align, self.name == 'interleaved')

@@ -4,16 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from mmshuffle.engine.network import drawn_picture, extract_part, input_channels, predict
 from mmshuffle.errors import UserError
 
 from .board import decode
-from .detections import detection_difference, pad_detections
 from .detector_graph import TwoStageGraph
 from .normalise import Normalise
 from .one_stage import OneStageGraph, RawGraph
+
+# Rounding may swap two boxes of nearly one score, of which NMS then keeps the other.
+SWAPPED = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ def cut(
             makes; backbone and neck get it padded.
         rewrite: Changes the form of a module, not its function.
         normalise: Whether the graph takes images as they are loaded, in 0 to 255, and normalises
-            them. Where None, classifier and detector do, because they take pictures; backbone and
-            neck do not.
+            them. Where None, classifier and detector do, and backbone and neck do not.
         picture: Image to check with, (1, C, H, W) in 0 to 255. Where None, it is a drawn one, or
             random numbers for a part that takes normalised images.
         raw: Of a one-stage detector: cut it off behind its head, for a format without NMS.
@@ -79,8 +83,7 @@ def cut(
         if raw:
             options['finish'] = lambda outputs: decode(outputs, graph.facts, shape)
         facts = dict(shape=list(shape), head=graph.facts if raw else None)
-        measure = 'in scores, or in corners over the longest side'
-        return Part(graph, words, measure, options, facts)
+        return Part(graph, words, 'in scores, or in corners over the longest side', options, facts)
     plain, names = extract_part(model, part)
     changed = rewrite(plain) if part == 'backbone' else extract_part(rewrite(model), part)[0]
     first = Normalise.of(model.data_preprocessor, channels) or nn.Identity()
@@ -92,3 +95,37 @@ def cut(
         options['images'] = first(picture).detach()
     prepare = None if normalise else first
     return Part(changed, words, "of each output's largest value", options, prepare=prepare)
+
+
+def pad_detections(found: InstanceData, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Write MMDetection's predictions as :class:`TwoStageGraph` does: in ``count`` rows."""
+    missing = count - len(found.scores)
+    boxes, scores = pad(found.bboxes, (0, 0, 0, missing)), pad(found.scores, (0, missing))
+    return boxes, scores, pad(found.labels, (0, missing), value=-1)
+
+
+def detection_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Compare two results of :class:`TwoStageGraph`, whatever the order of close scores.
+
+    Every detection is compared with the most similar one of its class: the larger of the
+    difference of the scores and that of the corners, over the longest side of all boxes. Up to 2 %
+    of the detections of either side may be without counterpart.
+
+    Returns:
+        The largest difference of a pair; infinite where more have no counterpart, or where one side
+        has more detections by more than that.
+    """
+    (boxes, scores, labels), (other_boxes, other_scores, other_labels) = (
+        tuple(part[result[1] > 0] for part in result) for result in (expected, found)
+    )
+    most = max(len(scores), len(other_scores))
+    if abs(len(scores) - len(other_scores)) > SWAPPED * most:
+        return float('inf')
+    if most == 0:
+        return 0.0
+    extent = max(boxes.max(), other_boxes.max(), 1)
+    distance = np.abs(boxes[:, None] - other_boxes[None]).max(2) / extent
+    distance = np.maximum(distance, np.abs(scores[:, None] - other_scores[None]))
+    distance[labels[:, None] != other_labels[None]] = np.inf
+    nearest = [np.sort(distance.min(axis)) for axis in (0, 1)]
+    return max(float(distances[-1 - int(SWAPPED * len(distances))]) for distances in nearest)

@@ -117,6 +117,9 @@ def calibrate(
 ) -> Calibrated:
     """Run the images through a float32 file and note the range of every activation."""
     import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     graph = Graph(model, module)
@@ -132,31 +135,21 @@ def calibrate(
 
     def write(chosen: Collection[str], paths: Sequence[Path]) -> None:
         used = graph.between(chosen)
-        _quantise(model, used, graph.share(ranges, used), recipe.per_channel, paths[0])
+        shared = graph.share(ranges, used).items()
+        data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in shared}
+        quantiser = QDQQuantizer(
+            copy.deepcopy(model),
+            recipe.per_channel,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[node.name for node in used],
+            nodes_to_exclude=[],
+            op_types_to_quantize=sorted({node.op_type for node in used}),
+            extra_options={},
+        )
+        quantiser.quantize_model()
+        quantiser.model.save_model_to_file(str(paths[0]))
 
     return Calibrated(tuple(graph.layers), graph.last(), write)
-
-
-def _quantise(
-    model: Any, nodes: Sequence[Any], ranges: dict[str, Range], per_channel: bool, path: Path
-) -> None:
-    """Write a model with some nodes in int8."""
-    from onnxruntime.quantization import CalibrationMethod, QuantType
-    from onnxruntime.quantization.calibrate import TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
-    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
-    quantiser = QDQQuantizer(
-        copy.deepcopy(model),
-        per_channel,
-        reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=[node.name for node in nodes],
-        nodes_to_exclude=[],
-        op_types_to_quantize=sorted({node.op_type for node in nodes}),
-        extra_options={},
-    )
-    quantiser.quantize_model()
-    quantiser.model.save_model_to_file(str(path))

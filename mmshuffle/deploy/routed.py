@@ -7,6 +7,7 @@ from mmshuffle.backbones.layers import interleave
 from mmshuffle.backbones.shufflenet_v1 import ShuffleUnit
 from mmshuffle.backbones.shufflenet_v2 import ResidualBranch, ShuffleStage
 
+from .forms import ShuffleForm
 from .rewire import (
     Gather,
     averaging,
@@ -17,12 +18,12 @@ from .rewire import (
     rewire,
     rewire_chain,
 )
-from .routing import Form, Order, natural, places, plan_interleaved, plan_stage, plan_unit
+from .routing import Order, natural, places, plan_interleaved, plan_stage, plan_unit
 
 ROUTING = (ShuffleStage, ShuffleUnit)
 
 
-def build_part(part: nn.Module, inputs: Order, form: Form) -> 'RoutedStage | RoutedUnit':
+def build_part(part: nn.Module, inputs: Order, form: ShuffleForm) -> 'RoutedStage | RoutedUnit':
     """Build one of :data:`ROUTING`, with BatchNorm folded, anew for the order of its input."""
     return (RoutedStage if isinstance(part, ShuffleStage) else RoutedUnit)(part, inputs, form)
 
@@ -43,7 +44,7 @@ class RoutedStage(nn.Module):
         order (Order): Of the output.
     """
 
-    def __init__(self, stage: ShuffleStage, inputs: Order, form: Form) -> None:
+    def __init__(self, stage: ShuffleStage, inputs: Order, form: ShuffleForm) -> None:
         super().__init__()
         parts = [stage.projection, *stage.branches]
         chains = [flat_layers(part) for part in parts]
@@ -52,7 +53,7 @@ class RoutedStage(nn.Module):
         residual = ResidualBranch in kinds
         sources, orders, cuts = plan_stage(widths, stage.layout, form.align, residual)
         splits_blocks = any(len(piece) % form.align for cut in cuts for piece in cut.values())
-        if form.interleave and splits_blocks and not residual:
+        if form.name == 'interleaved' and splits_blocks and not residual:
             plan = plan_interleaved(widths, stage.layout, form.align)
             if plan is not None:
                 sources, orders, self.halves = plan
@@ -138,7 +139,7 @@ class RoutedUnit(nn.Module):
         order (Order): Of the output: the plain one.
     """
 
-    def __init__(self, unit: ShuffleUnit, inputs: Order, form: Form) -> None:
+    def __init__(self, unit: ShuffleUnit, inputs: Order, form: ShuffleForm) -> None:
         super().__init__()
         (reduce, *activation), expand = flat_layers(unit.reduce), unit.expand.conv
         before, numbers, taken = plan_unit(

@@ -10,15 +10,6 @@ branches behind the first, and the stage's output. Reader i can read sources 0 t
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-
-class Form(NamedTuple):
-    """How shuffles are taken out; see :func:`mmshuffle.deploy.shuffle_free`."""
-
-    align: int = 1
-    interleave: bool = False
-
 
 # For every channel of a tensor as it lies in memory: the channel of the plain network that it
 # holds, or FILL where it holds nothing that anyone reads.

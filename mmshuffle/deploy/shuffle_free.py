@@ -8,9 +8,10 @@ from mmshuffle.backbones import BaseBackbone, ShuffleNetV1, ShuffleNetV2
 from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 
 from .fold import fold_batchnorm
+from .forms import ShuffleForm
 from .rewire import Unsupported, flat_layers, mixes_channels, restore, rewire_chain
 from .routed import ROUTING, build_part
-from .routing import Form, natural
+from .routing import natural
 
 
 def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) -> nn.Module:
@@ -18,18 +19,17 @@ def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) ->
 
     **ShuffleNet V2.** A channel that units pass on stays where the branch that computed it has put
     it, until the one unit that convolves it reads it there. Branches put out their channels sorted
-    by who reads them, which costs nothing: the rows of their last 1x1 convolution are in that
-    order. So each branch's output is split once, and the input of a unit is a concatenation of such
-    slices: half the channels of the feature map instead of all of them three times (concatenate,
-    transpose, split). The columns of the unit's first convolution are in the order in which the
-    slices come. Only with ``residual=True``, where a branch's input and output are bound to the
-    same order, are slices gathers where the routing scatters them.
+    by who reads them, in the order of the rows of their last 1x1 convolution. So each branch's
+    output is split once, and the input of a unit is a concatenation of such slices: half the
+    channels of the feature map instead of all of them three times (concatenate, transpose, split).
+    Only with ``residual=True``, where a branch's input and output are bound to the same order, are
+    slices gathers where the routing scatters them.
 
     The order of a stage's output is absorbed by whatever reads it: the next stage, Conv5, the fully
     connected layer of a classifier, the lateral convolutions of an FPN, or the RPN, the shared head
     and its box head in the C4 form. Outputs that something else reads, such as those of a bare
-    backbone, are put in the plain network's order with one gather along the channels each; layout
-    ``'megvii'`` needs none, as its slices come in that order.
+    backbone, are put in the plain network's order with one gather along the channels each; those
+    of layout ``'megvii'`` come in it.
 
     **ShuffleNet V1.** No order of the weights of grouped convolutions can absorb a shuffle that
     moves channels from one group to others. It is moved behind the depthwise convolution, with
@@ -76,7 +76,8 @@ def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) ->
         raise Unsupported(
             f'{type(module).__name__} has no channel shuffle: take a ShuffleNet, or the native form'
         )
-    rewritten = _rewrite(fold_batchnorm(module), Form(align, interleave))
+    name = 'interleaved' if interleave else 'free'
+    rewritten = _rewrite(fold_batchnorm(module), ShuffleForm(name, align))
     # The indices of gathers are made on the CPU.
     return rewritten.to(next(module.parameters()).device).eval()
 
@@ -90,15 +91,13 @@ class RewrittenBackbone(nn.Module):
 
     Attributes:
         out_indices, out_channels, out_strides: As of ``backbone``.
-        permuted_orders (tuple[Order, ...]): The channel of the plain network's output that each
-            channel of a stage's output holds; -1 where it holds none.
+        permuted_orders (tuple[Order, ...]): Of the stages' outputs, before ``restores``.
     """
 
-    def __init__(self, backbone: BaseBackbone, form: Form) -> None:
+    def __init__(self, backbone: BaseBackbone, form: ShuffleForm) -> None:
         super().__init__()
-        self.out_indices = backbone.out_indices
-        self.out_channels = backbone.out_channels
-        self.out_strides = backbone.out_strides
+        for name in ('out_indices', 'out_channels', 'out_strides'):
+            setattr(self, name, getattr(backbone, name))
         self.stages = nn.ModuleList()
         order, stage_orders = natural(backbone.in_channels), []
         for stage in backbone.stages:
@@ -129,9 +128,9 @@ class RewrittenBackbone(nn.Module):
         return tuple(outputs)
 
 
-def _rewrite(module: nn.Module, form: Form, holder: nn.Module | None = None) -> nn.Module:
+def _rewrite(module: nn.Module, form: ShuffleForm, holder: nn.Module | None = None) -> nn.Module:
     """Build anew what routes channels in a module with BatchNorm folded, which is changed."""
-    in_order = form._replace(interleave=False)  # the plain order is one gather from slices
+    in_order = ShuffleForm('free', form.align)  # the plain order is one gather from slices
     if isinstance(module, ROUTING):
         first = module.projection if isinstance(module, ShuffleStage) else module.reduce
         rewritten = build_part(module, natural(flat_layers(first)[0].in_channels), in_order)

@@ -43,7 +43,7 @@ def even(low: int, high: int):
 
 
 @st.composite
-def shufflenet_v2s(draw, out_indices=None) -> Drawn:
+def shufflenet_v2s(draw, out_indices=None, strides=(32, 32, 16)) -> Drawn:
     layout = draw(st.sampled_from(('megvii', 'torchvision')))
     stem = tuple(draw(st.lists(even(2, 14), min_size=1, max_size=2)))
     units = draw(unit_counts)
@@ -63,7 +63,7 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
         extra_depthwise=draw(st.booleans()),
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
         residual=draw(st.booleans()),
-        output_stride=draw(st.sampled_from((32, 32, 16))),
+        output_stride=draw(st.sampled_from(strides)),
         act_cfg=dict(type=draw(st.sampled_from(ACTIVATIONS))),
     )
     sizes = (stem, tuple(channels), units)
@@ -74,7 +74,7 @@ def shufflenet_v2s(draw, out_indices=None) -> Drawn:
 
 
 @st.composite
-def shufflenet_v1s(draw, out_indices=None) -> Drawn:
+def shufflenet_v1s(draw, out_indices=None, strides=(32, 32, 16)) -> Drawn:
     groups = draw(st.sampled_from((1, 2, 3, 4, 8)))
     units = draw(unit_counts)
     # Grouped convolutions read and make every stage's output but the first unit's input.
@@ -92,7 +92,7 @@ def shufflenet_v1s(draw, out_indices=None) -> Drawn:
     settings = dict(
         groups=groups,
         shuffle=draw(st.sampled_from(('paper', 'inverse', 'none'))),
-        output_stride=draw(st.sampled_from((32, 32, 16))),
+        output_stride=draw(st.sampled_from(strides)),
         out_indices=out_indices,
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
         act_cfg=dict(type=draw(st.sampled_from(ACTIVATIONS))),

@@ -17,11 +17,10 @@ from torch import nn
 
 from mmshuffle.deploy import FORMATS, board, export
 from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
-from mmshuffle.deploy.detections import detection_difference, pad_detections
 from mmshuffle.deploy.detector import picture_facts
 from mmshuffle.deploy.detector_graph import TwoStageGraph
 from mmshuffle.deploy.one_stage import OneStageGraph, RawGraph
-from mmshuffle.deploy.part import cut
+from mmshuffle.deploy.part import cut, detection_difference, pad_detections
 from mmshuffle.engine.network import load_model, load_model_config, predict
 from tests.conftest import REPO, facts, refused
 from tests.test_deploy.plain import Of

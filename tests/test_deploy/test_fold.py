@@ -107,9 +107,6 @@ def test_a_convolution_that_two_norms_share_is_folded_into_two():
         for before, after in zip(network, folded):
             assert worst(before(x), after(x)) < 1e-12
     assert norms(folded) == []
-
-
-def test_half_precision_stays():
-    network = randomise(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))).half()
-    folded = fold_batchnorm(network)
-    assert folded[0].weight.dtype == folded[0].bias.dtype == torch.half
+    # Half precision stays.
+    halves = {value.dtype for value in fold_batchnorm(network.half()).state_dict().values()}
+    assert halves == {torch.half}
