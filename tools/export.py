@@ -29,7 +29,7 @@ from mmshuffle.deploy.formats import Format, Inference, Unsupported
 from mmshuffle.deploy.forms import DEVICES, FORMS, NATIVE, ShuffleForm
 from mmshuffle.deploy.part import Part, cut
 from mmshuffle.deploy.quantise import METHODS, Recipe
-from mmshuffle.deploy.shuffle_free import has_shuffle
+from mmshuffle.deploy.shuffle_free import has_shuffle, in_form
 from mmshuffle.engine import cli, network
 from mmshuffle.engine.files import write_json
 from mmshuffle.errors import UserError
@@ -294,7 +294,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def write(form: ShuffleForm, path: Path) -> tuple[Part, ExportReport]:
         def rewrite(module: nn.Module) -> nn.Module:
-            return fold_batchnorm(form.rewrite(module)) if args.int8 else form.rewrite(module)
+            module = in_form(module, form)
+            return fold_batchnorm(module) if args.int8 else module
 
         cut_out = cut(model, part, shape, rewrite, args.normalise, picture, args.format != 'onnx')
         if args.int8:

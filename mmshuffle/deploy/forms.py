@@ -1,10 +1,7 @@
 """The exact forms in which a channel shuffle can be written, and which one is for which device."""
 
-import copy
 import re
 from dataclasses import dataclass
-
-from torch import nn
 
 from mmshuffle.errors import UserError
 
@@ -34,18 +31,6 @@ class ShuffleForm:
                 'of blocks, such as free-8'
             )
         return cls(found[1] or found[2], int(found[3] or 1))
-
-    def rewrite(self, module: nn.Module) -> nn.Module:
-        """Copy a module in this form.
-
-        Raises:
-            Unsupported: It has no such form.
-        """
-        from .shuffle_free import shuffle_free
-
-        if self.name == 'native':
-            return copy.deepcopy(module)
-        return shuffle_free(module, self.align, self.name == 'interleaved')
 
     def __str__(self) -> str:
         return self.name if self.align == 1 else f'{self.name}-{self.align}'

@@ -1,5 +1,6 @@
 """ShuffleNets without shuffles, computing the same."""
 
+import copy
 from itertools import groupby
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from mmshuffle.backbones import BaseBackbone, ShuffleNetV1, ShuffleNetV2
 from mmshuffle.backbones.shufflenet_v2 import ShuffleStage
 
 from .fold import fold_batchnorm
-from .forms import ShuffleForm
+from .forms import NATIVE, ShuffleForm
 from .rewire import Unsupported, flat_layers, mixes_channels, restore, rewire_chain
 from .routed import ROUTING, build_part
 from .routing import natural
@@ -80,6 +81,17 @@ def shuffle_free(module: nn.Module, align: int = 1, interleave: bool = False) ->
     rewritten = _rewrite(fold_batchnorm(module), ShuffleForm(name, align))
     # The indices of gathers are made on the CPU.
     return rewritten.to(next(module.parameters()).device).eval()
+
+
+def in_form(module: nn.Module, form: ShuffleForm) -> nn.Module:
+    """Copy a network in a form; the native one is as it is.
+
+    Raises:
+        Unsupported: It has no such form.
+    """
+    if form == NATIVE:
+        return copy.deepcopy(module)
+    return shuffle_free(module, form.align, form.name == 'interleaved')
 
 
 class RewrittenBackbone(nn.Module):

@@ -16,7 +16,7 @@ from mmshuffle.deploy.fold import fold_batchnorm
 from mmshuffle.deploy.formats import Unsupported
 from mmshuffle.deploy.forms import NATIVE, ShuffleForm
 from mmshuffle.deploy.quantise import Recipe
-from mmshuffle.deploy.shuffle_free import has_shuffle
+from mmshuffle.deploy.shuffle_free import has_shuffle, in_form
 from mmshuffle.engine import files, shipped
 from mmshuffle.engine.network import extract_part, list_parts, load_model, load_model_config
 from mmshuffle.errors import UserError, one_line
@@ -263,7 +263,7 @@ class Plan:
         format = FORMATS[setting['runtime'].replace('onnxruntime', 'onnx')]
         format.require()
         paths = format.paths(folder / 'model')
-        rewritten, int8 = form.rewrite(module), setting['precision'] == 'int8'
+        rewritten, int8 = in_form(module, form), setting['precision'] == 'int8'
         network = AsTuple(fold_batchnorm(rewritten) if int8 else rewritten)
         format.write(network, image, paths, [f'out{i}' for i in range(len(expected))], False)
         if int8:
