@@ -165,13 +165,10 @@ def in_runtime(
 
 
 def evaluate(cfg: dict, look: Look, title: str, count: int | None = None) -> dict[str, float]:
-    """Evaluate on the test set of a config.
+    """Evaluate on the test set of a config, or on ``count`` of its images, evenly spread.
 
     Args:
         cfg: Config of a detector or classifier, with ``test_dataloader`` and ``test_evaluator``.
-        look: What is evaluated.
-        title: Of the progress bar.
-        count: How many of the images, evenly spread; all where None.
 
     Returns:
         The figures of the evaluator, such as ``coco/bbox_mAP``.
@@ -263,16 +260,14 @@ class Int8:
         refused = drop > self.max_drop or not finite
         if refused or self.show_errors:
             spare = [path.with_name(f'one-{path.name}') for path in paths]
-            self.errors = self._layer_errors(calibrated, checked, spare)
+            self.errors = self._errors(calibrated, checked, spare)
         if refused:
             raise UserError(self._complaint(drop))
 
     def _load(self, paths: Paths) -> Inference:
         return self.format.load(paths, threads=torch.get_num_threads())
 
-    def _layer_errors(
-        self, calibrated: Calibrated, checked: Paths, spare: Paths
-    ) -> dict[str, float]:
+    def _errors(self, calibrated: Calibrated, checked: Paths, spare: Paths) -> dict[str, float]:
         """How much each layer changes the outputs where it alone is in int8, the worst first.
 
         That is the root mean square of the differences over that of the output in float32, the

@@ -26,9 +26,9 @@ class DetectorGraph(nn.Module):
         super().__init__()
         self.detector = detector
         self.shape = tuple(shape)
-        self.channels = input_channels(detector)
-        self.normalise = Normalise.of(detector.data_preprocessor, self.channels) or nn.Identity()
-        divisor = detector.data_preprocessor.pad_size_divisor
+        preprocessor, channels = detector.data_preprocessor, input_channels(detector)
+        self.normalise = Normalise.of(preprocessor, channels) or nn.Identity()
+        divisor = preprocessor.pad_size_divisor
         self.missing = [-side % divisor for side in self.shape]
 
     def features(self, image: Tensor) -> Sequence[Tensor]:
@@ -40,9 +40,10 @@ class DetectorGraph(nn.Module):
             image = nn.functional.pad(image, (0, right, 0, bottom), value=value)
         return self.detector.extract_feat(image)
 
-    def example(self) -> Tensor:
-        """A black image of the size that is taken."""
-        return torch.zeros(1, self.channels, *self.shape)
+    @torch.no_grad()
+    def example(self) -> Sequence[Tensor]:
+        """Features of a black image."""
+        return self.features(torch.zeros(1, input_channels(self.detector), *self.shape))
 
     def clip(self, boxes: Tensor) -> Tensor:
         """Cut boxes, (..., 4), off at the border of the image."""
@@ -82,8 +83,7 @@ class TwoStageGraph(DetectorGraph):
         _refuse_what_is_unknown(detector)
         super().__init__(detector, shape)
         self.rpn_cfg, self.rcnn_cfg = detector.test_cfg['rpn'], detector.test_cfg['rcnn']
-        with torch.no_grad():
-            sizes = [level.shape[-2:] for level in self.features(self.example())]
+        sizes = [level.shape[-2:] for level in self.example()]
         anchors = detector.rpn_head.prior_generator.grid_priors(sizes, device='cpu')
         for index, level in enumerate(anchors):
             self.register_buffer(f'anchors_{index}', level, persistent=False)

@@ -205,11 +205,7 @@ def replace_all(sources: Sequence[Path], paths: Sequence[Path]) -> None:
 
 
 class AsTuple(nn.Module):
-    """A network's copy, ready to be exported, whose outputs are a tuple of tensors.
-
-    Args:
-        network: Module, or any other function of the images.
-    """
+    """A module's copy, or another function of images, whose outputs are a tuple of tensors."""
 
     def __init__(self, network: Callable[[Tensor], Any]) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ from mmshuffle.errors import UserError, one_line
 from .board import load_onnx
 from .detection_ops import onnx_translations
 from .quantise import Calibrated, Recipe
+from .quantise_onnx import calibrate
 
 Paths = Sequence[Path]
 Names = Sequence[str]
@@ -148,6 +149,7 @@ class OnnxFormat(Format):
     suffixes = ('.onnx',)
     packages = ('onnx', 'onnxscript', 'onnxruntime')
     forms = ('free', 'free-8', 'free-16')
+    calibrate = staticmethod(calibrate)
 
     def require(self) -> None:
         """As of every format; PyTorch's exporter may also be too old."""
@@ -193,14 +195,6 @@ class OnnxFormat(Format):
 
         graph = onnx.load(str(paths[0]), load_external_data=False).graph
         return Counter(node.op_type for node in graph.node)
-
-    def calibrate(
-        self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
-    ) -> Calibrated:
-        """As pairs of QuantizeLinear and DequantizeLinear."""
-        from .quantise_onnx import calibrate
-
-        return calibrate(module, paths[0], images, recipe)
 
 
 class TorchScriptFormat(Format):

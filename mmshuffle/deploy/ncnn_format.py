@@ -4,12 +4,11 @@ import copy
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from mmshuffle.errors import UserError, last_line
 
 from .board import load_ncnn
 from .formats import Format, Inference, Paths, Unsupported, refusing, save, trace
-from .quantise import Calibrated, Recipe
+from .quantise_ncnn import calibrate
 from .rewire import Gather
 
 
@@ -34,6 +33,7 @@ class NcnnFormat(Format):
     dynamic_batch = False
     precisions = ('fp16', 'fp32')
     forms = ('free', 'free-4', 'free-8', 'interleaved-4', 'interleaved-8')
+    calibrate = staticmethod(calibrate)
 
     def write(self, module: nn.Module, images: Tensor, paths: Paths, *_: Any) -> None:
         """Trace the module and let pnnx translate the trace."""
@@ -73,14 +73,6 @@ class NcnnFormat(Format):
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the layers by type; ``Split`` only names a blob twice and copies nothing."""
         return Counter(_layer_types(paths[0]))
-
-    def calibrate(
-        self, module: nn.Module, paths: Paths, images: Iterable[np.ndarray], recipe: Recipe
-    ) -> Calibrated:
-        """As ncnn's own quantiser writes it."""
-        from .quantise_ncnn import calibrate
-
-        return calibrate(module, paths, images, recipe)
 
 
 def _layer_types(param: Path) -> list[str]:

@@ -41,7 +41,7 @@ class RawGraph(DetectorGraph):
         refuse_unknown_head(detector)
         super().__init__(detector, shape)
         with torch.no_grad():
-            parts = detector.bbox_head(self.features(self.example()))
+            parts = detector.bbox_head(self.example())
         levels = range(len(parts[0]))
         kinds = ('cls', 'box', 'factor')[: len(parts)]
         self.output_names = tuple(f'{kind}{i}' for kind in kinds for i in levels)
@@ -122,10 +122,8 @@ def head_facts(head: nn.Module, parts: Sequence[Sequence[Tensor]]) -> dict[str, 
     """
     sizes = [tuple(score.shape[-2:]) for score in parts[0]]
     generator, cfg, coder = head.prior_generator, head.test_cfg, head.bbox_coder
-    levels = []
-    for size, stride, priors in zip(
-        sizes, generator.strides, generator.grid_priors(sizes, device='cpu'), strict=True
-    ):
+    levels, grids = [], generator.grid_priors(sizes, device='cpu')
+    for size, stride, priors in zip(sizes, generator.strides, grids, strict=True):
         x, y = (torch.arange(n) * step for n, step in zip(size[::-1], stride))
         shift = torch.cartesian_prod(y, x).flip(1)
         priors = priors.reshape(size[0] * size[1], -1, priors.shape[1])

@@ -113,7 +113,7 @@ class Graph:
 
 
 def calibrate(
-    module: nn.Module, path: Path, images: Iterable[np.ndarray], recipe: Recipe
+    module: nn.Module, paths: Sequence[Path], images: Iterable[np.ndarray], recipe: Recipe
 ) -> Calibrated:
     """Run the images through a float32 file and note the range of every activation."""
     import onnx
@@ -121,7 +121,7 @@ def calibrate(
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(paths[0])))
     graph = Graph(model, module)
     nodes = graph.between(graph.layers)
     used = {name for node in nodes for name in [*graph.tensors(node), *node.output]}
@@ -133,7 +133,7 @@ def calibrate(
     run = load_onnx(watched.SerializeToString(), 0, names=names)
     ranges = find_ranges(images, [image, *names], lambda value: [value, *run(value)], recipe.method)
 
-    def write(chosen: Collection[str], paths: Sequence[Path]) -> None:
+    def write(chosen: Collection[str], targets: Sequence[Path]) -> None:
         used = graph.between(chosen)
         shared = graph.share(ranges, used).items()
         data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in shared}
@@ -150,6 +150,6 @@ def calibrate(
             extra_options={},
         )
         quantiser.quantize_model()
-        quantiser.model.save_model_to_file(str(paths[0]))
+        quantiser.model.save_model_to_file(str(targets[0]))
 
     return Calibrated(tuple(graph.layers), graph.last(), write)

@@ -100,9 +100,6 @@ class Cut(nn.Module):
 
     Args:
         pieces: The places that each reader takes.
-
-    Attributes:
-        readers (list[int]): Whose pieces :meth:`forward` returns.
     """
 
     def __init__(self, pieces: dict[int, list[int]]) -> None:

@@ -100,17 +100,25 @@ class Twice(nn.Module):
         return (*self.neck(outputs), outputs[1])
 
 
+class Scaled(ShuffleNetV2):
+    """A backbone with a forward pass of its own."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(x / 255)
+
+
 @pytest.mark.parametrize(
-    'combine',
+    ('backbone', 'combine'),
     [
-        lambda net: nn.Sequential(net, OddNeck(list(net.out_channels), 4, 4)),
-        lambda net: Twice(net, FPN(list(net.out_channels), 4, 4)),
+        (ShuffleNetV2, lambda net: nn.Sequential(net, OddNeck(list(net.out_channels), 4, 4))),
+        (ShuffleNetV2, lambda net: Twice(net, FPN(list(net.out_channels), 4, 4))),
+        (Scaled, lambda net: net),
     ],
-    ids=['odd neck', 'read twice'],
+    ids=['odd neck', 'read twice', 'odd backbone'],
 )
-def test_unknown_readers_get_the_plain_order(combine):
-    backbone = randomise(ShuffleNetV2(widen_factor=0.5, layout='torchvision'))
-    assert_same(combine(backbone), shuffle_free, lambda model: shuffle_free(model, align=16))
+def test_unknown_readers_get_the_plain_order_and_unknown_networks_stay(backbone, combine):
+    model = combine(randomise(backbone(0.5, 'torchvision')))
+    assert_same(model, shuffle_free, lambda model: shuffle_free(model, align=16))
 
 
 C4 = REPO / 'configs/_base_/models/faster-rcnn_c4.py'

@@ -30,25 +30,6 @@ def test_every_network_computes_the_same_without_batchnorm(name):
         assert worst(network.eval()(images), folded(images)) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ('conv', 'norm'),
-    [
-        (nn.Conv1d(4, 6, 3, bias=True), nn.BatchNorm1d(6)),
-        (nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6, affine=False)),
-        (nn.Conv2d(4, 6, 1, bias=False), nn.SyncBatchNorm(6, eps=0.1)),
-        (nn.Conv3d(4, 6, 2, stride=2), nn.BatchNorm3d(6)),
-    ],
-)
-def test_pairs_in_a_sequence_are_folded_and_the_others_keep_their_names(conv, norm):
-    after = nn.PReLU(6)
-    network = randomise(nn.Sequential(nn.Identity(), conv, norm, after)).double().eval()
-    folded = fold_batchnorm(network)
-    assert norms(folded) == [] and isinstance(folded[3], nn.PReLU)
-    x = torch.rand(2, 4, *[9] * (conv.weight.dim() - 2), dtype=torch.double)
-    with torch.no_grad():
-        assert worst(network(x), folded(x)) < 1e-12
-
-
 class Reversed(nn.Sequential):
     """A sequence whose neighbours do not follow each other."""
 
@@ -66,38 +47,49 @@ class Standardised(nn.Conv2d):
         return self._conv_forward(x, weight, self.bias)
 
 
+PAIRS = [
+    (nn.Conv1d(4, 6, 3, bias=True), nn.BatchNorm1d(6)),
+    (nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6, affine=False)),
+    (nn.Conv2d(4, 6, 1, bias=False), nn.SyncBatchNorm(6, eps=0.1)),
+    (nn.Conv3d(4, 6, 2, stride=2), nn.BatchNorm3d(6)),
+]
+FOLDED = [nn.Sequential(nn.Identity(), conv, norm, nn.PReLU(6)) for conv, norm in PAIRS]
+LEFT = [
+    nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
+    nn.Sequential(nn.Conv2d(4, 4, 1), nn.InstanceNorm2d(4, track_running_stats=True)),
+    nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4)),
+    nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.BatchNorm2d(4)),
+    nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)),
+    nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)),
+    nn.Sequential(Standardised(4, 4, 1), nn.BatchNorm2d(4)),
+    nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), nn.BatchNorm2d(4)),
+    Reversed(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+    ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act')),
+    ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), order=('conv', 'act', 'norm')),
+    ConvModule(4, 4, 1, norm_cfg=dict(type='GN', num_groups=2)),
+]
+
+
 @pytest.mark.parametrize(
-    'network',
-    [
-        nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
-        nn.Sequential(nn.Conv2d(4, 4, 1), nn.InstanceNorm2d(4, track_running_stats=True)),
-        nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4)),
-        nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.BatchNorm2d(4)),
-        nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)),
-        nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)),
-        nn.Sequential(Standardised(4, 4, 1), nn.BatchNorm2d(4)),
-        nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), nn.BatchNorm2d(4)),
-        Reversed(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
-        ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act')),
-        ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), order=('conv', 'act', 'norm')),
-        ConvModule(4, 4, 1, norm_cfg=dict(type='GN', num_groups=2)),
-    ],
-    ids=lambda network: ' '.join(type(part).__name__ for part in network.modules()),
+    ('network', 'left'),
+    [(network, left) for left, some in enumerate((FOLDED, LEFT)) for network in some],
+    ids=lambda x: ' '.join(type(p).__name__ for p in x.modules()) if x not in (0, 1) else None,
 )
-def test_what_cannot_be_folded_is_left(network):
+def test_pairs_are_folded_what_cannot_be_is_left_and_layers_keep_their_names(network, left):
     network = randomise(network).double().eval()
     folded = fold_batchnorm(network)
-    assert len(norms(folded)) == 1
-    x = torch.randn(2, 4, 8, 8, dtype=torch.double)
+    assert len(norms(folded)) == left
+    assert [*dict(folded.named_children())] == [*dict(network.named_children())]
+    sides = max(parameter.dim() for parameter in network.parameters()) - 2
+    x = torch.randn(2, 4, *[9] * sides, dtype=torch.double)
     with torch.no_grad():
         assert worst(network(x), folded(x)) < 1e-12
 
 
 def test_a_convolution_that_two_norms_share_is_folded_into_two():
     shared = nn.Conv2d(4, 4, 1, bias=False)
-    network = nn.ModuleList(
-        ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), act_cfg=None) for _ in range(2)
-    )
+    pair = [ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), act_cfg=None) for _ in range(2)]
+    network = nn.ModuleList(pair)
     for part in network:
         part.conv = shared
     network = randomise(network).double().eval()

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmshuffle.backbones import ShuffleNetV1, ShuffleNetV2
-from mmshuffle.deploy import shuffle_free
+from mmshuffle.backbones.layers import channel_shuffle
+from mmshuffle.deploy import export, shuffle_free
+from mmshuffle.deploy.ncnn_format import SlicedGather
 from mmshuffle.deploy.routed import RoutedUnit
 from mmshuffle.deploy.routing import plan_interleaved
 from tests.test_deploy.plain import assert_same, channel_operations, randomise, worst
@@ -116,14 +118,6 @@ def test_the_original_is_not_changed():
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 
-def test_a_network_with_another_forward_keeps_it():
-    class Scaled(ShuffleNetV2):
-        def forward(self, x):
-            return super().forward(x / 255)
-
-    assert_same(randomise(Scaled(0.5, 'torchvision')), shuffle_free)
-
-
 def test_single_stages_and_units_can_be_rewritten():
     images = torch.randn(1, 24, 16, 16, dtype=torch.double)
     for plain in (
@@ -140,3 +134,48 @@ def test_arguments_are_checked():
     for align in (0, 1.5, True):
         with pytest.raises(ValueError, match='align='):
             shuffle_free(network, align=align)
+
+
+SHUFFLED = channel_shuffle(torch.arange(24).reshape(1, 24, 1, 1), 3).flatten().tolist()
+RANDOM = torch.Generator().manual_seed(0)
+JOINED = [c for pair in zip(range(6), range(12, 18)) for c in pair]
+
+
+@pytest.mark.parametrize(
+    ('channels', 'groups', 'pieces'),
+    [
+        (SHUFFLED, 3, 1),
+        (JOINED, 2, 2),
+        (list(range(5, 11)), 1, 1),
+        ([*range(10, 24), *range(10)], 1, 2),
+        ([*range(8), *range(4, 12)], 1, 4),  # overlapping slices
+        (list(range(0, 24, 2)), 1, 12),
+        (list(range(23, -1, -1)), 1, 24),
+        *((torch.randperm(24, generator=RANDOM).tolist(), None, None) for _ in range(9)),
+    ],
+)
+def test_ncnns_slices_take_what_a_gather_takes(channels, groups, pieces):
+    x, sliced = torch.randn(2, 24, 3, 4), SlicedGather(channels)
+    assert torch.equal(sliced(x), x[:, channels])
+    assert groups is None or (sliced.groups, len(sliced.order)) == (groups, pieces)
+
+
+@pytest.mark.parametrize(
+    ('build', 'shuffles'),
+    [
+        # Stage 1 has four units; the first unit's first convolution has one group.
+        (lambda: ShuffleNetV1(3, 0.5, out_indices=(1,)), 3),
+        (lambda: ShuffleNetV2(0.5, 'megvii', out_indices=(2,)), 0),
+        # A bare backbone's output is put in order.
+        (lambda: ShuffleNetV2(0.5, 'torchvision', out_indices=(2,)), 1),
+        (lambda: ShuffleNetV2(0.5, 'megvii', out_indices=(2,), residual=True), None),
+        (lambda: ShuffleNetV2(0.5, 'torchvision', out_indices=(2,), residual=True), None),
+    ],
+)
+def test_the_free_form_is_slices_concatenations_and_ncnns_own_shuffle(build, shuffles, tmp_path):
+    for package in ('ncnn', 'pnnx'):
+        pytest.importorskip(package)
+    net = build()
+    report = export(shuffle_free(net), tmp_path / 'net', 'ncnn', (1, 3, 64, 64), reference=net)
+    assert not {'Reshape', 'Permute'} & report.nodes.keys()
+    assert shuffles is None or report.nodes.get('ShuffleChannel', 0) == shuffles
