@@ -18,12 +18,7 @@ SE_RATIOS = (None, None, 0.25, 1.0)
 
 
 class Drawn(NamedTuple):
-    """A network and what its outputs are to be compared with.
-
-    Attributes:
-        network: With random BatchNorm statistics, in training mode.
-        text: What it is.
-    """
+    """A network with random BatchNorm statistics, in training mode, and what it is."""
 
     network: nn.Module
     text: str
@@ -55,11 +50,9 @@ def shufflenet_v2s(draw, out_indices=None, strides=(32, 32, 16)) -> Drawn:
             width = 4 * draw(st.integers(least, least + 5))
         channels.append(width)
     channels.append(draw(st.integers(1, 40)))
-    if out_indices is None:
-        out_indices = draw(indices(4))
     settings = dict(
         layout=layout,
-        out_indices=out_indices,
+        out_indices=out_indices or draw(indices(4)),
         extra_depthwise=draw(st.booleans()),
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
         residual=draw(st.booleans()),
@@ -87,13 +80,11 @@ def shufflenet_v1s(draw, out_indices=None, strides=(32, 32, 16)) -> Drawn:
             low = max(width // groups + (index > 0), 4)
             width = groups * draw(st.integers(low, low + 6))
         channels.append(width)
-    if out_indices is None:
-        out_indices = draw(indices(3))
     settings = dict(
         groups=groups,
         shuffle=draw(st.sampled_from(('paper', 'inverse', 'none'))),
         output_stride=draw(st.sampled_from(strides)),
-        out_indices=out_indices,
+        out_indices=out_indices or draw(indices(3)),
         se_ratio=draw(st.sampled_from(SE_RATIOS)),
         act_cfg=dict(type=draw(st.sampled_from(ACTIVATIONS))),
     )

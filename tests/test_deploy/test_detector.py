@@ -15,12 +15,12 @@ from mmdet.models.task_modules import LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import TRANSFORMS
 from torch import nn
 
-from mmshuffle.deploy import FORMATS, board, export
+from mmshuffle.deploy import FORMATS, board
 from mmshuffle.deploy.detection_ops import nms_mask, roi_align_levels
 from mmshuffle.deploy.detector import picture_facts
 from mmshuffle.deploy.detector_graph import TwoStageGraph
 from mmshuffle.deploy.one_stage import OneStageGraph, RawGraph
-from mmshuffle.deploy.part import cut, detection_difference, pad_detections
+from mmshuffle.deploy.part import detection_difference, pad_detections
 from mmshuffle.engine.network import load_model, load_model_config, predict
 from tests.conftest import REPO, facts, refused
 from tests.test_deploy.plain import Of
@@ -133,22 +133,6 @@ def test_the_graph_predicts_what_mmdetection_predicts(config, shape, options):
         empty = found[1] == 0
         assert (found[2][empty] == -1).all() and (found[0][empty] == 0).all()
         assert (np.diff(found[1]) <= 0).all()
-
-
-def test_the_onnx_file_predicts_what_mmdetection_predicts_on_real_images(detector, tmp_path):
-    pytest.importorskip('onnxscript')
-    pytest.importorskip('onnxruntime')
-    shape = (160, 213)
-    first, *others = pictures(4, shape)
-    part = cut(detector, 'detector', shape, copy.deepcopy, picture=first[None])
-    assert part.input == 'BGR image in 0 to 255'
-    report = export(part.module, tmp_path / 'net', 'onnx', (1, 3, *shape), **part.options)
-    assert {'NonMaxSuppression': 2, 'RoiAlign': 4}.items() <= report.nodes.items()
-    run = FORMATS['onnx'].load(report.paths)
-    rows = part.module.rows
-    for image in others:
-        found = run(image[None].numpy())
-        assert detection_difference(predicted(detector, image, rows), found) < 1e-4
 
 
 def test_detections_are_compared_whatever_their_order():

@@ -77,11 +77,8 @@ def test_there_are_few_gathers_and_nothing_else(network, kinds, counts):
 
 
 def test_filling_makes_sizes_multiples():
-    convs = [
-        layer
-        for layer in shuffle_free(ShuffleNetV2(1.0, out_indices=(3,)), align=16).modules()
-        if isinstance(layer, nn.Conv2d)
-    ]
+    network = shuffle_free(ShuffleNetV2(1.0, out_indices=(3,)), align=16)
+    convs = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     assert convs[0].out_channels == 32
     inner = [conv for conv in convs if conv.groups > 1 and conv.stride == (1, 1)]
     assert {conv.groups for conv in inner} == {64, 128, 240}
@@ -120,10 +117,7 @@ def test_the_original_is_not_changed():
 
 def test_single_stages_and_units_can_be_rewritten():
     images = torch.randn(1, 24, 16, 16, dtype=torch.double)
-    for plain in (
-        ShuffleNetV2(0.5, 'torchvision').stages[1],
-        ShuffleNetV1(3, 1.0).stages[1][0],
-    ):
+    for plain in (ShuffleNetV2(0.5, 'torchvision').stages[1], ShuffleNetV1(3, 1.0).stages[1][0]):
         plain = randomise(plain).double().eval()
         with torch.no_grad():
             assert worst(plain(images), shuffle_free(plain)(images)) < 1e-12
