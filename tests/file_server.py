@@ -39,16 +39,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header('Content-Length', str(len(state.content)))
         self.end_headers()
-        self._send(state, state.content)
-
-    def _send(self, state: FileServer, body: bytes) -> None:
-        if state.cuts:
-            body = body[: state.cuts.pop(0)]
+        body = state.content[: state.cuts.pop(0)] if state.cuts else state.content
         step = max(len(body) // 8, 1)
         for begin in range(0, len(body), step):
             time.sleep(state.delay)
-            self.wfile.write(body[begin : begin + step])
-            state.sent += len(body[begin : begin + step])
+            state.sent += self.wfile.write(body[begin : begin + step])
 
 
 class QuietServer(ThreadingHTTPServer):

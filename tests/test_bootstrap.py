@@ -375,9 +375,7 @@ def test_of_two_bootstraps_one_waits_for_the_other(tmp_path):
         other = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
         assert 'waiting' in other.stdout.readline()
     assert other.communicate()[0] == 'has it\n'
-
-
-def test_where_nothing_can_be_written_nothing_has_to_be_locked(tmp_path):
+    # Where nothing can be written, nothing has to be locked.
     (tmp_path / 'file').touch()
     assert bootstrap.lock(tmp_path / 'file' / 'bootstrap.lock') is None
 

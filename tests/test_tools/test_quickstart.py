@@ -3,24 +3,17 @@
 import json
 
 import cv2
-import pytest
 
 from mmshuffle.weights import read_checkpoint
 from tests.test_tools.conftest import assert_done, assert_user_error, run
 from tests.tiny import write_coco
 
 
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('quickstart')
+def test_leaves_checkpoint_figures_curves_and_pictures_and_resumes_to_the_same(tmp_path):
     small = ('--draw-train', '6', '--draw-val', '3', '--epochs', '2', '--batch-size', '2')
-    command = ('--draw-dir', folder / 'drawn', '--work-dir', folder / 'work', *small)
-    return folder, command, assert_done(run('tools/quickstart.py', *command))
-
-
-def test_leaves_checkpoint_figures_curves_and_pictures(finished):
-    folder, _, (printed, progress) = finished
-    work = folder / 'work'
+    work = tmp_path / 'work'
+    command = ('tools/quickstart.py', '--draw-dir', tmp_path / 'drawn', '--work-dir', work, *small)
+    printed, progress = assert_done(run(*command))
     result = json.loads((work / 'result.json').read_text())
     assert set(result['figures']) >= {'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'}
     assert len(result['ap_per_class']) == 5 and result['seed'] == 0
@@ -31,14 +24,8 @@ def test_leaves_checkpoint_figures_curves_and_pictures(finished):
     assert len(list((work / 'pictures').glob('*.jpg'))) == 3
     assert 'AP50' in printed and 'epoch_2.pth' in printed
     assert 'epoch 2/2' in progress
-
-
-def test_a_finished_run_resumes_to_the_same_figures(finished):
-    folder, command, _ = finished
-    before = json.loads((folder / 'work' / 'result.json').read_text())
-    assert_done(run('tools/quickstart.py', *command, '--resume'))
-    after = json.loads((folder / 'work' / 'result.json').read_text())
-    assert after['figures'] == before['figures']
+    assert_done(run(*command, '--resume'))
+    assert json.loads((work / 'result.json').read_text())['figures'] == result['figures']
 
 
 def test_bad_input_is_one_line(tmp_path):
