@@ -118,8 +118,8 @@ def _download(url: str, partial: Path, sha256: str | None) -> None:
         raise UserError(f'{url} {reason}; try again, {BY_HAND}') from None
     except (*NETWORK, ValueError) as error:  # the last one is of a host's name
         fix = 'try again when the network is there'
-        cause = getattr(error, 'reason', None)
-        reason = one_line(cause if isinstance(cause, Exception) else error)
+        cause = error.reason if isinstance(error, URLError) else error
+        reason = one_line(cause) if isinstance(cause, Exception) else str(cause)
         if isinstance(error, HTTPError):
             reason = f'the server answers {error.code} {error.reason}'
         if isinstance(error, (HTTPError, ValueError)):

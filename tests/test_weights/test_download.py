@@ -37,6 +37,7 @@ def assert_refused(url: str, *parts: str, **kwargs) -> None:
     with refused() as caught:
         fetch(url, **kwargs)
     assert all(part in str(caught.value) for part in (url, *parts)), caught.value
+    assert 'urlopen' not in str(caught.value)
 
 
 def test_a_file_is_verified_and_fetched_once(server, hub):
@@ -87,6 +88,7 @@ def test_what_the_server_answers_is_told(server, hub, status):
     [
         *('http://[::1/x.pth', 'http://host:port/x.pth', 'http://.../x.pth', 'http://a b/x.pth'),
         *(f'http://{"a" * 100}.com/x.pth', 'http://127.0.0.1:9/x%00.pth', 'http://127.0.0.1:9/'),
+        'nothing://host/x.pth',
     ],
 )
 def test_an_address_that_is_none_is_one_line(hub, address):
