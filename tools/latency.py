@@ -172,7 +172,8 @@ def run(args: argparse.Namespace) -> None:
         write_results(record, args.out, request['reference'])
         kept = f'; what was measured is in {args.out}, marked incomplete'
     if problem == INTERRUPTED:
-        print(kept[2:], file=sys.stderr)
+        if kept:
+            print(kept[2:], file=sys.stderr)
         raise KeyboardInterrupt
     if problem:
         raise UserError(problem + kept)
