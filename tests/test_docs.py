@@ -106,17 +106,13 @@ def counted(row: Row, column: str) -> float | None:
     }.get(column)
 
 
-def row_id(row: Row) -> str:
-    return f'{row.network}-{row.first}'
-
-
 def test_the_page_has_its_tables_and_code():
     assert {row.network for row in COSTS} >= set(backbones.__all__) - {'BaseBackbone'}
     assert {row.network for row in ARGUMENTS} == set(backbones.__all__)
     assert len(BLOCKS) >= 7
 
 
-@pytest.mark.parametrize('row', COSTS, ids=row_id)
+@pytest.mark.parametrize('row', COSTS, ids=lambda row: f'{row.network}-{row.first}')
 def test_figures_are_those_counted_and_printed(row):
     """A star, and only a star, tells that a printed cost is not the counted one."""
     value = None
