@@ -84,17 +84,12 @@ class OddNeck(FPN):
         return tuple(x * torch.arange(x.shape[1]).reshape(-1, 1, 1) for x in inputs)
 
 
-class Twice(nn.Module):
+class Twice(nn.Sequential):
     """A backbone and its neck, the first of which is read directly, too."""
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.backbone(x)
-        return (*self.neck(outputs), outputs[1])
+        outputs = self[0](x)
+        return (*self[1](outputs), outputs[1])
 
 
 class Scaled(ShuffleNetV2):
