@@ -88,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--json', metavar='OUT', help='write what is printed to this file')
     text = 'weights and activations in 8 bits, if the accuracy on the test set of the config stays'
     add = parser.add_argument_group('int8', text).add_argument
-    add('--int8', help='write int8 (ONNX, ncnn)', **flag)
+    add('--int8', help='write int8 (all but TorchScript)', **flag)
     text = 'pictures that show the ranges of the activations, other than the test ones: a folder, '
     add('--calibrate', metavar='FOLDER|CONFIG', help=f'{text}or a config for its training set')
     text = 'how many of them, evenly spread (default 100)'
@@ -120,7 +120,7 @@ def check(args: argparse.Namespace, part: str, two_stages: bool) -> None:
             raise UserError(
                 f'{args.format} has no NMS or RoIAlign: add --part neck or --format onnx'
             )
-        if args.format not in ('onnx', 'ncnn'):
+        if FORMATS[args.format].suffixes[0] not in board.RUNTIMES:
             raise UserError(f'{args.format} runs on no board: add --part neck, or --format onnx')
         if args.dynamic_batch:
             raise UserError('a whole detector takes one image: leave --dynamic-batch out')

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import struct
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class Detector:
 
 
 def load(path: Path, threads: int, half: bool = False) -> Run:
-    """Make a runtime ready for a file: .onnx or .param.
+    """Make a runtime ready for a file, which its suffix names.
 
     Raises:
         Wrong: It is missing or does not take the file.
@@ -129,7 +130,46 @@ def load_ncnn(
     return run
 
 
+def load_litert(path: Path, threads: int, half: bool = False) -> Run:
+    """Make an interpreter of LiteRT, which leaves to XNNPACK what that takes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=threads or None)
+    interpreter.allocate_tensors()
+    (first,) = interpreter.get_input_details()
+    # LiteRT has an order of its own; the names have the network's.
+    outputs = interpreter.get_output_details()
+    outputs.sort(key=lambda output: int(re.findall(r'output_(\d+)', output['name'])[-1]))
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(first['index'], image)
+        interpreter.invoke()
+        return [interpreter.get_tensor(output['index']) for output in outputs]
+
+    return run
+
+
+def load_executorch(path: Path, threads: int, half: bool = False) -> Run:
+    """Load a program of ExecuTorch; its threads are those of the whole process."""
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+    from torch import from_numpy
+
+    if threads:
+        portable_lib._unsafe_reset_threadpool(threads)
+    program = Runtime.get().load_program(path.read_bytes())
+    program.load_method('forward')
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        # A method alone does not keep the program's memory.
+        method = program.load_method('forward')
+        return [output.numpy() for output in method.execute([from_numpy(image)])]
+
+    return run
+
+
 RUNTIMES = {'.onnx': load_onnx, '.param': load_ncnn}
+RUNTIMES |= {'.tflite': load_litert, '.pte': load_executorch}
 
 
 def prepare(picture: np.ndarray, facts: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:

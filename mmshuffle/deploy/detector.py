@@ -27,7 +27,7 @@ class Detector:
     Args:
         cfg: Of a detector, with ``test_dataloader``.
         checkpoint: Weights, a model that has them, or a whole detector that ``tools/export.py``
-            wrote (``.onnx``, ``.param`` or ``.json``), which prepares pictures by itself.
+            wrote (such as ``.onnx``, or ``.json``), which prepares pictures by itself.
         device: Where PyTorch computes; other runtimes take the CPU.
 
     Attributes:

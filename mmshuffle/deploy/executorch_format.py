@@ -1,65 +1,45 @@
 """ExecuTorch with XNNPACK."""
 
 from collections import Counter
+from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx
 
 from mmshuffle.errors import UserError
 
-from .formats import Format, Inference, Names, Paths, Unsupported, refusing, silence
-from .lowering import lower
+from .board import load_executorch
+from .formats import Inference, Paths, Unsupported, refusing, silence
+from .quantise_xnnpack import XnnpackFormat
 
 
-class ExecuTorchFormat(Format):
-    """ExecuTorch's program in float32, for XNNPACK as far as that takes it."""
+class ExecuTorchFormat(XnnpackFormat):
+    """ExecuTorch's program, for XNNPACK as far as that takes it."""
 
     name = 'executorch'
     suffixes = ('.pte',)
     packages = ('executorch',)
-    dynamic_batch = False
 
-    def write(
-        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
-    ) -> None:
-        """Compile what ``torch.export`` records."""
-        with silence():
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
-                XnnpackPartitioner,
-            )
-            from executorch.exir import to_edge_transform_and_lower
+    def compile(self, recorded: fx.GraphModule, images: Tensor, path: Path, int8: bool) -> None:
+        """Compile, and refuse operators that the runtime lacks."""
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
 
-            recorded = lower(module, images)
-            with refusing('ExecuTorch cannot compile the network'):
-                program = torch.export.export(recorded, (images,))
-                edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-                content = edge.to_executorch().buffer
-            from executorch.runtime import Runtime
-
-            paths[0].write_bytes(content)
-            known = Runtime.get().operator_registry.operator_names
-            lacking = [name for name in _operators(paths) if '::' in name and name not in known]
+        with refusing('ExecuTorch cannot compile the network'):
+            program = torch.export.export(recorded, (images,))
+            edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+            content = edge.to_executorch().buffer
+        path.write_bytes(content)
+        known = Runtime.get().operator_registry.operator_names
+        lacking = [name for name in _operators([path]) if '::' in name and name not in known]
         if lacking:
             raise Unsupported(f'ExecuTorch has no {", ".join(sorted(set(lacking)))}: try onnx')
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Load the program; ``threads`` becomes the number of threads of the process."""
         with refusing(f'ExecuTorch cannot load {paths[0].name}', UserError), silence():
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime
-
-            if threads is not None:
-                portable_lib._unsafe_reset_threadpool(threads)
-            program = Runtime.get().load_program(paths[0].read_bytes())
-            program.load_method('forward')
-
-        def run(images: np.ndarray) -> list[np.ndarray]:
-            # A method alone does not keep the program's memory.
-            method = program.load_method('forward')
-            return [output.numpy() for output in method.execute([torch.from_numpy(images)])]
-
-        return run
+            return load_executorch(paths[0], threads or 0)
 
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the pieces that XNNPACK gets, and the operators outside them."""

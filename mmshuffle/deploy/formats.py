@@ -139,7 +139,7 @@ class Format(ABC):
         Raises:
             UserError: The format has no int8 here.
         """
-        raise UserError(f'--int8: {self.name} has no int8 here, give --format onnx or ncnn')
+        raise UserError(f'--int8: {self.name} has no int8 here, give another --format')
 
 
 class OnnxFormat(Format):

@@ -1,64 +1,49 @@
 """LiteRT (formerly TensorFlow Lite), written by litert-torch and run by ai-edge-litert."""
 
-import re
 from collections import Counter
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx
 
 from mmshuffle.errors import UserError
 
-from .formats import Format, Inference, Names, Paths, refusing, silence
-from .lowering import lower
+from .board import load_litert
+from .formats import Inference, Paths, refusing, silence
+from .quantise_xnnpack import XnnpackFormat
 
 
-class LiteRTFormat(Format):
-    """LiteRT's file in float32; images and maps are (1, C, H, W), as in PyTorch."""
+class LiteRTFormat(XnnpackFormat):
+    """LiteRT's file; images and maps are (1, C, H, W), as in PyTorch."""
 
     name = 'litert'
     suffixes = ('.tflite',)
     packages = ('litert_torch', 'ai_edge_litert')
-    dynamic_batch = False
+    folded = False
 
-    def write(
-        self, module: nn.Module, images: Tensor, paths: Paths, names: Names, dynamic_batch: bool
-    ) -> None:
-        """Convert what ``torch.export`` records."""
-        with silence():
-            import litert_torch
+    def compile(self, recorded: fx.GraphModule, images: Tensor, path: Path, int8: bool) -> None:
+        """Convert."""
+        import litert_torch
+        from litert_torch.quantize import pt2e_quantizer, quant_config
 
-            recorded = lower(module, images)
-            with refusing('litert-torch cannot convert the network'):
-                program = litert_torch.convert(recorded, (images,))
-            program.export(str(paths[0]))
+        settings = None
+        if int8:  # tells the converter to take the operations up into the layers
+            quantiser = pt2e_quantizer.PT2EQuantizer()
+            quantiser.set_global(pt2e_quantizer.get_symmetric_quantization_config())
+            settings = quant_config.QuantConfig(pt2e_quantizer=quantiser)
+        with refusing('litert-torch cannot convert the network'):
+            program = litert_torch.convert(recorded, (images,), quant_config=settings)
+        program.export(str(path))
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
-        """Make an interpreter, which leaves to XNNPACK what that takes."""
-        interpreter = _interpreter(paths, threads)
-        (image,) = interpreter.get_input_details()
-        # LiteRT has an order of its own.
-        numbered = {
-            int(re.findall(r'output_(\d+)', output['name'])[-1]): output['index']
-            for output in interpreter.get_output_details()
-        }
-
-        def run(images: np.ndarray) -> list[np.ndarray]:
-            interpreter.set_tensor(image['index'], images)
-            interpreter.invoke()
-            return [interpreter.get_tensor(numbered[number]) for number in sorted(numbered)]
-
-        return run
+        """Make an interpreter."""
+        with refusing(f'LiteRT cannot load {paths[0].name}', UserError), silence():
+            return load_litert(paths[0], threads or 0)
 
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the operators, and as ``DELEGATE`` the pieces that XNNPACK gets of them here."""
-        return Counter(node['op_name'] for node in _interpreter(paths)._get_ops_details())
+        from ai_edge_litert.interpreter import Interpreter
 
-
-def _interpreter(paths: Paths, threads: int | None = None) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    with refusing(f'LiteRT cannot load {paths[0].name}', UserError), silence():
-        interpreter = Interpreter(str(paths[0]), num_threads=threads)
-        interpreter.allocate_tensors()
-    return interpreter
+        with silence():
+            interpreter = Interpreter(str(paths[0]))
+            interpreter.allocate_tensors()
+        return Counter(node['op_name'] for node in interpreter._get_ops_details())

@@ -3,9 +3,10 @@
 import fnmatch
 import hashlib
 import importlib.util
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -18,6 +19,7 @@ from .normalise import Normalise
 
 METHODS = ('minmax', 'entropy')
 Range = tuple[float, float]
+Run = Callable[[np.ndarray], Mapping[str, Any]]  # from an image to activations by name
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def find_ranges(
     Raises:
         UserError: The package that computes entropies is missing.
     """
-    seen = (dict(zip(names, run(image))) for image in tqdm(images, 'calibrate', unit='image'))
+    found_in = map(run, tqdm(images, 'calibrate', unit='image'))
+    seen = ({name: np.asarray(found[name]) for name in names} for found in found_in)
     if method == 'minmax':
         found: dict[str, Range] = {}
         for tensors in seen:
@@ -100,23 +103,103 @@ def _digest(weight: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(weight, '<f4').tobytes()).digest()
 
 
-def last_layers(
-    nodes: Sequence[tuple[str | None, Sequence[str], Sequence[str]]],
-) -> frozenset[str]:
-    """Layers whose results no other layer reads.
+@dataclass(frozen=True)
+class Step:
+    """A node of a graph: what it does to activations, which go by name."""
+
+    node: Any  # as its format has it
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    layer: str | None = None  # name of the layer whose weights it has
+    limits: Range | None = None  # of an activation function that only cuts off
+    moves: bool = False  # numbers only change their places, and must not be rounded
+    carries: bool = False  # computes in int8 what it gets in int8
+
+
+def activations(steps: Sequence[Step]) -> list[str]:
+    """What goes in and comes out of steps."""
+    return list(dict.fromkeys(name for s in steps for name in (*s.inputs, *s.outputs)))
+
+
+def calibrate(
+    steps: Sequence[Step],
+    images: Iterable[np.ndarray],
+    recipe: Recipe,
+    watch: Callable[[Sequence[str]], Run],
+    write: Callable[..., None],
+) -> Calibrated:
+    """Find the ranges of what can be in int8.
 
     Args:
-        nodes: In the order in which they run, each with the name of its layer, if it is one, and
-            the tensors that go in and come out.
+        watch: Gives what computes the named activations.
+        write: Writes files with some steps in int8, by the ranges of their activations.
     """
+    layers = tuple(dict.fromkeys(step.layer for step in steps if step.layer is not None))
+    names = activations(between(steps, layers))
+    ranges = find_ranges(images, names, watch(names), recipe.method)
+
+    def write_layers(chosen: Collection[str], paths: Sequence[Path]) -> None:
+        found = between(steps, chosen)
+        write(found, share(ranges, found), paths)
+
+    return Calibrated(layers, last_layers(steps), write_layers)
+
+
+def between(steps: Sequence[Step], chosen: Collection[str]) -> list[Step]:
+    """The layers that become int8, and what carries int8 from layer to layer."""
+    ahead: set[str] = set()  # tensors that a layer or an activation behind it put out
+    wanted: set[str] = set()  # those that a layer takes in
+    reached, found = [], []
+    for step in steps:
+        carries = step.carries or step.moves or step.limits is not None
+        if step.layer in chosen or (carries and ahead.issuperset(step.inputs)):
+            reached.append(step)
+            ahead.update(step.outputs)
+    for step in reversed(reached):
+        # The activation behind a layer becomes part of it, whatever reads the result.
+        kept = step.layer in chosen or step.limits is not None
+        if kept or not wanted.isdisjoint(step.outputs):
+            found.append(step)
+            wanted.update(step.inputs)
+    return found[::-1]
+
+
+def share(ranges: dict[str, Range], steps: Sequence[Step]) -> dict[str, Range]:
+    """Give tensors that are only moved, or concatenated, one range.
+
+    Runtimes drop an activation whose limits are the range's: so no range leaves them, and tensors
+    of which one would, keep their own.
+    """
+    limits = {step.outputs[0]: step.limits for step in steps if step.limits is not None}
+    ranges = dict(ranges)
+    for name, (low, high) in limits.items():
+        ranges[name] = max(ranges[name][0], low), min(ranges[name][1], high)
+    group = {name: {name} for name in ranges}
+    for step in steps:
+        if step.moves:
+            tensors = [name for name in [*step.inputs, *step.outputs] if name in ranges]
+            joined = set().union(*(group[name] for name in tensors))
+            group.update(dict.fromkeys(joined, joined))
+    shared = {}
+    for name, members in group.items():
+        lows, highs = zip(*(ranges[member] for member in members))
+        low, high = min(lows), max(highs)
+        bounds = [limits[member] for member in members if member in limits]
+        fits = all(least <= low and high <= most for least, most in bounds)
+        shared[name] = (low, high) if fits else ranges[name]
+    return shared
+
+
+def last_layers(steps: Sequence[Step]) -> frozenset[str]:
+    """Layers whose results no other layer reads, of steps in the order in which they run."""
     leading: set[str] = set()  # tensors that lead to a layer
     last, others = set(), set()
-    for name, inputs, outputs in reversed(nodes):
-        leads = not leading.isdisjoint(outputs)
-        if name is not None:
-            (others if leads else last).add(name)
-        if leads or name is not None:
-            leading.update(inputs)
+    for step in reversed(steps):
+        leads = not leading.isdisjoint(step.outputs)
+        if step.layer is not None:
+            (others if leads else last).add(step.layer)
+        if leads or step.layer is not None:
+            leading.update(step.inputs)
     return frozenset(last - others)
 
 

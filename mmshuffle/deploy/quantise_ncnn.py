@@ -12,7 +12,7 @@ from torch import nn
 
 from .board import load_ncnn
 from .formats import Unsupported
-from .quantise import Calibrated, LayerNames, Recipe, find_ranges, last_layers
+from .quantise import Calibrated, LayerNames, Recipe, Step, find_ranges, last_layers
 
 # Layers that can be int8, with the flag `8=` that says which scales follow the weights: one an
 # output channel, or, for a depthwise convolution, one a channel.
@@ -160,7 +160,7 @@ def calibrate(
     able = [layer for layer in layers if names.get(layer.name)]
     inputs = sorted({layer.inputs[0] for layer in able})
     run = load_ncnn(paths[0], 1, names=inputs)
-    ranges = find_ranges(images, inputs, run, recipe.method)
+    ranges = find_ranges(images, inputs, lambda x: dict(zip(inputs, run(x))), recipe.method)
     largest = {name: max(-low, high) for name, (low, high) in ranges.items()}
 
     def write(chosen: Collection[str], targets: Sequence[Path]) -> None:
@@ -179,5 +179,5 @@ def calibrate(
         targets[1].write_bytes(b''.join(content))
 
     order = tuple(dict.fromkeys(names[layer.name] for layer in able))
-    nodes = [(names.get(layer.name), layer.inputs, layer.outputs) for layer in layers]
-    return Calibrated(order, last_layers(nodes), write)
+    steps = [Step(layer, layer.inputs, layer.outputs, names.get(layer.name)) for layer in layers]
+    return Calibrated(order, last_layers(steps), write)

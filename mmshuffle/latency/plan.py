@@ -25,7 +25,6 @@ from .device.gate import make_input
 
 # The gate can tell a wrong output from a right one only where another input changes it by more.
 MIN_SENSITIVITY = 0.02
-INT8_RUNTIMES = ('onnxruntime', 'ncnn')
 # Largest difference that passes the gate, as a share of the largest value of the output. Sums in
 # another order and Winograd's transforms make 1e-6 to 1e-4. Where ARM cores also add in half
 # precision, random weights make 0.003 to 0.03 at 224x224 and up to 0.17 at 64x64 (seen with ncnn
@@ -119,8 +118,8 @@ def setting(
     """
     if precision == 'fp16' and runtime != 'ncnn':
         raise UserError(f'--precision fp16: {runtime} has no such path here; use ncnn')
-    if precision == 'int8' and runtime not in INT8_RUNTIMES:
-        raise UserError(f'--precision int8: use {" or ".join(INT8_RUNTIMES)}, not {runtime}')
+    if precision == 'int8' and runtime == 'pytorch':
+        raise UserError('--precision int8: pytorch has no such path here; use another --runtime')
     if ShuffleForm.parse(shuffle) != NATIVE and runtime == 'pytorch':
         raise UserError(f'--shuffle: {runtime} runs the network as it is; use another --runtime')
     return dict(runtime=runtime, threads=threads, precision=precision, shuffle=shuffle)

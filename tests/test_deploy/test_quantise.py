@@ -14,6 +14,8 @@ from mmshuffle.deploy.quantise import Recipe, choose, find_ranges
 from mmshuffle.engine.network import randomise
 from tests.conftest import refused
 
+from .test_xnnpack import BOTH
+
 onnx = pytest.importorskip('onnx')
 for package in ('onnxruntime', 'onnxscript', 'ncnn', 'pnnx'):
     pytest.importorskip(package)
@@ -96,7 +98,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize('name', ['onnx', 'ncnn'])
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
 @pytest.mark.parametrize(
     ('network', 'form'),
     [*itertools.product(('v1', 'v2'), ('native', 'free')), ('mobilenet', 'native')],
@@ -152,7 +154,7 @@ class Limits(nn.Module):
 
 
 @pytest.mark.parametrize('method', ['minmax', 'entropy'])
-@pytest.mark.parametrize('name', ['onnx', 'ncnn'])
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
 def test_a_shared_scale_leaves_activations_their_limits(name, method, tmp_path):
     images = list(3 * torch.randn(4, 1, 3, 16, 16))
     network = Limits().eval()
@@ -161,6 +163,21 @@ def test_a_shared_scale_leaves_activations_their_limits(name, method, tmp_path):
     expected = FORMATS[name].load(paths, threads=1)(images[0].numpy())
     run, _ = in_int8(found, tmp_path, name)
     assert difference(run(images[0].numpy()), expected) < (0.05 if method == 'minmax' else 0.3)
+
+
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
+def test_channels_of_nearly_no_weights_keep_their_biases(name, tmp_path):
+    """In steps of the smallest weights the bias would be no int32."""
+    layers = nn.Conv2d(16, 5, 1).eval(), nn.Linear(5, 5).eval()
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.flatten(1).mul_(torch.tensor([[0], [1e-30], [1e-9], [1e-4], [1]]))
+            layer.bias.copy_(torch.tensor([3, -2, 2, -1, 1]))
+    network = nn.Sequential(layers[0], nn.AdaptiveAvgPool2d(1), nn.Flatten(), layers[1])
+    images = list(torch.randn(2, 1, 16, 8, 8))
+    _, found = calibrated(network, images, tmp_path, name)
+    (output,) = in_int8(found, tmp_path, name)[0](images[0].numpy())
+    np.testing.assert_allclose(output, network(images[0]).detach(), atol=0.06)
 
 
 def test_names_that_fit_nothing_are_told(tmp_path):
@@ -174,5 +191,5 @@ def test_names_that_fit_nothing_are_told(tmp_path):
 
 def test_ranges_of_all_images_count():
     images = np.array([[-1, 2], [0, 5], [-3, 1]], np.float32)
-    ranges = find_ranges(images, ['x'], lambda image: [image], 'minmax')
+    ranges = find_ranges(images, ['x'], lambda image: dict(x=image, y=0), 'minmax')
     assert ranges == dict(x=(-3.0, 5.0))

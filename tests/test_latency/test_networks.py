@@ -30,6 +30,7 @@ from mmshuffle.latency.plan import (
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import find_settings, find_work, make_request, names, suite
 from tests.conftest import refused
+from tests.test_deploy.test_xnnpack import BOTH
 from tests.tiny import count_multiply_adds
 
 from .tiny import ask
@@ -198,7 +199,7 @@ def test_every_combination_is_measured():
     assert found == list(itertools.product(('ncnn', 'pytorch'), (1, 2)))
     with refused('--precision fp16'):
         setting('onnxruntime', precision='fp16')
-    with refused('--precision int8: use onnxruntime or ncnn, not pytorch'):
+    with refused('--precision int8: pytorch has no such path here'):
         setting('pytorch', precision='int8')
 
 
@@ -213,10 +214,11 @@ EXPORTED |= dict(input_shape=[1, 3, 8, 8])
 ACCURACY = dict(name='top-1', fp32=60.5, int8=60.0)
 
 
-@pytest.mark.parametrize('runtime, format', [('onnxruntime', 'onnx'), ('ncnn', 'ncnn')])
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn', *BOTH])
 def test_int8_is_compared_with_its_own_outputs_and_has_the_layers_of_the_export_that_is_known(
-    tmp_path, runtime, format
+    tmp_path, runtime
 ):
+    format = 'onnx' if runtime == 'onnxruntime' else runtime
     record = tmp_path / 'a.json'
     last = dict(accuracy=ACCURACY, layers=['2'])
     write_json(dict(EXPORTED, format=format, int8=last), record)
