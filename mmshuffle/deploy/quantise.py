@@ -128,12 +128,7 @@ def calibrate(
     watch: Callable[[Sequence[str]], Run],
     write: Callable[..., None],
 ) -> Calibrated:
-    """Find the ranges of what can be in int8.
-
-    Args:
-        watch: Gives what computes the named activations.
-        write: Writes files with some steps in int8, by the ranges of their activations.
-    """
+    """Find the ranges of what can be in int8; ``watch`` computes it, ``write`` writes files."""
     layers = tuple(dict.fromkeys(step.layer for step in steps if step.layer is not None))
     names = activations(between(steps, layers))
     ranges = find_ranges(images, names, watch(names), recipe.method)
@@ -167,8 +162,7 @@ def between(steps: Sequence[Step], chosen: Collection[str]) -> list[Step]:
 def share(ranges: dict[str, Range], steps: Sequence[Step]) -> dict[str, Range]:
     """Give tensors that are only moved, or concatenated, one range.
 
-    Runtimes drop an activation whose limits are the range's: so no range leaves them, and tensors
-    of which one would, keep their own.
+    It stays within the limits of activations, which runtimes drop; others keep their own.
     """
     limits = {step.outputs[0]: step.limits for step in steps if step.limits is not None}
     ranges = dict(ranges)

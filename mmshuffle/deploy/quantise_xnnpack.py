@@ -1,7 +1,4 @@
-"""int8 for LiteRT and ExecuTorch: operations that quantise, put into a recorded network.
-
-Both runtimes find them around a layer and compute it in whole numbers.
-"""
+"""LiteRT and ExecuTorch, and int8 for them: operations that quantise in a recorded network."""
 
 import copy
 from abc import abstractmethod
@@ -20,10 +17,9 @@ from .lowering import ATEN, lower
 from .quantise import Calibrated, LayerNames, Range, Recipe, Step
 
 QUANTISED = torch.ops.quantized_decomposed
-MOVES = (
-    *('cat', 'slice', 'view', 'reshape', 'flatten', 'permute', 'transpose', 'constant_pad_nd'),
-    *('max_pool2d', 'avg_pool2d'),  # LiteRT wants one scale around an average, too
-)
+# LiteRT wants one scale around an average, too.
+MOVES = ('cat', 'slice', 'view', 'reshape', 'flatten', 'permute', 'transpose', 'constant_pad_nd')
+MOVES += ('max_pool2d', 'avg_pool2d')
 LARGEST_BIAS = 2**30  # in steps of a layer's sums, which are int32
 
 
