@@ -1,9 +1,8 @@
 """A table of a paper beside what is counted and measured here."""
 
 import csv
-import functools
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,9 +98,9 @@ def compare(
         # A run has the accuracy at the config's own image size.
         run = (runs or {}).get(path.stem) if row.has_accuracy else None
         keys = [(name, row.shape) for name in (path.stem, shipped.network(path))]
-        found = [(file, key) for file in latencies for key in keys if key in file.median_ms]
-        median_ms = {file.name: file.median_ms[key] for file, key in found}
-        unstable = frozenset(file.name for file, key in found if key in file.unstable)
+        found = {f.name: f.figures[key] for f in latencies for key in keys if key in f.figures}
+        median_ms = {name: milliseconds for name, (milliseconds, _) in found.items()}
+        unstable = frozenset(name for name, (_, stable) in found.items() if not stable)
         yield Compared(row, path, cost, problem, run, median_ms, unstable)
 
 
@@ -115,14 +114,40 @@ def count_states(rows: Sequence[Compared]) -> dict[str, int]:
     )
 
 
-Column = tuple[str, Callable[[Compared], str]]
-
-
 def table_cells(table: Table, rows: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
     """The head and the cells of a comparison, in the columns that have something to show."""
-    columns = _columns(table, rows)
-    cells = [[cell(row) for _, cell in columns] for row in rows]
-    return [title for title, _ in columns], cells
+    published, known = set(table.columns), table.is_published
+    costs = published & {'multiply_adds_m', 'multiply_adds_g'}
+    size = 'published' if 'parameters_m' in published else 'of the published size'
+    top1, coco = published & {'top1_error', 'top1_accuracy'}, published & {'coco_map'}
+    configs, counted = any(row.row.config for row in rows), any(row.cost for row in rows)
+    sizes, shapes = any(row.row.parameters for row in rows), {row.row.shape for row in rows}
+    files = _latency_files(rows)
+    records = []
+    for r in rows:
+        given, printed, n = r.row.published, r.row, _number
+        cells = [
+            (True, 'model', printed.model),
+            (configs, 'config', '-' if r.path is None else shipped.network(r.path)),
+            (len(shapes) > 1, 'input', '{}x{}'.format(*printed.shape)),
+            (costs, 'multiply-adds published, M', n(printed.multiply_adds, 'g')),
+            (counted, 'multiply-adds counted, M', n(r.multiply_adds, '.1f')),
+            (costs, 'difference', _percent(_difference(r))),
+            (sizes, f'parameters {size}, M', n(printed.parameters, '.4g')),
+            (sizes, 'parameters counted, M', n(r.parameters, '.2f')),
+            (top1 and known, 'top-1 error published, %', n(printed.top1_error)),
+            (top1, 'top-1 error measured, %', _measured(r.run, 'top1_error')),
+            (coco and known, 'COCO AP published, %', n(given.get('coco_map'))),
+            (coco, 'COCO AP measured, %', _measured(r.run, 'coco_map')),
+            ('latency_ms' in published, 'latency published, ms', n(given.get('latency_ms'))),
+        ]
+        for name in files:
+            text = n(r.latency_ms.get(name), '.1f') + '*' * (name in r.unstable)
+            cells.append((True, f'{name}, ms', text))
+        for name in table.columns:
+            cells.append((name not in COMPARED, COLUMNS[name], str(given.get(name, '-'))))
+        records.append({title: cell for wanted, title, cell in cells if wanted})
+    return list(records[0]), [list(record.values()) for record in records]
 
 
 def notes(table: Table, rows: Sequence[Compared]) -> list[str]:
@@ -191,55 +216,8 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
     return stream.getvalue()
 
 
-def _columns(table: Table, rows: Sequence[Compared]) -> list[Column]:
-    """Choose the columns that have something to show."""
-    published = set(table.columns)
-    costs = published & {'multiply_adds_m', 'multiply_adds_g'}
-    sizes = any(row.row.parameters for row in rows)
-    size = 'published' if 'parameters_m' in published else 'of the published size'
-    top1, coco = published & {'top1_error', 'top1_accuracy'}, published & {'coco_map'}
-    configs, counted = any(row.row.config for row in rows), any(row.cost for row in rows)
-    times, known = published & {'latency_ms'}, table.is_published
-    shapes, files = {row.row.shape for row in rows}, _latency_files(rows)
-    others = [name for name in table.columns if name not in COMPARED]
-    columns: list[tuple[object, str, Callable[[Compared], str]]] = [
-        (True, 'model', lambda r: r.row.model),
-        (configs, 'config', lambda r: '-' if r.path is None else shipped.network(r.path)),
-        (len(shapes) > 1, 'input', lambda r: '{}x{}'.format(*r.row.shape)),
-        (costs, 'multiply-adds published, M', lambda r: _figure(r.row.multiply_adds, 'g')),
-        (counted, 'multiply-adds counted, M', lambda r: _number(r.multiply_adds, 1)),
-        (costs, 'difference', lambda r: _percent(_difference(r))),
-        (sizes, f'parameters {size}, M', lambda r: _figure(r.row.parameters, '.4g')),
-        (sizes, 'parameters counted, M', lambda r: _number(r.parameters, 2)),
-        (top1 and known, 'top-1 error published, %', lambda r: _printed(r.row.top1_error)),
-        (top1, 'top-1 error measured, %', lambda r: _measured(r.run, 'top1_error')),
-        (
-            coco and known,
-            'COCO AP published, %',
-            lambda r: _printed(r.row.published.get('coco_map')),
-        ),
-        (coco, 'COCO AP measured, %', lambda r: _measured(r.run, 'coco_map')),
-        (times, 'latency published, ms', lambda r: _printed(r.row.published.get('latency_ms'))),
-        *((True, f'{name}, ms', functools.partial(_latency, name)) for name in files),
-        *((True, COLUMNS[name], functools.partial(_as_printed, name)) for name in others),
-    ]
-    return [(title, cell) for has, title, cell in columns if has]
-
-
-def _latency(name: str, row: Compared) -> str:
-    return _number(row.latency_ms.get(name), 1) + ('*' if name in row.unstable else '')
-
-
-def _as_printed(name: str, row: Compared) -> str:
-    return str(row.row.published.get(name, '-'))
-
-
 def _latency_files(rows: Iterable[Compared]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.latency_ms))
-
-
-def _figure(published: tuple[float, float] | None, form: str) -> str:
-    return '-' if published is None else format(published[0], form)
 
 
 def _difference(row: Compared) -> float | None:
@@ -249,19 +227,16 @@ def _difference(row: Compared) -> float | None:
     return 100 * (row.multiply_adds / row.row.multiply_adds[0] - 1)
 
 
-def _number(value: float | None, digits: int) -> str:
-    return '-' if value is None else f'{value:.{digits}f}'
+def _number(value: float | tuple[float, float] | None, form: str = '') -> str:
+    """A figure, without its rounding; by default with the digits it has, at least one."""
+    value = value[0] if isinstance(value, tuple) else value
+    return '-' if value is None else format(float(value), form)
 
 
 def _measured(run: Run | None, figure: str) -> str:
     """A measured figure in percent, with its range where there are several seeds."""
-    text, seeds = _number(run and getattr(run, figure), 1), run.by_seed(figure) if run else []
+    text, seeds = _number(run and getattr(run, figure), '.1f'), run.by_seed(figure) if run else []
     return f'{text} ({min(seeds):.1f} to {max(seeds):.1f})' if len(seeds) > 1 else text
-
-
-def _printed(value: float | None) -> str:
-    """A published figure with the digits that it was printed with, at least one."""
-    return '-' if value is None else str(float(value))
 
 
 def _percent(value: float | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 MULTIPLY_ADDS = (
@@ -66,43 +67,29 @@ class LayerCounts:
 def count_layers(module: nn.Module) -> Iterator[LayerCounts]:
     """Count the layers of ``module`` that run inside the ``with`` block, when that is left.
 
-    The multiply-adds are those of PyTorch's counter. Nothing needs to be computed: with ``module``
-    and its input on the meta device the pass runs on shapes alone.
+    Nothing needs to be computed: with ``module`` and its input on the meta device the pass runs on
+    shapes alone.
     """
-    counts = LayerCounts()
-    counter = FlopCounterMode(display=False)
-    handles = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, (_ConvNd, nn.Linear)):
-            counts.layers[name] = Cost()
-            handles += _watch(layer, name, counts, counter)
-    try:
-        with torch.no_grad(), counter:
-            yield counts
-    finally:
-        for handle in handles:
-            handle.remove()
-    counts.outside = _multiply_adds(counter) - sum(c.multiply_adds for c in counts.layers.values())
+    names = {
+        layer: name
+        for name, layer in module.named_modules()
+        if isinstance(layer, (_ConvNd, nn.Linear))
+    }
+    counts = LayerCounts({name: Cost() for name in names.values()})
 
-
-def _watch(layer: nn.Module, name: str, counts: LayerCounts, counter: FlopCounterMode) -> list:
-    """Add each run of ``layer`` to the counts; returns the handles of the hooks."""
-    started = 0
-
-    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal started
-        started = _multiply_adds(counter)
-
-    def after(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        counts.layers[name] += Cost(
-            multiply_adds=_multiply_adds(counter) - started,
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if layer not in names:
+            return
+        multiplied = inputs[0] if getattr(layer, 'transposed', False) else output
+        counts.layers[names[layer]] += Cost(
+            multiply_adds=multiplied.numel() * layer.weight[0].numel(),
             activations=output.numel(),
             memory_access=inputs[0].numel() + output.numel() + layer.weight.numel(),
         )
 
-    return [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
-
-
-def _multiply_adds(counter: FlopCounterMode) -> int:
+    with register_module_forward_hook(add), torch.no_grad(), FlopCounterMode(display=False) as all:
+        yield counts
     # torch counts a multiplication and an addition as two operations.
-    return counter.get_total_flops() // 2
+    counts.outside = all.get_total_flops() // 2 - sum(
+        c.multiply_adds for c in counts.layers.values()
+    )

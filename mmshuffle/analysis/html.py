@@ -4,22 +4,14 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from matplotlib.colors import to_hex
+
 from mmshuffle.errors import UserError
 
 from .comparison import Compared, notes, table_cells
-from .plot import FILLS, Point, accuracy_label, family_styles, panels
+from .plot import FILLS, MARKS, Point, accuracy_label, family_styles, panels
 from .tables import Table
 
-# matplotlib's colours and marks of analysis/plot.py, by plotly's names.
-COLOURS = (
-    *('#1f77b4', '#ff7f0e', '#2ca02c', '#d62728', '#9467bd'),
-    *('#8c564b', '#e377c2', '#7f7f7f', '#bcbd22', '#17becf'),
-)
-SYMBOLS = {
-    **{'o': 'circle', 's': 'square', '^': 'triangle-up', 'v': 'triangle-down', 'D': 'diamond'},
-    **{'P': 'cross', 'X': 'x', '<': 'triangle-left', '>': 'triangle-right', '*': 'star'},
-    'p': 'pentagon',
-}
 PAGE = r"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -113,9 +105,9 @@ def _traces(points: Sequence[Point], rows: Sequence[Compared]) -> dict[tuple[str
     styles = family_styles([row.row.family for row in rows])
     for point in points:
         family, (colour, mark) = point.row.row.family, styles[point.row.row.family]
-        symbol = SYMBOLS[mark] + ('' if point.fill == 'full' else '-open')
+        symbol = MARKS[mark] + ('' if point.fill == 'full' else '-open')
         kind = FILLS[point.fill].replace('\n', ' ')
-        look = dict(color=COLOURS[int(colour[1:])], symbol=symbol, size=10, line=dict(width=2))
+        look = dict(color=to_hex(colour), symbol=symbol, size=10, line=dict(width=2))
         empty = dict(x=[], y=[], text=[], mode='markers', name=f'{family}, {kind}', marker=look)
         trace = traces.setdefault((family, point.fill), empty)
         trace['x'].append(point.x)

@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmshuffle.engine.files import read_json
 from mmshuffle.errors import UserError
 
 # tools/test.py writes into the work dir of a run; a folder of runs may be sorted once more.
 METRICS = ('metrics.json', '*/metrics.json', '*/*/metrics.json')
-FIGURES = ('accuracy/top1', 'accuracy/top5', 'coco/bbox_mAP')
+# Figures by the names of the evaluator: the attribute of a run, and how it follows, in percent.
+FIGURES = {
+    'accuracy/top1': ('top1_error', lambda accuracy: 100 - accuracy),
+    'accuracy/top5': ('top5_error', lambda accuracy: 100 - accuracy),
+    'coco/bbox_mAP': ('coco_map', lambda fraction: 100 * fraction),
+}
 SEED = re.compile(r'seed_\d+')  # work dir of one of several trainings of a config
 # In a work dir of tools/reproduce.py, what it made there at another scale than the paper's.
 MARK = 'reproduction.json'
@@ -24,50 +29,27 @@ SETTINGS = ('part', 'runtime', 'threads', 'precision', 'shuffle')
 
 @dataclass(frozen=True)
 class Run:
-    """A tested checkpoint."""
+    """A tested checkpoint; figures are in percent, of several seeds their means."""
 
-    path: Path  # its ``metrics.json``
-    checkpoint: str  # the checkpoint file
-    # Figures by the names of the evaluator: ``accuracy/top1`` and ``accuracy/top5`` in percent,
-    # ``coco/bbox_mAP`` as a fraction; of several seeds, their means.
-    metrics: dict[str, float]
-    seeds: tuple[dict[str, float], ...] = ()  # metrics of each, if in folders ``seed_N``
+    path: Path  # its ``metrics.json``, or the folder of the seeds
+    top1_error: float | None = None
+    top5_error: float | None = None
+    coco_map: float | None = None
+    seeds: tuple['Run', ...] = ()  # the run of each, if in folders ``seed_N``
 
     def by_seed(self, figure: str) -> list[float]:
         """A figure of each seed, such as ``'coco_map'``."""
-        values = [getattr(replace(self, metrics=m, seeds=()), figure) for m in self.seeds]
+        values = [getattr(run, figure) for run in self.seeds]
         return [value for value in values if value is not None]
 
-    @property
-    def top1_error(self) -> float | None:
-        """Top-1 error in percent."""
-        return _error(self.metrics.get('accuracy/top1'))
 
-    @property
-    def top5_error(self) -> float | None:
-        """Top-5 error in percent."""
-        return _error(self.metrics.get('accuracy/top5'))
-
-    @property
-    def coco_map(self) -> float | None:
-        """COCO AP in percent."""
-        found = self.metrics.get('coco/bbox_mAP')
-        return None if found is None else 100 * found
-
-
-@dataclass(frozen=True)
-class Latencies:
+class Latencies(NamedTuple):
     """The figures of one latency file in one setting."""
 
     name: str  # the file's name, without its ending, and the setting where the file has several
-    # Milliseconds by the name of the config and the image's height and width.
-    median_ms: dict[tuple[str, tuple[int, int]], float]
-    # The keys of ``median_ms`` whose verdict is not that they are stable.
-    unstable: frozenset[tuple[str, tuple[int, int]]] = frozenset()
-
-
-def _error(accuracy: float | None) -> float | None:
-    return None if accuracy is None else 100 - accuracy
+    # Median in milliseconds, and whether it is stable, by the name of the config and the image's
+    # height and width.
+    figures: dict[tuple[str, tuple[int, int]], tuple[float, bool]]
 
 
 def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
@@ -87,7 +69,9 @@ def find_runs(folders: Iterable[str | Path]) -> dict[str, Run]:
     for folder in folders:
         for path in (path for pattern in METRICS for path in sorted(Path(folder).glob(pattern))):
             content = read_metrics(path)
-            run = Run(path, content['checkpoint'], content['metrics'])
+            metrics = content['metrics']
+            given = (FIGURES[name] + (value,) for name, value in metrics.items() if name in FIGURES)
+            run = Run(path, **{figure: convert(value) for figure, convert, value in given})
             place = path.parents[1] if SEED.fullmatch(path.parent.name) else path.parent
             found.setdefault(Path(content['config']).stem, {}).setdefault(place, []).append(run)
 
@@ -118,13 +102,10 @@ def _average(runs: Sequence[Run]) -> Run:
     first = runs[0]
     if not SEED.fullmatch(first.path.parent.name):
         return first
-    seeds = tuple(run.metrics for run in runs)
-    metrics = {
-        name: statistics.fmean(seed[name] for seed in seeds)
-        for name in first.metrics
-        if all(isinstance(seed.get(name), (int, float)) for seed in seeds)
-    }
-    return Run(first.path.parents[1], first.checkpoint, metrics, seeds)
+    everything = Run(first.path.parents[1], seeds=tuple(runs))
+    values = {figure: everything.by_seed(figure) for figure, _ in FIGURES.values()}
+    means = {name: statistics.fmean(v) for name, v in values.items() if len(v) == len(runs)}
+    return replace(everything, **means)
 
 
 def find_notes(folders: Iterable[str | Path]) -> list[str]:
@@ -155,9 +136,7 @@ def read_latencies(paths: Iterable[str | Path]) -> list[Latencies]:
                 for key, value, others in zip(SETTINGS, setting, values, strict=True)
                 if len(others) > 1 and value is not None
             ]
-            unstable = frozenset(key for key, (_, stable) in medians.items() if not stable)
-            median_ms = {key: ms for key, (ms, _) in medians.items()}
-            found.append(Latencies(', '.join([name, *words]), median_ms, unstable))
+            found.append(Latencies(', '.join([name, *words]), medians))
     return found
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,15 +14,8 @@ from mmshuffle.errors import UserError, one_line
 
 from .complexity import CONVENTION, Cost, count_layers
 
-# Parts of classifiers and detectors, by the attribute that holds them; a backbone has a part for
-# each stage.
-PARTS = {
-    'neck': 'neck',
-    'rpn_head': 'RPN',
-    'roi_head': 'RoI head',
-    'bbox_head': 'head',
-    'head': 'head',
-}
+# Parts that are not named as the attribute that holds them; a backbone has a part for each stage.
+PARTS = {'rpn_head': 'RPN', 'roi_head': 'RoI head', 'bbox_head': 'head'}
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,11 @@ def count_model(
         proposals = model.test_cfg['rpn']['max_per_img']
     image = torch.empty(1, input_channels(model), *shape, device='meta')
     try:
-        with _norms_passed_over(model), count_layers(model) as counts:
+        with contextlib.ExitStack() as stack:
+            for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
+                norm.forward = lambda x: x  # not counted, and slow on the meta device
+                stack.callback(delattr, norm, 'forward')
+            counts = stack.enter_context(count_layers(model))
             _run(model, image, proposals)
     except Exception as error:  # the model may be anyone's
         raise UserError(
@@ -74,19 +70,13 @@ def count_model(
             f'{one_line(error)}; give a larger --shape, or a backbone, classifier or Faster R-CNN'
         ) from error
     parts: dict[str, Cost] = {}
-    for name, parameter in model.named_parameters():
+    sizes = [(name, Cost(parameters=p.numel())) for name, p in model.named_parameters()]
+    for name, cost in (*sizes, *counts.layers.items()):
         part = part_of(name, hasattr(model, 'backbone'))
-        parts[part] = parts.get(part, Cost()) + Cost(parameters=parameter.numel())
-    for name, cost in counts.layers.items():
-        parts[part_of(name, hasattr(model, 'backbone'))] += cost
+        parts[part] = parts.get(part, Cost()) + cost
     if counts.outside:
         parts['outside layers'] = Cost(multiply_adds=counts.outside)
-    return ModelCost(
-        shape=tuple(shape),
-        parts=parts,
-        proposals=proposals if two_stage else None,
-        idle=tuple(counts.idle),
-    )
+    return ModelCost(tuple(shape), parts, proposals if two_stage else None, tuple(counts.idle))
 
 
 def part_of(name: str, has_backbone: bool) -> str:
@@ -97,19 +87,6 @@ def part_of(name: str, has_backbone: bool) -> str:
     prefix = 'backbone ' if has_backbone else ''
     first, *others = (rest if has_backbone else name).split('.')
     return f'{prefix}stage {others[0]}' if first == 'stages' else prefix + first
-
-
-@contextlib.contextmanager
-def _norms_passed_over(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorms pass their input on: they are not counted, and slow on the meta device."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for norm in norms:
-        norm.forward = lambda x: x
-    try:
-        yield
-    finally:
-        for norm in norms:
-            del norm.forward
 
 
 def _run(model: nn.Module, image: Tensor, proposals: int | None) -> None:

@@ -28,7 +28,12 @@ FAMILIES = {
     'SqueezeNet': 'SqueezeNet',
     'AlexNet': 'AlexNet',
 }
-MARKS = 'os^vDPX<>*p'
+# By matplotlib's names, with plotly's.
+MARKS = {
+    **{'o': 'circle', 's': 'square', '^': 'triangle-up', 'v': 'triangle-down', 'D': 'diamond'},
+    **{'P': 'cross', 'X': 'x', '<': 'triangle-left', '>': 'triangle-right', '*': 'star'},
+    'p': 'pentagon',
+}
 FILLS = dict(none='published', full='measured', bottom='measured time,\npublished accuracy')
 FILLS['top'] = 'measured time,\nnot stable'
 MAX_LABELLED = 20
@@ -112,9 +117,9 @@ def panels(rows: Sequence[Compared]) -> dict[str, list[Point]]:
 
 def family_styles(families: Sequence[str]) -> dict[str, Style]:
     """Colour and mark of each family, the same in every plot for the project's own networks."""
-    known = list(dict.fromkeys((*FAMILIES.values(), *families)))
+    known, marks = list(dict.fromkeys((*FAMILIES.values(), *families))), list(MARKS)
     return {
-        name: (f'C{number % 10}', MARKS[number % len(MARKS)])
+        name: (f'C{number % 10}', marks[number % len(marks)])
         for number, name in enumerate(known)
         if name in families
     }

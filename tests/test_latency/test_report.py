@@ -325,7 +325,7 @@ def test_report_is_written_beside_the_file_and_shown_even_where_the_disk_takes_n
     assert {path.name for path in tmp_path.iterdir()} == {'board.json', 'board.md', 'board.png'}
     (found,) = read_latencies([tmp_path / 'board.json'])  # by the comparison tool
     assert found.name == 'board'
-    assert found.median_ms['alexnet', (224, 224)] == pytest.approx(90, rel=0.01)
+    assert found.figures['alexnet', (224, 224)][0] == pytest.approx(90, rel=0.01)
     shown = (tmp_path / 'board.md').read_text().strip()
     assert shown in capsys.readouterr().out
     assert plot.draw(record_of(recording_of(MEDIANS))) is None  # one size is no line
