@@ -43,20 +43,20 @@ class PreciseBNHook(Hook):
 
     def after_train_iter(self, runner: Runner, **_: Any) -> None:
         """Estimate, after the last step of a run that counts iterations."""
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._estimate_at_end(runner, runner.iter + 1 == runner.max_iters)
+        epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if not epochs and runner.iter + 1 == runner.max_iters:
+            self._estimate(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Estimate, after the last epoch of a run that counts epochs.
 
         Not within the epoch: a data loader whose workers persist has one iterator only.
         """
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._estimate_at_end(runner, runner.epoch + 1 == runner.max_epochs)
+        epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if epochs and runner.epoch + 1 == runner.max_epochs:
+            self._estimate(runner)
 
-    def _estimate_at_end(self, runner: Runner, is_end: bool) -> None:
-        if not is_end:
-            return
+    def _estimate(self, runner: Runner) -> None:
         model = unwrapped_model(runner)
         if not any(isinstance(module, _BatchNorm) for module in model.modules()):
             return

@@ -78,26 +78,20 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.optim_wrapper.accumulative_counts = _accumulation(cfg, args.accumulate)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            raise UserError(
-                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config'
-            )
+        _total_batch(cfg, '--auto-scale-lr')
         cfg.auto_scale_lr.enable = True
-    given = args.resume
-    if given is None and cfg.get('resume'):
-        given = cfg.get('load_from') or 'auto'
-    if given is None:
+    found = args.resume
+    if found is None and cfg.get('resume'):
+        found = cfg.get('load_from') or 'auto'
+    if found is None:
         return
-    if given == 'auto':
-        found = find_resumable(cfg.work_dir)
-        if found is None:
-            # The first start of a job that is always started with --resume.
-            print(f'no checkpoint in {cfg.work_dir}: training starts anew', file=sys.stderr)
-            cfg.resume = False
-            return
-    else:
-        found = given
+    if found != 'auto':
         require_file(found, 'checkpoint')
+    elif (found := find_resumable(cfg.work_dir)) is None:
+        # The first start of a job that is always started with --resume.
+        print(f'no checkpoint in {cfg.work_dir}: training starts anew', file=sys.stderr)
+        cfg.resume = False
+        return
     resume_from(cfg, found)
 
 
@@ -107,10 +101,7 @@ def _accumulation(cfg: Config, given: str) -> int:
         return int(given)
     if given != 'auto':
         raise UserError(f"--accumulate {given}: give a number of batches, or 'auto'")
-    total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-    if total is None:
-        message = '--accumulate auto needs auto_scale_lr = dict(base_batch_size=...) in the config'
-        raise UserError(message)
+    total = _total_batch(cfg, '--accumulate auto')
     processes = 1
     if cfg.launcher != 'none':
         names = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
@@ -122,6 +113,13 @@ def _accumulation(cfg: Config, given: str) -> int:
             f'divide the total of {total}: change train_dataloader.batch_size'
         )
     return total // batch
+
+
+def _total_batch(cfg: Config, option: str) -> int:
+    """The batch size that a recipe is for, over all processes."""
+    if total := (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        return total
+    raise UserError(f'{option} needs auto_scale_lr = dict(base_batch_size=...) in the config')
 
 
 def add_test_options(parser: argparse.ArgumentParser) -> None:

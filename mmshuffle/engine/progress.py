@@ -56,8 +56,7 @@ class ProgressHook(Hook):
     def __init__(self, metrics: Mapping[str, str] | None = None, scale: float = 100) -> None:
         self.metrics = metrics or {'AP': 'coco/bbox_mAP', 'AP50': 'coco/bbox_mAP_50'}
         self.scale = scale
-        self._bar: tqdm | None = None
-        self._evaluation: tqdm | None = None
+        self._bars: dict[str, tqdm] = {}  # by mode
         self._seconds = 0.0
         self._images = 0
         self._loss = math.nan
@@ -83,7 +82,7 @@ class ProgressHook(Hook):
         if not _counts_epochs(runner):
             batch = getattr(loader.batch_sampler, 'batch_size', 1)
             images, done, end = batch * get_world_size(), runner.iter, runner.max_iters
-        self._bar = _bar('training', images * end, images * done)
+        self._bars['train'] = _bar('training', images * end, images * done)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, **_: Any) -> None:
         """Start the clock."""
@@ -91,45 +90,40 @@ class ProgressHook(Hook):
         if self._started is None or (batch_idx == 0 and _counts_epochs(runner)):
             self._started = time.perf_counter()
 
-    def after_train_iter(self, runner: Runner, data_batch: dict, outputs: dict, **_: Any) -> None:
-        """Advance the bar."""
-        if self._bar is None:
-            return
-        now = time.perf_counter()
+    def _before_epoch(self, runner: Runner, mode: str) -> None:
+        if mode != 'train':
+            images = len(getattr(runner, f'{mode}_dataloader').dataset)
+            title = 'validation' if mode == 'val' else mode
+            self._bars[mode] = _bar(title, images, leave=False)
+
+    def _after_iter(
+        self, runner: Runner, data_batch: dict, outputs: Any, mode: str, **_: Any
+    ) -> None:
+        bar = self._bars[mode]
         images = len(data_batch['inputs']) * get_world_size()
-        self._seconds += now - self._started
-        self._started = now
-        self._images += images
-        loss = outputs['loss'].item()
-        # Losses of single small batches jump about.
-        self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
-        self._bar.set_description(_position(runner, 1), refresh=False)
-        speed = self._images / self._seconds
-        self._bar.set_postfix_str(f'{speed:.1f} images/s, loss {self._loss:.3f}', refresh=False)
+        if mode == 'train':
+            now = time.perf_counter()
+            self._seconds += now - self._started
+            self._started = now
+            self._images += images
+            loss = outputs['loss'].item()
+            # Losses of single small batches jump about.
+            self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
+            bar.set_description(_position(runner, 1), refresh=False)
+            speed = self._images / self._seconds
+            bar.set_postfix_str(f'{speed:.1f} images/s, loss {self._loss:.3f}', refresh=False)
         # Samplers of distributed runs repeat images to fill the last batch.
-        self._bar.update(min(images, self._bar.total - self._bar.n))
+        bar.update(min(images, bar.total - bar.n))
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Open the second bar."""
-        self._evaluation = _bar('validation', len(runner.val_dataloader.dataset), leave=False)
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Open the second bar."""
-        self._evaluation = _bar('test', len(runner.test_dataloader.dataset), leave=False)
-
-    def after_val_iter(self, runner: Runner, data_batch: dict, **_: Any) -> None:
-        """Advance the second bar."""
-        bar = self._evaluation
-        if bar is not None:
-            bar.update(min(len(data_batch['inputs']) * get_world_size(), bar.total - bar.n))
-
-    after_test_iter = after_val_iter
+    def _after_epoch(self, runner: Runner, mode: str) -> None:
+        if mode != 'train':
+            self._bars.pop(mode).close()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Close the second bar and print the metric."""
-        self._close_evaluation()
+        self._after_epoch(runner, 'val')
         self._started = None
-        if self._bar is None:
+        if 'train' not in self._bars or not is_main_process():
             return
         values = [f'loss {self._loss:.3f}']
         for label, key in self.metrics.items():
@@ -137,20 +131,9 @@ class ProgressHook(Hook):
                 values.append(f'{label} {self.scale * metrics[key]:.1f}')
         tqdm.write(f'{_position(runner)}: {", ".join(values)}', file=sys.stderr)
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Close the second bar."""
-        self._close_evaluation()
-
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def _close_evaluation(self) -> None:
-        if self._evaluation is not None:
-            self._evaluation.close()
-            self._evaluation = None
+        self._bars.pop('train').close()
 
 
 def _counts_epochs(runner: Runner) -> bool:
@@ -177,14 +160,11 @@ class HistoryHook(Hook):
     def __init__(self, name: str = 'history.json') -> None:
         self.name = name
         self.records: list[dict[str, Any]] = []
-        self._losses: list[float] = []
-        self._images = 0
-        self._started = 0.0
         self._unit = 'epoch'
+        self._restart()
 
     def before_train(self, runner: Runner) -> None:
         """Take over what a resumed run has behind it."""
-        self.records = []
         self._unit = 'epoch' if _counts_epochs(runner) else 'iter'
         done = getattr(runner, self._unit)
         path = Path(runner.work_dir) / self.name
@@ -194,8 +174,9 @@ class HistoryHook(Hook):
                 records = json.loads(path.read_text())
                 self.records = [record for record in records if record[self._unit] <= done]
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Start the clock."""
+    def _before_epoch(self, runner: Runner, mode: str) -> None:
+        if mode == 'val' and self._unit == 'iter':
+            self._record(runner, runner.iter)
         self._restart()
 
     def _restart(self) -> None:
@@ -227,12 +208,6 @@ class HistoryHook(Hook):
         )
         self._write(runner)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Start the clock; in a run that counts iterations, write a record."""
-        if self._unit == 'iter':
-            self._record(runner, runner.iter)
-        self._restart()
-
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Add the metrics to the record."""
         if self.records and self.records[-1][self._unit] == getattr(runner, self._unit):
@@ -250,12 +225,10 @@ class HistoryHook(Hook):
             write_json(self.records, Path(runner.work_dir) / self.name)
 
 
-def _bar(title: str, total: int, initial: int = 0, leave: bool = True) -> tqdm | None:
-    """Open a progress bar over images; None on all but the first process."""
-    if not is_main_process():
-        return None
+def _bar(title: str, total: int, initial: int = 0, leave: bool = True) -> tqdm:
+    """Open a progress bar over images, which only the first process shows."""
     # The mean over the whole run, which has the validations in it, foretells its end best.
-    look = dict(bar_format=BAR, smoothing=0, dynamic_ncols=True, leave=leave)
+    look = dict(bar_format=BAR, smoothing=0, dynamic_ncols=True, disable=not is_main_process())
     interval = 0.5 if sys.stderr.isatty() else 30  # into a file, a line now and then
-    end = dict(total=total, initial=initial)
-    return tqdm(desc=title, file=sys.stderr, mininterval=interval, **end, **look)
+    place = dict(total=total, initial=initial, leave=leave, file=sys.stderr)
+    return tqdm(desc=title, mininterval=interval, **place, **look)

@@ -43,8 +43,9 @@ class ReproducibleResumeHook(Hook):
         # A loop that counts iterations has started its workers already.
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             loader = runner.train_dataloader
-            if loader.num_workers:
-                self._seeds = EpochSeeds.install(loader.dataset, runner.seed, get_rank())
+            if loader.num_workers and self._seeds is None:
+                self._seeds = EpochSeeds(loader.dataset, runner.seed, get_rank())
+                loader.dataset.__getitems__ = self._seeds
                 # Starting workers draws a number, which persisting ones do only in a resumed run.
                 loader.generator = torch.Generator()
 
@@ -84,7 +85,7 @@ class ReproducibleResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the workers the epoch, and restore the state of a resumed run."""
         if self._seeds is not None:
-            self._seeds.start(runner.epoch)
+            self._seeds.epoch.fill_(runner.epoch)  # the workers have delivered all of the last one
         if self._to_restore is not None:
             loop = runner.train_loop
             if isinstance(loop, EpochBasedTrainLoop):
@@ -102,9 +103,7 @@ class ReproducibleResumeHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Go on as if there had been no validation."""
-        if self._before_val is not None:
-            set_rng_state(self._before_val)
-            self._before_val = None
+        set_rng_state(self._before_val)
 
 
 def _saves_now(hook: Hook, runner: Runner) -> bool:
@@ -134,24 +133,13 @@ class EpochSeeds:
     """
 
     def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
-        self.dataset = dataset
+        self.dataset, self.seed, self.rank = dataset, seed, rank
         self.fetch = getattr(dataset, '__getitems__', None)
-        self.seed, self.rank = seed, rank
+        if isinstance(self.fetch, EpochSeeds):  # of another run on the same dataset
+            self.fetch = self.fetch.fetch
         # In memory that workers share with the process that counts the epochs.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.seeded: int | None = None
-
-    @classmethod
-    def install(cls, dataset: Dataset, seed: int, rank: int) -> 'EpochSeeds':
-        """Make data loaders fetch through an instance, before their workers start."""
-        present = getattr(dataset, '__getitems__', None)
-        seeds = present if isinstance(present, cls) else cls(dataset, seed, rank)
-        dataset.__getitems__ = seeds
-        return seeds
-
-    def start(self, epoch: int) -> None:
-        """Begin an epoch, when the workers have delivered what they have of the last one."""
-        self.epoch.fill_(epoch)
 
     def __call__(self, indices: Sequence[int]) -> list[Any]:
         """Samples of the dataset by index."""
@@ -159,25 +147,20 @@ class EpochSeeds:
         epoch = int(self.epoch)
         if worker is not None and epoch != self.seeded:
             self.seeded = epoch
-            seed_generators(self.seed, epoch, self.rank, worker.id)
+            sequence = np.random.SeedSequence((self.seed, epoch, self.rank, worker.id))
+            words = sequence.generate_state(8)
+            random.seed(words.tobytes())
+            np.random.seed(words)
+            torch.manual_seed(int.from_bytes(words[:2].tobytes(), 'little'))
         return self.fetch(indices) if self.fetch else [self.dataset[index] for index in indices]
-
-
-def seed_generators(*numbers: int) -> None:
-    """Seed Python's, numpy's and torch's generators by numbers of at least 0."""
-    words = np.random.SeedSequence(numbers).generate_state(8)
-    random.seed(words.tobytes())
-    np.random.seed(words)
-    torch.manual_seed(int.from_bytes(words[:2].tobytes(), 'little'))
 
 
 def get_rng_state() -> dict:
     """State of Python's, numpy's and torch's generators as plain data."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
     return {
-        'python': [version, list(words), gauss],
-        'numpy': [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        'python': random.getstate(),
+        'numpy': [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
         'torch': torch.get_rng_state(),
         'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -187,8 +170,8 @@ def set_rng_state(state: dict) -> None:
     """Restore what :func:`get_rng_state` returned."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
-    kind, keys, position, has_gauss, cached = state['numpy']
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    kind, keys, *rest = state['numpy']
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state['torch'].cpu())
     if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])

@@ -28,21 +28,18 @@ def find_resumable(work_dir: str | Path) -> Path | None:
     """
     found, damaged, others = [], [], []
     for path in _checkpoints(Path(work_dir)):
+        problems = damaged
         try:
             content = _peek(path)
-        except UserError as error:
-            damaged.append(str(error))
-            continue
-        try:
+            problems = others
             found.append((progress(content, path), path.stat().st_mtime, path))
         except UserError as error:
-            others.append(str(error))
+            problems.append(str(error))
     if found:
         for problem in damaged:
             print(f'warning: passed over: {problem}', file=sys.stderr)
         return max(found)[-1]
-    if damaged or others:
-        reasons = '; '.join(damaged + others)
+    if reasons := '; '.join(damaged + others):
         raise UserError(f'no checkpoint of {work_dir} can be resumed: {reasons}')
     return None
 

@@ -70,20 +70,22 @@ def differences(runner: Runner, checkpoint: Mapping[str, Any]) -> tuple[list[str
     limits = checkpoint['message_hub'].get('runtime_info', {})
     wrapper, saved = runner.optim_wrapper, checkpoint['optimizer']
     ignored, changed = [], []
-    if isinstance(wrapper, OptimWrapperDict):
-        for name, part in wrapper.items():
-            ignored += _optimizer(saved.get(name, {}), part.optimizer, f'optimizer {name}')
-    else:
-        ignored += _optimizer(saved, wrapper.optimizer, 'optimizer')
-    length = _epoch_length(runner, limits)
-    if length is not None:
+    for name, part in wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [('', wrapper)]:
+        state = saved.get(name, {}) if name else saved
+        ignored += _optimizer(state, part.optimizer, f'optimizer {name}'.strip())
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    epochs, iterations = limits.get('max_epochs'), limits.get('max_iters')
+    now = then = len(runner.train_dataloader) if by_epoch else 0
+    if by_epoch and epochs and iterations:
+        then = iterations // epochs
+    if then != now:
         done = checkpoint['meta']['iter']
         counting = any(
             not state['by_epoch'] and state['end'] > done for part in old.values() for state in part
         )
         (ignored if counting else changed).append(
-            f'an epoch had {length[0]} iterations, now {length[1]} (another batch size, number of '
-            'processes or data set)'
+            f'an epoch had {then} iterations, now {now} (another batch size, number of processes '
+            'or data set)'
         )
     for name, schedulers in new.items():
         where = f'param_scheduler.{name}' if name else 'param_scheduler'
@@ -93,13 +95,13 @@ def differences(runner: Runner, checkpoint: Mapping[str, Any]) -> tuple[list[str
             continue
         for index, (before, scheduler) in enumerate(zip(saved, schedulers, strict=True)):
             # Those that count iterations follow from the length of an epoch.
-            if length is None or scheduler.by_epoch:
+            if then == now or scheduler.by_epoch:
                 ignored += _scheduler(before, scheduler, f'{where}[{index}]')
-    limit = _limit(runner, limits)
-    if limit is not None and every:
-        key, before, after = limit
+    key = 'max_epochs' if by_epoch else 'max_iters'
+    before, after = limits.get(key), getattr(runner, key)
+    if isinstance(before, int) and before != after and every:
         message = f'train_cfg.{key} was {before}, now {after}'
-        iterations = before if key == 'max_iters' else before * len(runner.train_dataloader)
+        iterations = before * now if by_epoch else before
         if any(s.end == (before if s.by_epoch else iterations) for s in every):
             ignored.insert(0, f'{message}, and the schedule ends with the former')
         else:
@@ -112,23 +114,6 @@ def _by_name(schedulers: Any) -> dict[str, list]:
     if isinstance(schedulers, Mapping):
         return {name: list(part) for name, part in schedulers.items()}
     return {'': list(schedulers or [])}
-
-
-def _epoch_length(runner: Runner, limits: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Iterations an epoch, then and now, where they differ."""
-    epochs, iterations = limits.get('max_epochs'), limits.get('max_iters')
-    if not isinstance(runner.train_loop, EpochBasedTrainLoop) or not (epochs and iterations):
-        return None
-    then, now = iterations // epochs, len(runner.train_dataloader)
-    return (then, now) if then != now else None
-
-
-def _limit(runner: Runner, limits: Mapping[str, Any]) -> tuple[str, int, int] | None:
-    """The setting that ends the training, then and now, where it differs."""
-    key = 'max_epochs' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'max_iters'
-    before = limits.get(key)
-    after = getattr(runner, key)
-    return (key, before, after) if isinstance(before, int) and before != after else None
 
 
 def _scheduler(before: Mapping[str, Any], scheduler: _ParamScheduler, where: str) -> Iterator[str]:

@@ -62,7 +62,11 @@ def publish(
         UserError: The checkpoint has no such tensors, one has numbers that are NaN or infinite, or
             the file exists.
     """
-    tensors = without_averages(read_tensors(source))
+    tensors = read_tensors(source)
+    # mmcv's EMA hook keeps the averaged value by the parameter's own name, and the other by a name
+    # like ema_backbone_conv1_weight.
+    others = {f'ema_{name.replace(".", "_")}' for name in tensors}
+    tensors = {name: value for name, value in tensors.items() if name not in others}
     check_finite({n: v for n, v in tensors.items() if not n.endswith(COUNTER)}, str(source))
     if backbone_only:
         tensors = {
@@ -80,16 +84,6 @@ def publish(
         raise UserError(f'{path} exists; choose another name, or --force to overwrite it')
     write(content, path)
     return path, sha256
-
-
-def without_averages(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the moving averages that mmcv's EMA hook keeps beside the parameters.
-
-    Such a checkpoint has the averaged value by the parameter's own name, and the other by a name
-    like ``ema_backbone_conv1_weight``.
-    """
-    averages = {f'ema_{name.replace(".", "_")}' for name in tensors}
-    return {name: value for name, value in tensors.items() if name not in averages}
 
 
 def _split_target(source: str, target: str) -> tuple[Path, str]:

@@ -131,13 +131,16 @@ cli.run(main)
 """
 
 
-@pytest.mark.parametrize('closed', ['stdout', 'stderr', 'both'])
 @pytest.mark.parametrize(
-    ('command', 'code'),
+    ('closed', 'command', 'code'),
     [
-        (['-c', LONG_WORK, 'OUT'], 3),
-        (['tools/command/__init__.py'], 0),
-        (['tools/doctor.py', '--help'], 0),
+        ('both', ['-c', LONG_WORK, 'OUT'], 3),
+        ('stdout', ['-c', LONG_WORK, 'OUT'], 3),
+        *(
+            (closed, command, 0)
+            for closed in ('stdout', 'stderr', 'both')
+            for command in (['tools/command/__init__.py'], ['tools/doctor.py', '--help'])
+        ),
     ],
 )
 def test_work_goes_on_where_nobody_reads_the_output(tmp_path, command, code, closed):

@@ -72,7 +72,8 @@ def estimate_in_a_process(rank: int, folder: Path) -> None:
 
 
 def test_processes_share_the_mean_over_all_their_batches(tmp_path):
-    multiprocessing.spawn(estimate_in_a_process, (tmp_path,), nprocs=2)
+    both = dict(args=(tmp_path,), nprocs=2, start_method='fork')  # spawned ones import PyTorch
+    multiprocessing.start_processes(estimate_in_a_process, **both)
     net, data = network(), batches(4)
     estimate_statistics(net, data)
     for rank in (0, 1):
