@@ -11,7 +11,7 @@ from mmshuffle.errors import UserError
 from mmshuffle.reporting import markdown_table
 
 from .complexity import MULTIPLY_ADDS
-from .measured import Latencies, Run
+from .measured import FIGURES, Latencies, Run
 from .model_cost import ModelCost, count_config
 from .tables import COLUMNS, Row, Table
 
@@ -52,8 +52,6 @@ class Compared:
         row = self.row
         if row.unbuildable:
             return f'not built: {row.unbuildable}'
-        if row.later:
-            return f'not built yet: {row.later}'
         if row.suite:
             return f'built and measured by tools/latency.py --suite {row.suite}'
         if self.path is None:
@@ -190,20 +188,20 @@ def to_csv(table: Table, rows: Sequence[Compared]) -> str:
     files, records = _latency_files(rows), []
     for r in rows:
         row, total, run = r.row, r.cost and r.cost.total, r.run
-        height, width = row.shape
         record = dict(table=table.name, model=row.model, family=row.family, config=row.config)
-        record |= dict(height=height, width=width, missing=r.missing, difference=row.difference)
+        record |= dict(zip(('height', 'width'), row.shape))
+        record |= dict(missing=r.missing, difference=row.difference)
         record |= {f'published {name}': row.published.get(name) for name in table.columns}
         record |= {
             'counted multiply_adds': total and total.multiply_adds,
             'counted parameters': total and total.parameters,
             'multiply_adds difference %': _difference(r),
-            'measured top1_error': run and run.top1_error,
-            'measured top5_error': run and run.top5_error,
-            'measured coco_map': run and run.coco_map,
+            **{f'measured {name}': run and getattr(run, name) for name, _ in FIGURES.values()},
             'seeds': run and max(len(run.seeds), 1),
-            'top1_error by seed': run and '; '.join(map(str, run.by_seed('top1_error'))),
-            'coco_map by seed': run and '; '.join(map(str, run.by_seed('coco_map'))),
+            **{
+                f'{name} by seed': run and '; '.join(map(str, run.by_seed(name)))
+                for name in ('top1_error', 'coco_map')
+            },
             'metrics file': run and run.path,
             **{f'measured latency_ms ({name})': r.latency_ms.get(name) for name in files},
             'unstable latencies': '; '.join(sorted(r.unstable)),

@@ -3,7 +3,7 @@
 from .checkpoint import AtomicBackend
 from .hooks import PlainCheckpointHook
 from .memory_format import MemoryFormatHook, set_memory_format
-from .norm_statistics import PreciseBNHook
+from .norm_statistics import PreciseBNHook, SharedStatisticsHook
 from .progress import HistoryHook, ProgressHook
 from .reproducible import ReproducibleResumeHook
 from .resume import find_resumable
@@ -16,6 +16,7 @@ __all__ = [
     'PreciseBNHook',
     'ProgressHook',
     'ReproducibleResumeHook',
+    'SharedStatisticsHook',
     'find_resumable',
     'set_memory_format',
 ]

@@ -59,10 +59,10 @@ def _prepare_gloo(cfg: Config) -> None:
 
 
 def _complete_hooks(cfg: Config) -> None:
-    """Add plain, atomic checkpoints to a config that does not inherit this project's runtime."""
+    """Add hooks and atomic checkpoints to a config that does not inherit this project's runtime."""
     hooks = list(cfg.get('custom_hooks') or [])
     names = {getattr(hook['type'], '__name__', hook['type']) for hook in hooks}
-    for name in ('PlainCheckpointHook', 'ReproducibleResumeHook'):
+    for name in ('PlainCheckpointHook', 'ReproducibleResumeHook', 'SharedStatisticsHook'):
         if name not in names:
             hooks.append(dict(type=name))
     cfg.custom_hooks = hooks

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, broadcast, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -64,6 +64,21 @@ class PreciseBNHook(Hook):
         print_log(f'estimating BatchNorm statistics over {count} batches', logger='current')
         with runner.optim_wrapper.optim_context(runner.model):  # in the precision of the training
             estimate_statistics(model, _batches(model, runner, count))
+
+
+@HOOKS.register_module()
+class SharedStatisticsHook(Hook):
+    """Makes all processes validate the network of the first one, which is what checkpoints hold.
+
+    In training, each has BatchNorm statistics of its own batches.
+    """
+
+    priority = 'LOW'  # behind mmengine's EMAHook, which puts the averaged network in the place
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Give all processes the buffers of the first."""
+        for buffer in unwrapped_model(runner).buffers():
+            broadcast(buffer)
 
 
 @torch.no_grad()

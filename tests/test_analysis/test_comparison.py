@@ -149,7 +149,6 @@ def test_figures_and_what_is_missing_and_why(tmp_path):
         Row('Net', 'V1', published, config=SHUFFLENET),
         Row('Ghost', 'V1', published, config='configs/imagenet/ghost.py'),
         Row('Other', 'Other', published, unbuildable='another project'),
-        Row('Plan', 'Plan', published, later='next year'),
         Row('Blocks', 'Blocks', published, suite='guidelines'),
     )
     write_metrics(tmp_path / 'a', SHUFFLENET, {'accuracy/top1': 67.5, 'accuracy/top5': 87.75})
@@ -158,11 +157,10 @@ def test_figures_and_what_is_missing_and_why(tmp_path):
     (line,) = [line for line in lines if line.startswith('| Net |')]
     cells = [cell.strip() for cell in line.strip('|').split('|')]
     assert cells == ['Net', 'shufflenetv1-x1.0-g8', '140', '138.4', '-1.2 %', '32.4', '32.5']
-    assert '5 rows: 2 built, 1 counted, 1 measured.' in lines
+    assert '4 rows: 2 built, 1 counted, 1 measured.' in lines
     assert '* Blocks: built and measured by tools/latency.py --suite guidelines.' in lines
     assert '* Ghost: configs/imagenet/ghost.py does not exist yet.' in lines
     assert '* Other: not built: another project.' in lines
-    assert '* Plan: not built yet: next year.' in lines
     assert any('Net: multiply-adds 138.366 M, printed 140 M; no reason' in line for line in lines)
     assert len({line.count('|') for line in lines if line.startswith('|')}) == 1
     read = list(csv.DictReader(io.StringIO(comparison.to_csv(table, rows))))

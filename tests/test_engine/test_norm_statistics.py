@@ -1,9 +1,15 @@
 """Statistics estimated at the end of training."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from torch import distributed, multiprocessing, nn
 
 from mmshuffle.engine.norm_statistics import PreciseBNHook, estimate_statistics
@@ -61,25 +67,102 @@ def test_without_batches_the_statistics_stay_and_a_failing_one_restores_the_mome
     assert torch.equal(net[1].running_mean, before) and net[1].num_batches_tracked == 1
 
 
-def estimate_in_a_process(rank: int, folder: Path) -> None:
+def in_two_processes(function: Callable[..., dict], folder: Path, *arguments: object) -> list[dict]:
+    """What a function returns in each, which takes its rank."""
+    both = dict(nprocs=2, start_method='fork')  # spawned ones import PyTorch
+    multiprocessing.start_processes(_in_a_process, (folder, function, arguments), **both)
+    return [torch.load(folder / f'{rank}.pth', weights_only=True) for rank in (0, 1)]
+
+
+def _in_a_process(rank: int, folder: Path, function: Callable[..., dict], arguments: tuple) -> None:
     store = f'file://{folder}/store'
     distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=2)
-    torch.manual_seed(0)
-    net, data = network(), batches(4)
-    estimate_statistics(net, data[rank::2])
-    torch.save(net.state_dict(), folder / f'{rank}.pth')
+    torch.save(function(rank, *arguments), folder / f'{rank}.pth')
     distributed.destroy_process_group()
 
 
+def estimate(rank: int) -> dict:
+    torch.manual_seed(0)
+    net, data = network(), batches(4)
+    estimate_statistics(net, data[rank::2])
+    return net.state_dict()
+
+
 def test_processes_share_the_mean_over_all_their_batches(tmp_path):
-    both = dict(args=(tmp_path,), nprocs=2, start_method='fork')  # spawned ones import PyTorch
-    multiprocessing.start_processes(estimate_in_a_process, **both)
+    both = in_two_processes(estimate, tmp_path)
     net, data = network(), batches(4)
     estimate_statistics(net, data)
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+    for found in both:
         for key in ('1.running_mean', '1.running_var', '4.running_mean', '4.running_var'):
             assert torch.allclose(found[key], net.state_dict()[key]), key
+
+
+INPUTS = torch.linspace(0, 1, 16).view(8, 2) ** 2
+
+
+class Normalising(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.BatchNorm1d(2)
+
+    def forward(self, inputs: list, mode: str) -> dict | torch.Tensor:
+        outputs = self.layer(torch.stack(inputs)).square().mean(1)
+        return dict(loss=outputs.mean()) if mode == 'loss' else outputs
+
+
+class Mean(BaseMetric):
+    def process(self, data_batch, data_samples) -> None:
+        self.results += [sample.item() for sample in data_samples]
+
+    def compute_metrics(self, results: list) -> dict:
+        return dict(mean=sum(results) / len(results))
+
+
+class Figures(Hook):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def after_val_epoch(self, runner, metrics) -> None:
+        self.seen.append(metrics['mean'])
+
+
+def validate(rank: int, work: Path, loop: dict, hooks: list) -> dict:
+    figures, epochs = Figures(), loop['by_epoch']
+    sampler = dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=False)
+    loader = dict(dataset=[dict(inputs=x) for x in INPUTS], sampler=sampler, batch_size=2)
+    Runner(
+        Normalising(),
+        str(work),
+        train_dataloader=loader,
+        train_cfg=loop,
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_cfg={},
+        val_evaluator=[Mean()],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=epochs, interval=1)),
+        custom_hooks=[figures, dict(type='SharedStatisticsHook'), *hooks],
+        cfg=Config(),
+    ).train()
+    return dict(figures=figures.seen)
+
+
+BY_EPOCH = dict(by_epoch=True, max_epochs=2)
+AVERAGED = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
+
+
+@pytest.mark.parametrize(
+    ('loop', 'hooks'),
+    [(BY_EPOCH, []), (BY_EPOCH, AVERAGED), (dict(by_epoch=False, max_iters=2, val_interval=1), [])],
+)
+def test_processes_validate_as_one_does_with_the_checkpoint(tmp_path, loop, hooks):
+    both = in_two_processes(validate, tmp_path, tmp_path / 'work', loop, hooks)
+    net, expected = Normalising().eval(), []
+    for name in ('epoch_1', 'epoch_2') if loop['by_epoch'] else ('iter_1', 'iter_2'):
+        content = torch.load(tmp_path / 'work' / f'{name}.pth', weights_only=False)
+        net.load_state_dict(content['state_dict'])
+        expected.append(net(list(INPUTS), 'predict').mean().item())
+    assert both[0] == both[1]
+    assert both[0]['figures'] == pytest.approx(expected)
 
 
 def test_the_number_of_batches_is_checked():

@@ -41,7 +41,8 @@ def test_default_hooks_that_are_none(config, tmp_path, default_hooks, interval):
     cfg.default_hooks = default_hooks
     cfg.custom_hooks = None
     hooks = {type(hook).__name__: hook for hook in build_runner(cfg).hooks}
-    assert {'PlainCheckpointHook', 'ReproducibleResumeHook', 'RuntimeInfoHook'} <= hooks.keys()
+    added = {'PlainCheckpointHook', 'ReproducibleResumeHook', 'SharedStatisticsHook'}
+    assert added | {'RuntimeInfoHook'} <= hooks.keys()
     assert ('LoggerHook' in hooks) == (not default_hooks or 'logger' not in default_hooks)
     checkpoint = hooks.get('CheckpointHook')
     assert (checkpoint and checkpoint.interval) == interval

@@ -43,7 +43,7 @@ COLUMNS = {
 class Row:
     """A model with its published figures.
 
-    Exactly one of ``config``, ``suite``, ``later`` and ``unbuildable`` is set.
+    Exactly one of ``config``, ``suite`` and ``unbuildable`` is set.
     """
 
     model: str  # the paper's label, with what tells rows of one label apart
@@ -53,7 +53,6 @@ class Row:
     shape: tuple[int, int] = (224, 224)  # height and width of the image
     config: str | None = None  # path of the config from the root of the project
     suite: str | None = None  # of tools/latency.py, for blocks that are no network
-    later: str | None = None  # why the project cannot build it yet
     unbuildable: str | None = None  # why nobody can build it, or not as part of this project
     pretrained: str | None = None  # config whose training gives a detector its backbone
     difference: str | None = None  # why the counted cost is not the printed one
