@@ -9,6 +9,8 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -152,6 +154,37 @@ visualizer = dict(vis_backends=[])
 """
     )
     return write_over(path, text)
+
+
+class OneLayer(BaseModel):
+    """Gives the mean square of what a layer makes of each input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: list, mode: str) -> dict | torch.Tensor:
+        outputs = self.layer(torch.stack(inputs)).square().mean(1)
+        return dict(loss=outputs.mean()) if mode == 'loss' else outputs
+
+
+def make_runner(work, layer, dataset, loop, hooks, loader=(), interval=1, resumed=None, **settings):
+    """A training of one layer, with batches of two and a checkpoint every ``interval``."""
+    by_epoch = loop['by_epoch']
+    sampler = dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)
+    checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=interval)
+    given = dict(
+        train_dataloader=dict(dict(dataset=dataset, sampler=sampler, batch_size=2), **dict(loader)),
+        train_cfg=dict(loop),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001, momentum=0.9)),
+        default_hooks=dict(checkpoint=checkpoint),
+        load_from=resumed and str(resumed),
+        resume=resumed is not None,
+        experiment_name=f'{work.parent.name}_{work.name}',
+        custom_hooks=list(hooks),
+        cfg=Config(),
+    )
+    return Runner(OneLayer(layer), str(work), **{**given, **settings})
 
 
 def write_over(path: Path, text: str) -> Path:

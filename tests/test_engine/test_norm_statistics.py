@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import distributed, multiprocessing, nn
 
 from mmshuffle.engine.norm_statistics import PreciseBNHook, estimate_statistics
+from tests.tiny import OneLayer, make_runner
 
 
 def network() -> nn.Sequential:
@@ -100,16 +98,6 @@ def test_processes_share_the_mean_over_all_their_batches(tmp_path):
 INPUTS = torch.linspace(0, 1, 16).view(8, 2) ** 2
 
 
-class Normalising(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.BatchNorm1d(2)
-
-    def forward(self, inputs: list, mode: str) -> dict | torch.Tensor:
-        outputs = self.layer(torch.stack(inputs)).square().mean(1)
-        return dict(loss=outputs.mean()) if mode == 'loss' else outputs
-
-
 class Mean(BaseMetric):
     def process(self, data_batch, data_samples) -> None:
         self.results += [sample.item() for sample in data_samples]
@@ -127,21 +115,18 @@ class Figures(Hook):
 
 
 def validate(rank: int, work: Path, loop: dict, hooks: list) -> dict:
-    figures, epochs = Figures(), loop['by_epoch']
-    sampler = dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=False)
-    loader = dict(dataset=[dict(inputs=x) for x in INPUTS], sampler=sampler, batch_size=2)
-    Runner(
-        Normalising(),
-        str(work),
-        train_dataloader=loader,
-        train_cfg=loop,
+    figures, dataset = Figures(), [dict(inputs=x) for x in INPUTS]
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    make_runner(
+        work,
+        nn.BatchNorm1d(2),
+        dataset,
+        loop,
+        [figures, dict(type='SharedStatisticsHook'), *hooks],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_dataloader=dict(dataset=dataset, sampler=sampler, batch_size=2),
         val_cfg={},
         val_evaluator=[Mean()],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=epochs, interval=1)),
-        custom_hooks=[figures, dict(type='SharedStatisticsHook'), *hooks],
-        cfg=Config(),
     ).train()
     return dict(figures=figures.seen)
 
@@ -156,7 +141,7 @@ AVERAGED = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
 )
 def test_processes_validate_as_one_does_with_the_checkpoint(tmp_path, loop, hooks):
     both = in_two_processes(validate, tmp_path, tmp_path / 'work', loop, hooks)
-    net, expected = Normalising().eval(), []
+    net, expected = OneLayer(nn.BatchNorm1d(2)).eval(), []
     for name in ('epoch_1', 'epoch_2') if loop['by_epoch'] else ('iter_1', 'iter_2'):
         content = torch.load(tmp_path / 'work' / f'{name}.pth', weights_only=False)
         net.load_state_dict(content['state_dict'])

@@ -5,12 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
+
+from tests.tiny import make_runner
 
 
 def draw() -> list[float]:
@@ -33,15 +32,6 @@ class Fetched(Drawn):
         return [self[index] for index in indices]
 
 
-class Dropping(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
-
-    def forward(self, inputs: list, mode: str) -> dict:
-        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
-
-
 class Seen(Hook):
     def __init__(self, epochs: bool) -> None:
         self.unit = 'epoch' if epochs else 'iter'
@@ -56,27 +46,17 @@ def train(work, dataset, workers, persistent, resumed=None, epochs=True):
     """Samples of each epoch, or each iteration, and the last weights."""
     seen = Seen(epochs)
     torch.manual_seed(0)
-    runner = Runner(
-        Dropping(),
-        str(work),
-        train_dataloader=dict(
-            dataset=dataset,
-            sampler=dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=True),
-            batch_size=2,
-            num_workers=workers,
-            persistent_workers=persistent,
-        ),
-        train_cfg=dict(by_epoch=epochs, **(dict(max_epochs=3) if epochs else dict(max_iters=9))),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001, momentum=0.9)),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1 if epochs else 4, by_epoch=epochs)
-        ),
-        custom_hooks=[seen, dict(type='PlainCheckpointHook'), dict(type='ReproducibleResumeHook')],
+    layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+    runner = make_runner(
+        work,
+        layer,
+        dataset,
+        dict(by_epoch=True, max_epochs=3) if epochs else dict(by_epoch=False, max_iters=9),
+        [seen, dict(type='PlainCheckpointHook'), dict(type='ReproducibleResumeHook')],
+        dict(num_workers=workers, persistent_workers=persistent),
+        interval=1 if epochs else 4,
+        resumed=resumed,
         randomness=dict(seed=5),
-        load_from=resumed and str(resumed),
-        resume=resumed is not None,
-        experiment_name=f'{work.parent.name}_{work.name}',
-        cfg=Config(),
     )
     runner.train()
     return seen.seen, runner.model.state_dict()

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
 from mmshuffle.engine.options import apply_training_options, load_config
 from mmshuffle.engine.resume import find_resumable, resume_from
 from tests.conftest import REPO, load_file, refused
+from tests.tiny import make_runner
 
 HUB = dict(log_scalars={}, runtime_info={}, resumed_keys={})
 WHOLE = dict(state_dict={}, message_hub=HUB, optimizer={})
@@ -167,15 +167,6 @@ def test_looking_for_a_checkpoint_reads_no_tensors(tmp_path):
     assert cfg.load_from == str(path) and cfg.randomness.seed == 4
 
 
-class Line(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, inputs: list, mode: str) -> dict:
-        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
-
-
 BASE = dict(
     schedule=[dict(type='MultiStepLR', milestones=[3], gamma=0.1)],
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9),
@@ -194,27 +185,18 @@ ITERATIONS = dict(loop=dict(by_epoch=False, max_iters=16), schedule=WARMUP)
 
 def build(work: Path, resumed: Path | None = None, allow: bool = False, **settings) -> Runner:
     given = {**BASE, **settings}
-    loop = given['loop']
-    loader = dict(
-        dataset=[dict(inputs=torch.ones(2))] * 8,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        batch_size=given['batch'],
-    )
-    checkpoint = dict(type='CheckpointHook', by_epoch=loop['by_epoch'], interval=2)
-    if not loop['by_epoch']:
-        checkpoint['interval'] = 8
-    return Runner(
-        Line(),
-        str(work),
-        train_dataloader=loader,
-        train_cfg=dict(loop),
+    epochs = given['loop']['by_epoch']
+    return make_runner(
+        work,
+        nn.Linear(2, 1),
+        [dict(inputs=torch.ones(2))] * 8,
+        given['loop'],
+        [dict(type='PlainCheckpointHook')],
+        dict(batch_size=given['batch']),
+        interval=2 if epochs else 8,
+        resumed=resumed,
         optim_wrapper=dict(optimizer=dict(given['optimizer']), **given['wrapper']),
         param_scheduler=[dict(s) for s in given['schedule']],
-        default_hooks=dict(checkpoint=checkpoint),
-        custom_hooks=[dict(type='PlainCheckpointHook')],
-        load_from=resumed and str(resumed),
-        resume=resumed is not None,
-        experiment_name=f'{work.parent.name}_{work.name}',
         cfg=Config(dict(allow_changed_schedule=allow)),
     )
 
