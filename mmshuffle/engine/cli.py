@@ -113,41 +113,35 @@ def _run(main: Callable[[], int | None]) -> int | None:
         code = main()
         _leave_process_group()
         return code
-    except UserError as error:
-        # A dataloader's worker hands over its whole traceback, with the message at the end.
-        message = str(error).strip().rpartition(f'{UserError.__name__}: ')[2]
+    except (Exception, KeyboardInterrupt) as error:
+        # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
+        stopped = any(isinstance(e, KeyboardInterrupt) for e in (error, error.__context__))
+        if stopped and not isinstance(error, UserError):
+            print('interrupted', file=sys.stderr)
+            return 130
+        message = _message(error)
+        if message is None:
+            raise
         print(f'error: {message}', file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return _interrupted()
-    except Exception as error:
-        damaged = _damaged_image(error)
-        # mmengine makes an error of Ctrl-C while it formats the config for a checkpoint.
-        if isinstance(error.__context__, KeyboardInterrupt):
-            return _interrupted()
-        if damaged is None and isinstance(error, OSError) and error.errno in OUTSIDE:
-            place = error.filename or 'a file'
-            damaged = f'{place} cannot be used: {error.strerror}; free space or choose another'
-        if damaged is None:
-            raise
-        print(f'error: {damaged}', file=sys.stderr)
-        return 2
 
 
-def _damaged_image(error: Exception) -> str | None:
-    """What ``LoadImageFromFile``, in a worker or not, says of an image that does not decode."""
+def _message(error: BaseException) -> str | None:
+    """What to say of a mistake of the user's, a file or a disk; None of any other error."""
     text = str(error)
+    if isinstance(error, UserError):
+        # A dataloader's worker hands over its whole traceback, with the message at the end.
+        return text.strip().rpartition(f'{UserError.__name__}: ')[2]
+    if isinstance(error, OSError) and error.errno in OUTSIDE:
+        place = error.filename or 'a file'
+        return f'{place} cannot be used: {error.strerror}; free space or choose another'
+    # LoadImageFromFile, in a worker or not.
     found = re.search(r'failed to load image: (.+)', text)
     if isinstance(error, AssertionError) and found:
         return f'image {found[1].strip()} cannot be read: it does not decode; repair or remove it'
     if type(error).__module__ == 'cv2' and '!buf.empty()' in text:
         return 'an image file is empty; tools/verify_dataset.py says which'
     return None
-
-
-def _interrupted() -> int:
-    print('interrupted', file=sys.stderr)
-    return 130
 
 
 def _leave_process_group() -> None:
