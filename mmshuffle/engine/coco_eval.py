@@ -2,7 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from mmdet.evaluation.metrics import coco_metric
@@ -23,23 +24,18 @@ def coco_backend(name: str) -> Iterator[None]:
     except ImportError:
         raise UserError(f'--eval-backend {name} needs it: pip install {name}') from None
     usual = coco_metric.COCOeval
-    coco_metric.COCOeval = (
-        package.COCOeval_faster if name == 'faster-coco-eval' else _hotcoco(package)
-    )
+    faster = name == 'faster-coco-eval'
+    coco_metric.COCOeval = package.COCOeval_faster if faster else partial(_hotcoco, package)
     try:
         yield
     finally:
         coco_metric.COCOeval = usual
 
 
-def _hotcoco(package: Any) -> Callable[[Any, Any, str], Any]:
-    """hotcoco's class, which takes its own annotations only."""
-
-    def make(truth: Any, found: Any, kind: str) -> Any:
-        own, results = package.COCO(truth.dataset), found.dataset['annotations']
-        if kind == 'segm':
-            # It would take the area of the box, which pycocotools adds, for that of the mask.
-            results = [{k: v for k, v in result.items() if k != 'bbox'} for result in results]
-        return package.COCOeval(own, own.load_res(results), kind)
-
-    return make
+def _hotcoco(package: Any, truth: Any, found: Any, kind: str) -> Any:
+    """An evaluation of hotcoco, which takes its own annotations only."""
+    own, results = package.COCO(truth.dataset), found.dataset['annotations']
+    if kind == 'segm':
+        # It would take the area of the box, which pycocotools adds, for that of the mask.
+        results = [{k: v for k, v in result.items() if k != 'bbox'} for result in results]
+    return package.COCOeval(own, own.load_res(results), kind)

@@ -1,5 +1,7 @@
 """The channels_last memory layout, kept away from operators that misread it."""
 
+from functools import partial
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -46,22 +48,18 @@ def set_memory_format(model: nn.Module, memory_format: str) -> None:
         handle.remove()
     layout = MEMORY_FORMATS[memory_format]
     model.to(memory_format=layout)
-    backbone = getattr(model, 'backbone', model)
-    handles = [backbone.register_forward_pre_hook(_convert(layout))]
+    backbone, plain = getattr(model, 'backbone', model), torch.contiguous_format
+    handles = [backbone.register_forward_pre_hook(partial(_lay_out, layout))]
     for module in model.modules():
         if type(module).__module__.startswith('mmcv.ops'):
-            module.to(memory_format=torch.contiguous_format)
-            handles.append(module.register_forward_pre_hook(_convert(torch.contiguous_format)))
+            module.to(memory_format=plain)
+            handles.append(module.register_forward_pre_hook(partial(_lay_out, plain)))
     model._memory_format_hooks = handles
 
 
-def _convert(layout: torch.memory_format):
-    """A hook that gives every 4-D tensor argument a layout."""
-
-    def hook(module: nn.Module, args: tuple) -> tuple:
-        return tuple(
-            a.contiguous(memory_format=layout) if isinstance(a, Tensor) and a.dim() == 4 else a
-            for a in args
-        )
-
-    return hook
+def _lay_out(layout: torch.memory_format, module: nn.Module, args: tuple) -> tuple:
+    """Give every 4-D tensor argument of a module a layout."""
+    return tuple(
+        a.contiguous(memory_format=layout) if isinstance(a, Tensor) and a.dim() == 4 else a
+        for a in args
+    )
