@@ -60,11 +60,11 @@ def test_what_runs_twice_counts_twice_and_what_does_not_run_is_named():
     assert counts.outside == 6 * 3 * 6
 
 
-def test_counting_leaves_no_hooks_behind():
+def test_what_runs_later_does_not_count():
+    """Also after a failure."""
     net = nn.Sequential(nn.Linear(4, 4))
     counts = run_on_meta(net, 1, 4)
-    net(torch.empty(1, 4, device='meta'))
-    assert counts.layers['0'].multiply_adds == 16
-    with pytest.raises(RuntimeError), count_layers(net):
+    with pytest.raises(RuntimeError), count_layers(net) as failed:
         net(torch.empty(1, 5, device='meta'))
-    assert not net[0]._forward_hooks and not net[0]._forward_pre_hooks
+    net(torch.empty(1, 4, device='meta'))
+    assert counts.layers['0'].multiply_adds == 16 and failed.idle == ['0']
