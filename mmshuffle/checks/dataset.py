@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,17 +137,11 @@ def _check_coco(
     yield from wrong
     if fatal:
         return
-    try:
-        content = read_annotations(path, bool(dataset.get('test_mode')), masks=use.masks)
-    except UserError as error:
-        yield Problem(f'{where}.ann_file', str(error))
+    content = yield from _read(where, path, use, bool(dataset.get('test_mode')))
+    if content is None:
         return
     if loader == 'test_dataloader' and not content['annotations']:
         file.use = replace(use, labelled=False)
-    findings = list(check_entries(content, file.use))
-    yield from (Problem(file.source, *finding) for finding in findings)
-    if any(finding.fatal for finding in findings):
-        return
     file.content = content
     files.append(file)
     for finding in annotations.check_categories(content, file.use.classes):
@@ -164,6 +158,20 @@ def _check_coco(
         yield Problem(f'{where}.indices', message)
     if file.loading is not None:
         yield from _check_pictures(file, root, images, sampled)
+
+
+def _read(
+    where: str, path: Path, use: Use, test_mode: bool = False
+) -> Generator[Problem, None, dict[str, Any] | None]:
+    """Read a file; None where it has entries that cannot be looked through."""
+    try:
+        content = read_annotations(path, test_mode, masks=use.masks)
+    except UserError as error:
+        yield Problem(f'{where}.ann_file', str(error))
+        return None
+    problems = [Problem(f'{where} ({path})', *finding) for finding in check_entries(content, use)]
+    yield from problems
+    return None if any(problem.fatal for problem in problems) else content
 
 
 def _check_sample(cfg: Config, file: CocoFile) -> Iterator[Problem]:
@@ -243,11 +251,9 @@ def _compare(training: Sequence[CocoFile], file: CocoFile) -> Iterator[Problem]:
         if other.dataset.get('return_classes') or file.dataset.get('return_classes'):
             continue
         if file.use.classes != other.use.classes:
-            yield Problem(
-                f'{file.where}.metainfo',
-                f'classes {listed(file.use.classes or file.names)} are not those of {other.where} '
-                f'{listed(other.use.classes or other.names)}: give both the same',
-            )
+            mine, others = (listed(f.use.classes or f.names) for f in (file, other))
+            message = f'classes {mine} are not those of {other.where} {others}: give both the same'
+            yield Problem(f'{file.where}.metainfo', message)
             return
         same = sorted(file.names) == sorted(other.names)
         # Names that a file lacks are told where it is compared with given classes.
@@ -277,34 +283,21 @@ def _check_evaluator(
     path = Path(evaluator['ann_file'])
     if not found or any(same_file(path, file.path) for file in found):
         return
-    try:
-        content = read_annotations(path, masks=False)
-    except UserError as error:
-        yield Problem(f'{where}.ann_file', str(error))
-        return
-    findings = list(check_entries(content, Use(evaluated=True)))
-    yield from (Problem(f'{where} ({path})', *finding) for finding in findings)
-    if any(finding.fatal for finding in findings):
+    content = yield from _read(where, path, Use(evaluated=True))
+    if content is None:
         return
     names = _image_names(content)
     for file in found:
         others = [key for key, name in file.image_names.items() if names.get(key, name) != name]
+        source, more = f'{file.path}, which {file.where} reads', ''
         if not file.image_names.keys() <= names.keys():
-            yield Problem(
-                f'{where}.ann_file',
-                f'{path} lacks images of {file.path}, which {file.where} reads: give it that file',
-            )
+            fault = f'{path} lacks images of'
         elif others:
+            fault = f'{len(others)} image ids of {path} stand for other images than in'
             first = others[0]
-            yield Problem(
-                f'{where}.ann_file',
-                f'{len(others)} image ids of {path} stand for other images than in {file.path}, '
-                f'which {file.where} reads (such as {first!r}: {names[first]!r}, and '
-                f'{file.image_names[first]!r} there): give it that file',
-            )
+            more = f' (such as {first!r}: {names[first]!r}, and {file.image_names[first]!r} there)'
         elif used_categories(content, file.use.classes, 'name') != file.names:
-            yield Problem(
-                f'{where}.ann_file',
-                f'the categories of {path} or their order differ from those of {file.path}, which '
-                f'{file.where} reads: give it that file',
-            )
+            fault = f'the categories of {path} or their order differ from those of'
+        else:
+            continue
+        yield Problem(f'{where}.ann_file', f'{fault} {source}{more}: give it that file')

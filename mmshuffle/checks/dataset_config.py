@@ -10,90 +10,87 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
 
-from mmshuffle.data.annotations import Use
+from mmshuffle.data.annotations import Finding, Use
 from mmshuffle.data.finetune import class_of, walk
 from mmshuffle.data.pictures import Loading
 
 from .problem import Problem, as_list
 
 FILTERS = ('filter_empty_gt', 'min_size')
-OLD_KEYS = ('classes', 'img_prefix', 'seg_prefix')
+OLD_KEYS = {
+    'classes': 'metainfo=dict(classes=...)',
+    **dict.fromkeys(('img_prefix', 'seg_prefix'), 'data_prefix=dict(img=...)'),
+}
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_settings(dataset: Mapping[str, Any], where: str) -> Iterator[Problem]:
     """What MMDetection misreads or fails on before it opens a file of a COCO data set."""
-    for key in OLD_KEYS:
-        if key in dataset:
-            new = 'metainfo=dict(classes=...)' if key == 'classes' else 'data_prefix=dict(img=...)'
-            yield Problem(f'{where}.{key}', f'MMDetection 3 does not take it: give {new}')
+
+    def told(key: str, message: str, fatal: bool = True) -> Problem:
+        return Problem(f'{where}.{key}', message, fatal)
+
+    for key in filter(dataset.__contains__, OLD_KEYS):
+        yield told(key, f'MMDetection 3 does not take it: give {OLD_KEYS[key]}')
     path = dataset.get('ann_file')
     if not path:
-        yield Problem(f'{where}.ann_file', 'it is missing: give the path of the annotation file')
+        yield told('ann_file', 'it is missing: give the path of the annotation file')
     elif not isinstance(path, (str, os.PathLike)):
-        message = f'{path!r}: give one path, and a data set each in a ConcatDataset for more'
-        yield Problem(f'{where}.ann_file', message)
+        message = 'give one path, and a data set each in a ConcatDataset for more'
+        yield told('ann_file', f'{path!r}: {message}')
     filters = dataset.get('filter_cfg') or {}
     if not isinstance(filters, Mapping):
-        yield Problem(f'{where}.filter_cfg', f'{filters!r}: give a dict')
+        yield told('filter_cfg', f'{filters!r}: give a dict')
     elif not isinstance(filters.get('min_size', 0), (int, float)):
-        value = filters['min_size']
-        yield Problem(f'{where}.filter_cfg.min_size', f'{value!r}: give a number of pixels')
+        yield told('filter_cfg.min_size', f'{filters["min_size"]!r}: give a number of pixels')
     elif set(filters) - set(FILTERS):
         unknown = min(set(filters) - set(FILTERS), key=str)
         message = f'MMDetection reads {" and ".join(FILTERS)} only, and {unknown!r} does nothing'
-        yield Problem(f'{where}.filter_cfg', f'{message}: leave it out', fatal=False)
+        yield told('filter_cfg', f'{message}: leave it out', fatal=False)
     chosen = dataset.get('indices')
     several = isinstance(chosen, (list, tuple)) and all(type(i) is int for i in chosen)
     if chosen is not None and not (chosen and (type(chosen) is int or several)):
-        yield Problem(f'{where}.indices', f'{chosen!r}: give a number of images, or a list of them')
+        yield told('indices', f'{chosen!r}: give a number of images, or a list of them')
     proposals = dataset.get('proposal_file')
-    if proposals and is_local(f'{proposals}'):
-        path = Path(dataset.get('data_root') or '', str(proposals))
-        if not path.is_file():
-            message = f'{path} does not exist: fix the path, or leave it out'
-            yield Problem(f'{where}.proposal_file', message)
+    path = Path(dataset.get('data_root') or '', str(proposals))
+    if proposals and is_local(f'{proposals}') and not path.is_file():
+        yield told('proposal_file', f'{path} does not exist: fix the path, or leave it out')
     prefix = dataset.get('data_prefix')
     if not isinstance(prefix, Mapping) or not isinstance(prefix.get('img'), str):
-        yield Problem(
-            f'{where}.data_prefix', f'{prefix!r}: give dict(img=...), the folder below data_root'
-        )
+        yield told('data_prefix', f'{prefix!r}: give dict(img=...), the folder below data_root')
     metainfo = dataset.get('metainfo') or {}
-    if not isinstance(metainfo, Mapping):
-        yield Problem(f'{where}.metainfo', f'{metainfo!r}: give dict(classes=(...))')
-        return
+    if isinstance(metainfo, Mapping):
+        yield from (told('metainfo', *finding) for finding in _check_metainfo(metainfo))
+    else:
+        yield told('metainfo', f'{metainfo!r}: give dict(classes=(...))')
+
+
+def _check_metainfo(metainfo: Mapping[str, Any]) -> Iterator[Finding]:
     if 'classes' not in metainfo and any(str(key).lower() == 'classes' for key in metainfo):
-        yield Problem(f'{where}.metainfo', 'MMDetection 3 reads classes, in small letters')
-    given = metainfo.get('classes', ('',))
+        yield Finding('MMDetection 3 reads classes, in small letters')
+    names = given = metainfo.get('classes', ('',))
     if isinstance(given, str):
         names = read_names(given)
-        if names is None:
-            what = (
-                'a file that is no UTF-8 text: save it as plain UTF-8 text with a name a line'
-                if Path(given).is_file()
-                else 'no text file with a name a line, so that each category whose name is a part '
-                'of it would be taken: give a tuple, with a comma also behind one name: '
-                f'classes=({given!r},)'
-            )
-            yield Problem(f'{where}.metainfo', f'classes is the string {given!r} and {what}')
-            return
-    else:
-        names = given
-        if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
-            yield Problem(
-                f'{where}.metainfo', f'classes is {given!r}: give a tuple of the names in the file'
-            )
-            return
-    if not names:
-        yield Problem(f'{where}.metainfo', 'classes is empty: give the names in the file')
-    palette = metainfo.get('palette')
-    if isinstance(palette, (list, tuple)) and 'classes' in metainfo and len(palette) < len(names):
-        yield Problem(
-            f'{where}.metainfo',
-            f'palette has {len(palette)} colours for {len(names)} classes, and pictures cannot be '
-            "drawn: give a colour each, or 'random'",
-            fatal=False,
+        what = (
+            'a file that is no UTF-8 text: save it as plain UTF-8 text with a name a line'
+            if Path(given).is_file()
+            else 'no text file with a name a line, so that each category whose name is a part of '
+            'it would be taken: give a tuple, with a comma also behind one name: '
+            f'classes=({given!r},)'
         )
+        if names is None:
+            yield Finding(f'classes is the string {given!r} and {what}')
+    elif not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        yield Finding(f'classes is {given!r}: give a tuple of the names in the file')
+        return
+    if names is not None and not names:
+        yield Finding('classes is empty: give the names in the file')
+    palette = metainfo.get('palette')
+    short = isinstance(palette, (list, tuple)) and len(palette) < len(names or ())
+    if short and 'classes' in metainfo:
+        message = f'palette has {len(palette)} colours for {len(names)} classes'
+        fix = "and pictures cannot be drawn: give a colour each, or 'random'"
+        yield Finding(f'{message}, {fix}', fatal=False)
 
 
 def class_names(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:

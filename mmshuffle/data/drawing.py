@@ -5,7 +5,6 @@ come in many sizes, turned, lit from any side, textured, in front of one another
 border. Nothing but numpy and OpenCV is needed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -148,7 +147,7 @@ def _sprite(rng: np.random.Generator, name: str, size: float) -> tuple[np.ndarra
         return np.rint((points @ matrix.T + offset) * (1 << SHIFT)).astype(np.int32)
 
     main, second = _two_colours(rng, HUES[name])
-    outline, parts = _SHAPES[name](rng)
+    outline, parts = _shape(rng, name)
     outline = [pixels(part) for part in outline]
     mask = np.zeros((n * factor, n * factor), np.uint8)
     cv2.fillPoly(mask, outline, 255, cv2.LINE_AA, SHIFT)
@@ -192,8 +191,11 @@ def _two_colours(rng: np.random.Generator, usual_hue: float) -> np.ndarray:
 
 
 def _circle(radius: float = 1.0, start: float = 0.0, stop: float = 2 * np.pi) -> np.ndarray:
-    angles = np.linspace(start, stop, 64)
-    return radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return _polar(radius, np.linspace(start, stop, 64))
+
+
+def _polar(radii: float | np.ndarray, angles: np.ndarray) -> np.ndarray:
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)
 
 
 def _band(half_width: float, centre: float = 0.0, upright: bool = False) -> np.ndarray:
@@ -202,44 +204,29 @@ def _band(half_width: float, centre: float = 0.0, upright: bool = False) -> np.n
     return points[:, ::-1] if upright else points
 
 
-# Each returns the outline, one polygon or one inside another, and the parts in a second colour.
-# All of them fit the unit circle.
-Shape = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+def _shape(rng: np.random.Generator, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Outline, one polygon or one inside another, and the parts in a second colour.
 
-
-def _ball(rng: np.random.Generator) -> Shape:
-    return [_circle()], [_band(rng.uniform(0.15, 0.3), rng.uniform(-0.3, 0.3))]
-
-
-def _box(rng: np.random.Generator) -> Shape:
-    corners = 0.74 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    tapes = [_band(rng.uniform(0.08, 0.16), rng.uniform(-0.2, 0.2), bool(i)) for i in range(2)]
-    return [corners], tapes
-
-
-def _sign(rng: np.random.Generator) -> Shape:
-    triangle = _circle()[[0, 21, 42]]
-    return [triangle], [rng.uniform(0.55, 0.7) * triangle]
-
-
-def _star(rng: np.random.Generator) -> Shape:
-    angles = np.arange(10) * np.pi / 5
-    radii = np.where(np.arange(10) % 2, rng.uniform(0.42, 0.55), 1)
-    points = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    All fit the unit circle.
+    """
     centre = np.zeros((1, 2))
-    # One half of every ray, as on a faceted star.
-    return [points], [np.concatenate([centre, points[i : i + 2]]) for i in range(0, 10, 2)]
-
-
-def _ring(rng: np.random.Generator) -> Shape:
+    if name == 'ball':
+        return [_circle()], [_band(rng.uniform(0.15, 0.3), rng.uniform(-0.3, 0.3))]
+    if name == 'box':
+        tapes = [_band(rng.uniform(0.08, 0.16), rng.uniform(-0.2, 0.2), bool(i)) for i in range(2)]
+        return [0.74 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])], tapes
+    if name == 'sign':
+        triangle = _circle()[[0, 21, 42]]
+        return [triangle], [rng.uniform(0.55, 0.7) * triangle]
+    if name == 'star':
+        radii = np.where(np.arange(10) % 2, rng.uniform(0.42, 0.55), 1)
+        points = _polar(radii, np.arange(10) * np.pi / 5)
+        # One half of every ray, as on a faceted star.
+        return [points], [np.concatenate([centre, points[i : i + 2]]) for i in range(0, 10, 2)]
     count = int(rng.integers(3, 6))
     edges = np.arange(count) * 2 * np.pi / count
-    centre = np.zeros((1, 2))
     wedges = [np.concatenate([centre, _circle(1.2, a, a + np.pi / count)]) for a in edges]
     return [_circle(), _circle(rng.uniform(0.45, 0.6))], wedges
-
-
-_SHAPES = {'ball': _ball, 'box': _box, 'sign': _sign, 'star': _star, 'ring': _ring}
 
 
 # --- backgrounds -----------------------------------------------------------------------------
@@ -285,8 +272,7 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> None:
     height, width = canvas.shape[:2]
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
     radii = rng.uniform(0.05, 0.4) * width * rng.uniform(0.5, 1, len(angles))
-    points = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
-    points += rng.uniform(0, 1, 2) * [width, height]
+    points = _polar(radii, angles) + rng.uniform(0, 1, 2) * [width, height]
     mask = np.zeros((height, width), np.float32)
     cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], rng.uniform(0.15, 0.7))
     mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 5))[..., None]

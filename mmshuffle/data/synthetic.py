@@ -40,11 +40,9 @@ def draw_dataset(
     is kept; another drawn set is replaced.
 
     A box encloses the visible part of its object, and ``area`` is the number of visible pixels.
-    Every object drawn has a box: at least 30 % of it is not covered by others, and at least 40 %
-    lies inside the picture.
+    Every object drawn has a box.
 
     Args:
-        root: Folder of the set; its parents are made.
         val: Number of validation images; none is among the training images.
         seed: Of the random numbers. Image i of a split depends on this, i and ``size`` only.
         size: Width and height in pixels.
@@ -69,16 +67,14 @@ def draw_objects(
     """Draw ``root/{train,val}/CLASS/*.jpg``: single objects, for a classifier.
 
     They are cut out of pictures like those of :func:`draw_dataset`, but by default other ones: a
-    square around the box with an eighth of its longer side about it. Every class has as many. The
-    set appears whole or not at all, and is kept where it is there.
+    square around the box with an eighth of its longer side about it. Every class has as many.
 
     Args:
-        root: Folder of the set; its parents are made.
         train: Number of training images, of all classes together.
         side: Of an image, in pixels.
 
     Raises:
-        UserError: An argument is out of range, or ``root`` holds something else.
+        UserError: As for :func:`draw_dataset`.
     """
     if min(train, val) < len(CLASSES) or side < 16 or seed < 0:
         raise UserError(
@@ -145,21 +141,17 @@ def _draw_split(folder: Path, split: str, facts: dict[str, Any], bar: tqdm) -> N
     width, height = facts['width'], facts['height']
     (folder / split).mkdir()
     (folder / 'annotations').mkdir(exist_ok=True)
-    images, annotations = [], []
+    content = dict(info=dict(description=f'{facts["kind"]}, {split}, seed {facts["seed"]}'))
+    images, annotations = content['images'], content['annotations'] = [], []
+    content['categories'] = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     pictures = scenes(split, facts[split], facts['seed'], (width, height), facts['zoom'])
     for i, scene in enumerate(pictures, 1):
         name = f'{i:06d}.jpg'
         _write_jpeg(scene.image, folder / split / name)
-        images.append({'id': i, 'file_name': name, 'width': width, 'height': height})
+        images.append(dict(id=i, file_name=name, width=width, height=height))
         for entry in describe_objects(scene):
-            annotations.append({'id': len(annotations) + 1, 'image_id': i, **entry})
+            annotations.append(dict(id=len(annotations) + 1, image_id=i, **entry))
         bar.update()
-    content = {
-        'info': {'description': f'{facts["kind"]}, {split}, seed {facts["seed"]}'},
-        'images': images,
-        'annotations': annotations,
-        'categories': [{'id': i, 'name': name} for i, name in enumerate(CLASSES, 1)],
-    }
     (folder / 'annotations' / f'{split}.json').write_text(json.dumps(content))
 
 
@@ -186,9 +178,7 @@ def _draw_object_split(folder: Path, split: str, facts: dict[str, Any], bar: tqd
 
 
 def _write_jpeg(image: np.ndarray, path: Path) -> None:
-    ok, jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not ok:
-        raise RuntimeError('OpenCV cannot write JPEG images')
+    jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     path.write_bytes(jpeg.tobytes())
 
 
