@@ -10,7 +10,7 @@ from mmshuffle.errors import UserError, one_line
 
 from .dataset_config import type_name, unwrapped
 from .parts import fit, observe, unbuildable
-from .problem import Problem
+from .problem import Problem, mismatch
 from .weights import check_input
 
 IMAGE_SIZE = 224
@@ -39,11 +39,8 @@ def check_classifier_model(
     width = features.channels[-1]
     trial = fit(model['head'], features.maps, [dict(in_channels=width)])
     if trial.fix:
-        yield Problem(
-            'model.head.in_channels',
-            f"{model['head'].get('in_channels')}, but the backbone's last output has {width} "
-            f'channels: set it to {width}',
-        )
+        truth = f"the backbone's last output has {width} channels"
+        yield mismatch('model.head.in_channels', model['head'].get('in_channels'), truth, width)
     elif trial.error:
         yield unbuildable('model.head', model['head'], trial)
 
@@ -70,20 +67,17 @@ def check_image_folders(
             found.append((loader, where, dataset, built))
         highest = max(labels)
         if highest == number and 0 not in labels:
-            yield Problem(
-                where, f'its labels are from {min(labels)} to {highest}: count them from 0'
-            )
+            message = f'its labels are from {min(labels)} to {highest}: count them from 0'
+            yield Problem(where, message)
         elif isinstance(number, int) and (
             highest >= number or (classes and len(classes) != number)
         ):
             has = len(classes) if classes else f'labels up to {highest}, so at least {highest + 1}'
-            message = f'{number}, but {where} has {has} classes: set it to that'
-            yield Problem('model.head.num_classes', message)
+            truth = f'{where} has {has} classes'
+            yield mismatch('model.head.num_classes', number, truth, 'that')
         if classes and known and classes != known[1]:
-            different = sorted(set(classes) ^ set(known[1]))[:3] or ['their order']
-            yield Problem(
-                where,
-                f'its classes are not those of {known[0]} (such as {", ".join(different)}): give '
-                'both data sets the same class folders, or classes',
-            )
+            different = ', '.join(sorted(set(classes) ^ set(known[1]))[:3] or ['their order'])
+            message = f'its classes are not those of {known[0]} (such as {different})'
+            fix = 'give both data sets the same class folders, or classes'
+            yield Problem(where, f'{message}: {fix}')
         known = known or (classes and (where, classes)) or None

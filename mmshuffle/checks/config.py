@@ -13,7 +13,7 @@ from .dataset import check_datasets
 from .dataset_config import LOADERS, class_names, unwrapped
 from .detector import check_model
 from .loaders import check_loader
-from .problem import Problem, guarded
+from .problem import Problem, guarded, mismatch
 from .weights import check_checkpoints
 
 # Numbers that a slip on the command line turns into text.
@@ -67,11 +67,9 @@ def check_class_counts(model: Mapping[str, Any], dataset: Mapping[str, Any]) -> 
     )
     for place, part, key, given in class_settings(model):
         if isinstance(given, int) and given != wanted[key]:
-            yield Problem(
-                f'{place}.{key}',
-                f'{given}{"" if key in part else " by default"}, but the data set has '
-                f'{wanted[key]} classes: set it to {wanted[key]}',
-            )
+            given = f'{given}{"" if key in part else " by default"}'
+            truth = f'the data set has {wanted[key]} classes'
+            yield mismatch(f'{place}.{key}', given, truth, wanted[key])
 
 
 def _check_numbers(cfg: Config) -> Iterator[Problem]:

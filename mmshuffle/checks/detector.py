@@ -13,7 +13,7 @@ from torch import nn
 from .dataset_config import type_name
 from .levels import check_levels
 from .parts import Features, Trial, fit, observe, unbuildable
-from .problem import Problem, as_list
+from .problem import Problem, as_list, mismatch
 from .roi import check_roi_head
 from .weights import check_input, check_untrained_norm
 
@@ -107,9 +107,8 @@ def _check_dense_head(
         plain = fit(head, features.maps, fixes)  # as a detector of another package may build it
         trial = trial if plain.module is None else plain
     if trial.error:
-        yield _misfit(
-            place, head, 'the neck' if model.get('neck') else 'the backbone', features, trial
-        )
+        source = 'the neck' if model.get('neck') else 'the backbone'
+        yield _misfit(place, head, source, features, trial)
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     if isinstance(trial.module, BaseDenseHead):
@@ -121,8 +120,8 @@ def _check_dense_head(
         for index, stage in enumerate(as_list(head.get('stages'))):
             at, module = f'{place}.stages[{index}]', trial.module.stages[index]
             if stage.get('in_channels') != width and not several:
-                message = f'{stage.get("in_channels")}, but it gets {width} channels: set it to '
-                yield Problem(f'{at}.in_channels', f'{message}{width}')
+                truth = f'it gets {width} channels'
+                yield mismatch(f'{at}.in_channels', stage.get('in_channels'), truth, width)
             yield from check_levels(stage, at, features, module)
             width = module.feat_channels if module.bridged_feature else width
 
@@ -142,25 +141,21 @@ def _check_transformer(
     """Check what DETR and its relatives, and MaskFormer and its, say about feature maps."""
     levels, neck = model.get('num_feature_levels'), model.get('neck')
     if isinstance(levels, int) and levels != len(features.maps) and isinstance(neck, Mapping):
-        yield Problem(
-            f'{where}.neck.num_outs',
-            f'{neck.get("num_outs")}, which gives {len(features.maps)} feature maps, but '
-            f'num_feature_levels is {levels}: set it to {levels}',
-        )
+        given = f'{neck.get("num_outs")}, which gives {len(features.maps)} feature maps'
+        truth = f'num_feature_levels is {levels}'
+        yield mismatch(f'{where}.neck.num_outs', given, truth, levels)
     node: Any = model
     for key in ('encoder', 'layer_cfg', 'self_attn_cfg', 'embed_dims'):
         node = node.get(key) if isinstance(node, Mapping) else None
     if isinstance(node, int) and neck and set(features.channels) != {node}:
-        message = f'{_widths(features)}, but the encoder has embed_dims={node}: set it to {node}'
-        yield Problem(f'{where}.neck.out_channels', message)
+        truth = f'the encoder has embed_dims={node}'
+        yield mismatch(f'{where}.neck.out_channels', _widths(features), truth, node)
     head = model.get('panoptic_head')
     wanted = head.get('in_channels') if isinstance(head, Mapping) else None
     if isinstance(wanted, (list, tuple)) and list(wanted) != features.channels:
-        yield Problem(
-            f'{where}.panoptic_head.in_channels',
-            f'{list(wanted)}, but its inputs have {features.channels} channels: set it to '
-            f'{features.channels}',
-        )
+        truth = f'its inputs have {features.channels} channels'
+        place = f'{where}.panoptic_head.in_channels'
+        yield mismatch(place, list(wanted), truth, features.channels)
 
 
 def _width_fixes(part: Mapping[str, Any], features: Features) -> list[dict[str, Any]]:
@@ -191,9 +186,8 @@ def _misfit(
         return unbuildable(where, part, trial)
     maps = f'{_widths(features)} channels at strides {features.strides}'
     if trial.fix is None:
-        return Problem(
-            where, f"{type_name(part)} does not take {source}'s outputs, {maps}: {trial.error}"
-        )
+        message = f"{type_name(part)} does not take {source}'s outputs, {maps}: {trial.error}"
+        return Problem(where, message)
     key = next(iter(trial.fix))
     given = part.get(key, 'not given')
     values = ', '.join(f'{name}={value}' for name, value in trial.fix.items())
@@ -212,11 +206,9 @@ def _widths(features: Features) -> int | list[int]:
 def _other_outputs(wanted: Any, features: Features, network: nn.Module) -> str:
     """Name the outputs of the backbone that a neck was written for, if it has them."""
     indices = getattr(network, 'out_indices', None)
-    if not isinstance(wanted, (list, tuple)) or not isinstance(indices, (list, tuple)):
+    lists = all(isinstance(given, (list, tuple)) for given in (wanted, indices))
+    if not lists or len(indices) != len(features.channels):
         return ''
-    if len(indices) != len(features.channels):
-        return ''
-    chosen = [i for i, width in zip(indices, features.channels) if width in wanted]
-    if len(chosen) != len(wanted) or len(chosen) == len(indices):
-        return ''
-    return f', or out_indices={tuple(chosen)} of the backbone'
+    chosen = tuple(i for i, width in zip(indices, features.channels) if width in wanted)
+    found = len(chosen) == len(wanted) < len(indices)
+    return f', or out_indices={chosen} of the backbone' if found else ''

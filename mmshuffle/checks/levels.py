@@ -10,7 +10,7 @@ from mmshuffle.data.finetune import defaults
 
 from .dataset_config import type_name
 from .parts import Features
-from .problem import Problem
+from .problem import Problem, mismatch
 
 GENERATORS = (
     'anchor_generator',
@@ -32,18 +32,14 @@ def check_levels(
     """
     widths = head.get('in_channels')
     if isinstance(widths, (list, tuple)) and len(widths) != len(features.maps):
-        yield Problem(
-            f'{where}.in_channels',
-            f'{list(widths)}, but its inputs have {features.channels} channels: set it to '
-            f'{type(widths)(features.channels)}',
-        )
+        truth = f'its inputs have {features.channels} channels'
+        advice = type(widths)(features.channels)
+        yield mismatch(f'{where}.in_channels', list(widths), truth, advice)
     for key, steps, beside in _strides(head, module):
         if not _agree(steps, features, exact='SSD' not in type_name(beside)):
-            yield Problem(
-                f'{where}.{key}',
-                f'{steps}, but its inputs have other strides: set it to {features.strides}'
-                f'{_lists_beside(beside, len(steps), len(features.maps))}',
-            )
+            more = _lists_beside(beside, len(steps), len(features.maps))
+            truth = 'its inputs have other strides'
+            yield mismatch(f'{where}.{key}', steps, truth, f'{features.strides}{more}')
     ranges = getattr(module, 'regress_ranges', None)
     if isinstance(ranges, (list, tuple)) and len(ranges) != len(features.maps):
         bounds = [-1, *(8 * step for step in features.strides[:-1]), INFINITY]

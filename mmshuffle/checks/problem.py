@@ -20,6 +20,11 @@ class Problem:
         return f'{self.where}: {self.message}'
 
 
+def mismatch(where: str, given: Any, truth: str, value: Any) -> Problem:
+    """A setting that contradicts what is known from elsewhere, and its right value."""
+    return Problem(where, f'{given}, but {truth}: set it to {value}')
+
+
 def raise_on(problems: Sequence[Problem]) -> None:
     """Refuse to start a run with fatal problems: a ``UserError`` with a line for each."""
     fatal = [str(problem) for problem in problems if problem.fatal]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .dataset_config import type_name
 from .parts import Features, fit, unbuildable
-from .problem import Problem, as_list
+from .problem import Problem, as_list, mismatch
 from .weights import check_untrained_norm
 
 # RoIs of the trial.
@@ -42,8 +42,8 @@ def _check_extractor(
         return
     wanted, channels = features.strides[: len(steps)], features.channels[0]
     if list(steps) != wanted:
-        message = f'but its inputs have strides {features.strides}: set it to {wanted}'
-        yield Problem(f'{where}.featmap_strides', f'{list(steps)}, {message}')
+        truth = f'its inputs have strides {features.strides}'
+        yield mismatch(f'{where}.featmap_strides', list(steps), truth, wanted)
     # Each bin of a position-sensitive layer reads channels of its own.
     rois = _rois(extractor) if type_name(extractor) == 'PSRoIExtractor' else None
     bins = 1 if rois is None else rois[0, 0].numel()
@@ -100,8 +100,8 @@ def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[P
     trial = fit(head, rois, fixes)
     pooled = f'RoIs of {width} channels and {size} x {size} pixels'
     for key, value in (trial.fix or {}).items():
-        message = f'{head.get(key, "its default")}, but it gets {pooled}: set it to {value}'
-        yield Problem(f'{where}.{key}', message)
+        given = head.get(key, 'its default')
+        yield mismatch(f'{where}.{key}', given, f'it gets {pooled}', value)
     if trial.module is None:
         yield unbuildable(where, head, trial)
     elif trial.error and not trial.fix:
@@ -109,6 +109,4 @@ def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[P
     if trial.outputs is None and trial.module is not None:  # it takes more than RoIs
         wanted = getattr(trial.module, 'in_channels', width)
         if isinstance(wanted, int) and wanted != width:
-            yield Problem(
-                f'{where}.in_channels', f'{wanted}, but it gets {pooled}: set it to {width}'
-            )
+            yield mismatch(f'{where}.in_channels', wanted, f'it gets {pooled}', width)
