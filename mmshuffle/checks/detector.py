@@ -164,7 +164,7 @@ def _width_fixes(part: Mapping[str, Any], features: Features) -> list[dict[str, 
     kind = tuple if isinstance(given, tuple) else list
     fixes = []
     out = part.get('out_channels')
-    both = isinstance(given, (list, tuple)) and isinstance(out, (list, tuple))
+    both = all(isinstance(value, (list, tuple)) for value in (given, out))
     if both and len(out) > len(given):  # SSDNeck's outputs begin with its inputs
         added = kind(out[len(given) :])
         fixes.append(dict(in_channels=kind(channels), out_channels=kind(channels) + added))

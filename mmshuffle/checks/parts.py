@@ -55,10 +55,8 @@ class Features:
     @classmethod
     def of(cls, outputs: Any, size: int) -> 'Features | None':
         """What a backbone or neck returned; None if it is no list of feature maps."""
-        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
-        if not isinstance(maps, (list, tuple)) or not maps:
-            return None
-        if not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
+        maps = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        if not maps or not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
             return None
         return cls(tuple(m.to('meta') for m in maps), size)
 
@@ -119,9 +117,8 @@ def observe(backbone: Mapping[str, Any], size: int) -> tuple[Trial, Features | N
 
 def unbuildable(where: str, part: Mapping[str, Any], trial: Trial) -> Problem:
     """Say why a part cannot be built; that a package is absent is no fault of the config."""
-    return Problem(
-        where, f'{type_name(part)} cannot be built: {trial.error}', fatal=not trial.absent
-    )
+    message = f'{type_name(part)} cannot be built: {trial.error}'
+    return Problem(where, message, fatal=not trial.absent)
 
 
 def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
@@ -132,14 +129,14 @@ def _try(part: Part, inputs: Any, device: str) -> tuple[Trial, bool]:
         reason, absent = explain(error)
         kind = part.get('type') if isinstance(part, Mapping) else None
         package = kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else 'torch'
-        absent = absent or importlib.util.find_spec(package) is None
-        return Trial(error=reason, absent=absent), True
+        return Trial(error=reason, absent=absent or not importlib.util.find_spec(package)), True
     try:
         inspect.signature(module.forward).bind(inputs)
     except TypeError:  # it takes more than feature maps
         return Trial(module), False
     if device == 'cpu':
-        inputs = _zeros(inputs)
+        zeros = [torch.zeros(m.shape) for m in ([inputs] if isinstance(inputs, Tensor) else inputs)]
+        inputs = zeros[0] if isinstance(inputs, Tensor) else tuple(zeros)
     try:
         with torch.no_grad():
             return Trial(module, module(inputs)), True
@@ -156,16 +153,9 @@ def _build(part: Part, device: str) -> nn.Module:
     if isinstance(part, Mapping):
         part = {'_scope_': 'mmdet', **part}
     with _EmptyOnMeta() if device == 'meta' else contextlib.nullcontext():
-        module = MODELS.build(part)
-    module.to(device)
+        module = MODELS.build(part).to(device)
     module.eval()  # ResNet's returns nothing
     return module
-
-
-def _zeros(inputs: Any) -> Any:
-    if isinstance(inputs, Tensor):
-        return torch.zeros(inputs.shape)
-    return tuple(_zeros(item) for item in inputs)
 
 
 def explain(error: Exception) -> tuple[str, bool]:

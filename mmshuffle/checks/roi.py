@@ -48,9 +48,8 @@ def _check_extractor(
     rois = _rois(extractor) if type_name(extractor) == 'PSRoIExtractor' else None
     bins = 1 if rois is None else rois[0, 0].numel()
     if isinstance(width, int) and width * bins != channels:
-        advice = f'set it to {channels // bins}'
-        if channels % bins:
-            advice = f'give it a multiple of {bins}, the bins of an RoI'
+        multiple = f'give it a multiple of {bins}, the bins of an RoI'
+        advice = multiple if channels % bins else f'set it to {channels // bins}'
         message = f'{width}, but its inputs have {channels} channels: {advice}'
         yield Problem(f'{where}.out_channels', message)
 
@@ -76,14 +75,12 @@ def _check_shared_head(
         part = {**backbone, 'frozen_stages': -1}
         yield from check_untrained_norm(part, trial.module, where, shared.get('init_cfg'))
     if trial.error:
-        wanted = getattr(trial.module, 'in_channels', None)
-        yield Problem(
-            where,
-            f"takes {wanted} channels, but gets {rois.shape[1]}: give it the detector's backbone, "
-            'and the stage behind its last output'
-            if isinstance(wanted, int) and wanted != rois.shape[1]
-            else f'does not take RoIs of {rois.shape[1]} channels: {trial.error}',
-        )
+        wanted, width = getattr(trial.module, 'in_channels', None), rois.shape[1]
+        message = f'does not take RoIs of {width} channels: {trial.error}'
+        if isinstance(wanted, int) and wanted != width:
+            fix = "give it the detector's backbone, and the stage behind its last output"
+            message = f'takes {wanted} channels, but gets {width}: {fix}'
+        yield Problem(where, message)
     return trial.outputs if isinstance(trial.outputs, Tensor) else None
 
 

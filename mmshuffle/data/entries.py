@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .annotations import EXAMPLES, Finding, Use, examples
@@ -81,20 +81,7 @@ def is_finite(numbers: Iterable[float]) -> bool:
         return False
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in NUMBER and is_finite([value, 0.0])
-
-
-# What values of a kind are, and the types of those for which no more than a sum is looked at.
-FITS: dict[str, Callable[[Any], bool]] = {
-    'number': _is_number,
-    'size': lambda value: _is_number(value) and value > 0,
-    'box': lambda value: type(value) is list and len(value) == 4 and all(map(_is_number, value)),
-    'flag': lambda value: type(value) is bool or _is_number(value),
-    'text': lambda value: type(value) is str and bool(value),
-    'id': lambda value: type(value) is int,
-    'reference': lambda value: type(value) in (int, str) or _is_number(value),
-}
+# Types of the values for which no more than a sum is looked at; else those of numbers.
 USUAL = {'flag': {int, bool}, 'text': {str}, 'id': {int}, 'reference': {int}}
 _UNIQUE = 'give each a whole number of its own, not in quotes'
 RULES = (
@@ -126,10 +113,9 @@ def _misfits(entries: list[dict[str, Any]], key: str, kind: str) -> dict[str, li
     """Indices of the entries whose value does not fit, by kind of fault."""
     column = [entry.get(key, MISSING) for entry in entries]
     found: dict[str, list[int]] = {}
-    if not _all_fit(column, kind):
-        for index, value in enumerate(column):
-            if not FITS[kind](value):
-                found.setdefault(_fault(value, kind), []).append(index)
+    for index, value in enumerate(column if not _all_fit(column, kind) else ()):
+        if fault := _fault(value, kind):
+            found.setdefault(fault, []).append(index)
     return found
 
 
@@ -146,26 +132,29 @@ def _all_fit(column: list[Any], kind: str) -> bool:
     return is_finite([*column, 0.0]) and (kind != 'size' or min(column, default=1) > 0)
 
 
-def _fault(value: Any, kind: str) -> str:
+def _fault(value: Any, kind: str) -> str | None:
+    """Why a value is none of a kind; None where it is one."""
     if value is MISSING:
         return 'missing'
     if value is None:
         return 'null'
     if kind == 'box' and isinstance(value, list):
-        return 'no four numbers'
-    if kind == 'text' and value == '':
-        return 'an empty text'
+        fits = len(value) == 4 and not any(_fault(number, 'number') for number in value)
+        return None if fits else 'no four numbers'
     if isinstance(value, str):
-        return 'text'
+        fault = None if kind in ('text', 'reference') else 'text'
+        return fault if value or kind != 'text' else 'an empty text'
     if isinstance(value, bool):
-        return 'true or false'
+        return None if kind == 'flag' else 'true or false'
     if not isinstance(value, (int, float)):
         return 'no number' if kind == 'size' else 'a list or object'
     if not is_finite([value, 0.0]):
         return 'NaN or Infinity'
-    if isinstance(value, float) and kind == 'id':
+    if kind in ('text', 'box'):
+        return 'a number'
+    if kind == 'id' and isinstance(value, float):
         return 'a decimal number'
-    return 'a number of 0 or less' if kind == 'size' else 'a number'
+    return 'a number of 0 or less' if kind == 'size' and value <= 0 else None
 
 
 def _is_fatal(list_name: str, key: str, fault: str, use: Use) -> bool:

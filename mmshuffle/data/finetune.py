@@ -12,7 +12,7 @@ from mmengine.registry import Registry
 
 from mmshuffle.errors import UserError
 
-from .annotations import Use, read_annotations
+from .annotations import Use, read_annotations, used_categories
 from .entries import check_entries
 from .pictures import explain_missing, find_missing
 
@@ -88,8 +88,7 @@ def find_dataset(folder: str | Path, **given: str | Path | None) -> DetectionDat
     for content in contents:
         names = {category['id']: category['name'] for category in content['categories']}
         used |= {names[annotation['category_id']] for annotation in content['annotations']}
-    classes = tuple(c['name'] for c in contents[0]['categories'] if c['name'] in used)
-    return DetectionData(**splits, classes=classes)
+    return DetectionData(**splits, classes=tuple(used_categories(contents[0], used, 'name')))
 
 
 def apply_dataset(cfg: Config, dataset: DetectionData) -> None:
@@ -163,11 +162,10 @@ def _annotation_file(folder: Path, split: str, given: str | Path | None) -> Path
     if given is not None:
         return _given(folder, given, option)
     found, what = annotation_files(folder, split), f'of the {split} images'
-    usual = [pattern.format(SPLITS[split][0]) for pattern in ANNOTATIONS]
+    usual = ', '.join(ANNOTATIONS[i].format(split) for i in (0, 1, 5))
     return _single(
         found,
-        f'{folder} has no annotation file {what}, such as {usual[0]}, {usual[1]} or {usual[5]}; '
-        f'name it with {option}',
+        f'{folder} has no annotation file {what}, such as {usual}; name it with {option}',
         f'{folder} has several annotation files {what} ({_listed(found)}); choose one with '
         f'{option}',
     )
@@ -179,11 +177,10 @@ def _image_folder(
     option = f'--{split}-images'
     if given is not None:
         chosen = _given(folder, given, option)
-        missing = find_missing(chosen, names)
-        if len(missing) == len(names):
-            message = explain_missing(chosen, folder, missing, len(names))
-            raise UserError(f'{option}: {message} ({ann})')
-        return chosen
+        if len(missing := find_missing(chosen, names)) < len(names):
+            return chosen
+        message = explain_missing(chosen, folder, missing, len(names))
+        raise UserError(f'{option}: {message} ({ann})')
     # Roboflow keeps the images beside their annotations.
     places = [folder / p.format(name) for name in SPLITS[split] for p in IMAGES] + [ann.parent]
     places = _distinct(p for p in places if p.is_dir())
@@ -242,10 +239,8 @@ def class_settings(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 def _default(part: Mapping[str, Any], key: str) -> Any:
     """What a class of MMDetection's registry takes for a setting that is not given."""
-    for name, value in defaults(class_of(part, MODELS)):
-        if name == key:
-            return value
-    return None
+    found = defaults(class_of(part, MODELS))
+    return next((value for name, value in found if name == key), None)
 
 
 def class_of(cfg: Mapping[str, Any], *registries: Registry) -> Any:

@@ -123,10 +123,9 @@ def cfg(tmp_path) -> Config:
     return Config.fromfile(write_config(tmp_path, tmp_path, epochs=12))
 
 
-def test_apply_dataset_sets_loaders_evaluators_and_heads(cfg, root):
+def test_apply_dataset_sets_loaders_and_evaluators(cfg, root):
     data = find_dataset(root)
     cfg.test_evaluator = [cfg.test_evaluator]
-    cfg.model.roi_head.mask_head = dict(num_classes=80)
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', dataset=cfg.train_dataloader.dataset)
     apply_dataset(cfg, data)
     train = cfg.train_dataloader.dataset.dataset
@@ -139,21 +138,17 @@ def test_apply_dataset_sets_loaders_evaluators_and_heads(cfg, root):
     for metric in (cfg.val_evaluator, cfg.test_evaluator[0]):
         assert metric.ann_file == str(data.val.ann.resolve())
         assert metric.classwise
-    assert cfg.model.roi_head.bbox_head.num_classes == 2
-    assert cfg.model.roi_head.mask_head.num_classes == 2
-    assert 'num_classes' not in cfg.model.rpn_head
 
 
 def test_apply_dataset_reaches_every_head_of_a_cascade_and_a_one_stage_detector(cfg, root):
-    data = find_dataset(root)
-    cfg.model.roi_head.bbox_head = [dict(num_classes=80) for _ in range(3)]
-    apply_dataset(cfg, data)
-    assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
-    loss = dict(type='SeesawLoss', num_classes=80)
-    cfg.model = dict(bbox_head=dict(num_classes=80, loss_cls=loss), backbone=dict(num_classes=9))
-    apply_dataset(cfg, data)
-    assert cfg.model.bbox_head.num_classes == cfg.model.bbox_head.loss_cls.num_classes == 2
-    assert cfg.model.backbone.num_classes == 9
+    heads = dict(num_classes=80, loss_cls=dict(type='SeesawLoss', num_classes=80))
+    cfg.model.roi_head.update(bbox_head=[heads, dict(num_classes=80)], mask_head=heads)
+    cfg.model.update(bbox_head=heads, backbone=dict(num_classes=9))
+    apply_dataset(cfg, find_dataset(root))
+    heads = [*cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head, cfg.model.bbox_head]
+    heads += [head.loss_cls for head in heads if 'loss_cls' in head]
+    assert [head.num_classes for head in heads] == [2] * 7
+    assert cfg.model.backbone.num_classes == 9 and 'num_classes' not in cfg.model.rpn_head
 
 
 def test_apply_epochs_stretches_the_schedule(cfg):
