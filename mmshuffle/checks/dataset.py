@@ -268,12 +268,9 @@ def _compare(training: Sequence[CocoFile], file: CocoFile) -> Iterator[Problem]:
             return
         both = file.pictures.keys() & other.pictures.keys()
         if both and file.loader != other.loader and not same_file(file.path, other.path):
-            yield Problem(
-                file.where,
-                f'{len(both)} images of {file.path} are also in {other.path}, such as {min(both)}: '
-                'figures on images that were trained on say little',
-                fatal=False,
-            )
+            message = f'{len(both)} images of {file.path} are also in {other.path}, such as '
+            message += f'{min(both)}: figures on images that were trained on say little'
+            yield Problem(file.where, message, fatal=False)
 
 
 def _check_evaluator(

@@ -60,21 +60,18 @@ def _lists_beside(generator: Mapping[str, Any], given: int, wanted: int) -> str:
 
 def _strides(
     head: Mapping[str, Any], module: nn.Module
-) -> Iterator[tuple[str, list, Mapping[str, Any]]]:
+) -> list[tuple[str, list, Mapping[str, Any]]]:
     """The strides that a head's config gives, or else those that it has by default."""
     found = [
-        (f'{key}.strides', head[key].get('strides'), head[key])
+        (f'{key}.strides', _steps(head[key].get('strides')), head[key])
         for key in GENERATORS
         if isinstance(head.get(key), Mapping)
     ]
-    found += [(key, head[key], {}) for key in STRIDES if key in head]
+    found += [(key, _steps(head[key]), {}) for key in STRIDES if key in head]
     used = _steps(getattr(getattr(module, 'prior_generator', None), 'strides', None))
-    if used and used not in [_steps(given) for _, given, _ in found]:
+    if used and used not in [steps for _, steps, _ in found]:
         found += [(key, used, {}) for key in _defaults(module, used)][:1]
-    for key, given, beside in found:
-        steps = _steps(given)
-        if steps:
-            yield key, steps, beside
+    return [(key, steps, beside) for key, steps, beside in found if steps]
 
 
 def _defaults(module: nn.Module, used: list) -> Iterator[str]:

@@ -30,12 +30,10 @@ def check_loader(cfg: Config, loader: str) -> Iterator[Problem]:
     if settings.get('persistent_workers') and not settings.get('num_workers'):
         message = 'PyTorch refuses it with num_workers=0: set it to False, or give workers'
         yield Problem(f'{loader}.persistent_workers', message)
-    sampler = settings.get('sampler')
-    if sampler is None or isinstance(sampler, Mapping):
-        sampler = sampler or {}
-        if class_of(sampler, DATA_SAMPLERS) is None:
-            message = f'{sampler.get("type")!r} is no known sampler: give type DefaultSampler'
-            yield Problem(f'{loader}.sampler', message)
+    sampler = settings.get('sampler') or {}
+    if isinstance(sampler, Mapping) and class_of(sampler, DATA_SAMPLERS) is None:
+        message = f'{sampler.get("type")!r} is no known sampler: give type DefaultSampler'
+        yield Problem(f'{loader}.sampler', message)
     yield from _check_built(settings.get('dataset'), f'{loader}.dataset')
     yield from _check_evaluators(cfg, loader, settings.get('dataset'))
 
@@ -62,11 +60,9 @@ def _check_built(dataset: Any, where: str, packed: bool = False) -> Iterator[Pro
     if pipeline:
         yield from _check_pipeline(pipeline, f'{where}.pipeline')
     elif not packed and (is_coco(dataset) or ('pipeline' in dataset and not inside)):
-        yield Problem(
-            f'{where}.pipeline',
-            'it is empty, and the model gets no images: give a list of transforms, from '
-            'LoadImageFromFile to PackDetInputs',
-        )
+        message = 'give a list of transforms, from LoadImageFromFile to PackDetInputs'
+        message = f'it is empty, and the model gets no images: {message}'
+        yield Problem(f'{where}.pipeline', message)
     if inside:
         try:
             settings = {key: value for key, value in dataset.items() if key != 'type'}
@@ -94,12 +90,9 @@ def _check_evaluators(cfg: Config, loader: str, dataset: Any) -> Iterator[Proble
     name = loader.replace('dataloader', 'evaluator')
     given = cfg.get(name)
     if isinstance(given, (Mapping, list, tuple)) and not given:
-        yield Problem(
-            name,
-            "it is empty, so that nothing is evaluated: give a metric, as dict(type='CocoMetric', "
-            f'ann_file=...), or set {loader}, {name} and {loader.replace("dataloader", "cfg")} '
-            'to None',
-        )
+        fix = "give a metric, as dict(type='CocoMetric', ann_file=...), or set "
+        fix += f'{loader}, {name} and {loader.replace("dataloader", "cfg")} to None'
+        yield Problem(name, f'it is empty, so that nothing is evaluated: {fix}')
     for evaluator in as_list(given):
         kind = class_of(evaluator, METRICS, EVALUATOR)
         if kind is None and evaluator:

@@ -46,24 +46,24 @@ def check_input(model: Mapping[str, Any], where: str = 'model') -> Iterator[Prob
     for entry in whole or own:
         checkpoint = str(entry.get('checkpoint'))
         try:
-            find_entry(checkpoint)
+            trained = _trained_input(checkpoint, entry.get('prefix'))
         except UserError as error:
             part = where if whole else f'{where}.backbone'
             yield Problem(f'{part}.init_cfg.checkpoint', str(error))
             continue
-        trained = trained_input(checkpoint, entry.get('prefix'))
         if trained is not None and given is not None and not _alike(given, trained):
-            yield Problem(
-                f'{where}.data_preprocessor',
-                f'feeds {given}, but {checkpoint} was trained on {trained}: unless that is meant, '
-                f'set mean={list(trained.mean)}, std={list(trained.std)}, '
-                f'bgr_to_rgb={trained.channel_order == "RGB"}',
-                fatal=False,
-            )
+            fix = f'mean={list(trained.mean)}, std={list(trained.std)}'
+            fix = f'unless that is meant, set {fix}, bgr_to_rgb={trained.channel_order == "RGB"}'
+            message = f'feeds {given}, but {checkpoint} was trained on {trained}: {fix}'
+            yield Problem(f'{where}.data_preprocessor', message, fatal=False)
 
 
-def trained_input(checkpoint: str, prefix: str | None = None) -> Normalisation | None:
-    """The input that weights were trained with, None where it cannot be told without a download."""
+def _trained_input(checkpoint: str, prefix: str | None) -> Normalisation | None:
+    """The input that weights were trained with, None where it cannot be told without a download.
+
+    Raises:
+        UserError: It is a name of the zoo that the zoo lacks.
+    """
     entry = find_entry(checkpoint)
     if entry is not None:
         return next(f.normalisation for f in FAMILIES if f.name == entry.family)
@@ -105,12 +105,9 @@ def check_untrained_norm(
     if not any(isinstance(module, _BatchNorm) for module in network.modules()):
         return
     if part.get('norm_eval') or part.get('frozen_stages', -1) >= 0:
-        yield Problem(
-            where,
-            'norm_eval or frozen_stages without pretrained weights: layers stay at their random '
-            'initial values (AP 0); give init_cfg a checkpoint, or drop both',
-            fatal=False,
-        )
+        message = 'norm_eval or frozen_stages without pretrained weights: layers stay at their '
+        message += 'random initial values (AP 0); give init_cfg a checkpoint, or drop both'
+        yield Problem(where, message, fatal=False)
 
 
 def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
@@ -122,13 +119,10 @@ def check_checkpoints(cfg: Config, training: bool) -> list[Problem]:
             for where, part in walk(cfg.model, 'model')
             for entry in as_list(part.get('init_cfg'))
         ]
+    message = 'does not exist; fix it, or give None'
     return [
-        Problem(
-            where, f'checkpoint {path} does not exist; fix it, or give None{way_to_train(path)}'
-        )
+        Problem(where, f'checkpoint {path} {message}{way_to_train(path)}')
         for where, path in found
-        if path
-        and isinstance(path, str)
-        and is_local(path)
-        and not Path(path).expanduser().is_file()
+        if path and isinstance(path, str) and is_local(path)
+        if not Path(path).expanduser().is_file()
     ]

@@ -49,11 +49,11 @@ class _Columns:
         ids = map(itemgetter('image_id'), self._annotations)
         self.owner = np.fromiter(map(index.__getitem__, ids), np.int64, count)
         self.sizes = np.array([(i['width'], i['height']) for i in images], float).reshape(-1, 2)
-        self.image = width, height = self.sizes[self.owner].T
-        x, y, w, h = self.boxes.T
-        self.inside = np.clip(np.minimum(x + w, width) - np.maximum(x, 0), 0, None) * np.clip(
-            np.minimum(y + h, height) - np.maximum(y, 0), 0, None
-        )
+        size = self.sizes[self.owner]
+        self.image = size.T
+        start, extent = np.hsplit(self.boxes, 2)
+        inside = np.minimum(start + extent, size) - np.maximum(start, 0)
+        self.inside = inside.clip(0).prod(axis=1)
 
     def where(self, holds: Callable[[dict[str, Any]], Any]) -> np.ndarray:
         """Whether something holds for each, of shape (annotations,)."""
@@ -68,11 +68,9 @@ def _count_kept(content: dict[str, Any], use: Use, columns: _Columns) -> Kept:
     labels = set(used_categories(content, use.classes))
     wanted = columns.where(lambda a: a['category_id'] in labels)
     width, height = columns.boxes[:, 2:].T
-    used = np.ones(len(content['images']), bool)
+    used = columns.sizes.min(axis=1, initial=np.inf) >= use.min_size
     if use.filter_empty:
-        used[:] = False
-        used[columns.owner[wanted]] = True
-    used &= columns.sizes.min(axis=1, initial=np.inf) >= use.min_size
+        used &= np.bincount(columns.owner[wanted], minlength=len(used)) > 0
     reasons = {
         'marked with ignore': columns.where(lambda a: a.get('ignore')),
         'narrower or lower than 1 pixel': (width < 1) | (height < 1),
@@ -107,12 +105,9 @@ def check_boxes(content: dict[str, Any], use: Use) -> tuple[list[Finding], Kept]
     if not content['images']:
         findings.append(Finding('the file lists no images'))
     elif not kept.images.any():
-        findings.append(
-            Finding(
-                f'none of {len(kept.images)} images is left: filter_cfg leaves out those without '
-                f'annotations of the classes and those with a side below {use.min_size} (min_size)'
-            )
-        )
+        message = 'filter_cfg leaves out those without annotations of the classes and those with'
+        message = f'{message} a side below {use.min_size} (min_size)'
+        findings.append(Finding(f'none of {len(kept.images)} images is left: {message}'))
     elif use.classes and not used_categories(content, use.classes):
         pass  # check_categories says so
     elif use.labelled and not any(finding.fatal for finding in findings):
@@ -130,12 +125,11 @@ def _check_kept(content: dict[str, Any], kept: Kept) -> Iterator[Finding]:
     for reason, found in kept.lost.items():
         key = 'area' if 'area' in reason else 'segmentation' if 'mask' in reason else 'bbox'
         told.append(f'{len(found)} {reason} {examples(content, found, key)}')
-    head = (
-        f'MMDetection leaves out {lost} of {kept.total} boxes ({lost / kept.total:.0%})'
-        if kept.boxes
-        else f'MMDetection leaves out all {kept.total} boxes, nothing is left to learn from'
-    )
-    yield Finding(f'{head}: {", ".join(told)}: fix or remove them', fatal=not kept.boxes)
+    head = f'all {kept.total} boxes, nothing is left to learn from'
+    if kept.boxes:
+        head = f'{lost} of {kept.total} boxes ({lost / kept.total:.0%})'
+    message = f'MMDetection leaves out {head}: {", ".join(told)}: fix or remove them'
+    yield Finding(message, fatal=not kept.boxes)
 
 
 # Other ways to write a box: how to get the usual one, and the corners x1, y1, x2, y2 that it means.
