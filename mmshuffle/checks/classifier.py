@@ -45,10 +45,11 @@ def check_classifier_model(
         yield unbuildable('model.head', model['head'], trial)
 
 
-def check_image_folders(
-    cfg: Config, loaders: Sequence[str], found: list[tuple[str, str, Any, Any]] | None = None
-) -> Iterator[Problem]:
-    """Find the classes of each data set and compare them with each other and with the head."""
+def check_image_folders(cfg: Config, loaders: Sequence[str], found: list) -> Iterator[Problem]:
+    """Find the classes of each data set and compare them with each other and with the head.
+
+    Loader, place, config and data set of each are appended to ``found``.
+    """
     number = cfg.model.head.get('num_classes')
     known: tuple[str, tuple[str, ...]] | None = None
     checked: list[Mapping[str, Any]] = []
@@ -63,8 +64,7 @@ def check_image_folders(
         except (UserError, TypeError, KeyError, ValueError) as error:
             yield Problem(where, one_line(error))
             continue
-        if found is not None:
-            found.append((loader, where, dataset, built))
+        found.append((loader, where, dataset, built))
         highest = max(labels)
         if highest == number and 0 not in labels:
             message = f'its labels are from {min(labels)} to {highest}: count them from 0'

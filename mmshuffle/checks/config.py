@@ -44,7 +44,7 @@ def check_config(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Problem]
     if classifier:
         for loader in loaders:
             problems += guarded(loader, check_loader, cfg, loader)
-        problems += guarded('model.head', check_image_folders, cfg, loaders)
+        problems += guarded('model.head', check_image_folders, cfg, loaders, [])
     else:
         problems += check_datasets(cfg, loaders)
         for loader in loaders:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from mmshuffle.data import annotations, pictures
@@ -27,7 +28,8 @@ from .dataset_config import (
     unwrapped,
     use_of,
 )
-from .loaders import check_loader, check_sample
+from .loaders import check_loader
+from .parts import explain
 from .problem import Problem, guarded
 
 
@@ -198,7 +200,47 @@ def _check_sample(cfg: Config, file: CocoFile) -> Iterator[Problem]:
     if image is not None and not file.dataset.get('proposal_file'):
         outer = cfg[file.loader].get('dataset')
         packed = outer is file.dataset or not outer.get('pipeline')
-        yield from check_sample(file.dataset, file.where, content, image, needed, packed)
+        yield from _run_sample(file, image, needed, packed)
+
+
+def _run_sample(
+    file: CocoFile, image: Mapping[str, Any], needed: Sequence[str], packed: bool
+) -> Iterator[Problem]:
+    """Send an image through the pipeline of a COCO data set, as MMDetection does.
+
+    ``needed`` is what a model or an evaluator needs of it; ``packed`` whether the pipeline must end
+    with PackDetInputs or its like.
+    """
+    where, content = f'{file.where}.pipeline', file.content
+    try:
+        built = DATASETS.build({'_scope_': 'mmdet', **file.dataset, 'lazy_init': True})
+        built.cat_ids = used_categories(content, built.metainfo['classes'])
+        built.cat2label = {key: label for label, key in enumerate(built.cat_ids)}
+        entries = [a for a in content['annotations'] if a['image_id'] == image['id']]
+        info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)
+        data = built.pipeline({**built.parse_data_info(info), 'sample_idx': 0})
+    except Exception as error:  # whatever a transform raises
+        name = type(error).__name__
+        yield Problem(where, f'it fails on {image["file_name"]!r}: {name}: {explain(error)[0]}')
+        return
+    if data is None or not packed:  # the image is passed over
+        return
+    if 'inputs' not in data:
+        keys = ', '.join(map(str, list(data)[:5]))
+        yield Problem(where, f'it gives the model no inputs, but {keys}: end it with PackDetInputs')
+        return
+    sample = data.get('data_samples')
+    objects = getattr(sample, 'gt_instances', None)
+    if objects is None:  # of several views, as in semi-supervised training
+        return
+    if 'img_id' in needed and 'img_id' not in sample.metainfo_keys():
+        yield Problem(where, 'CocoMetric needs img_id: add it to meta_keys of PackDetInputs')
+    wanted = dict(bboxes='with_bbox', labels='with_label', masks='with_mask')
+    absent = [key for key in wanted if key in needed and key not in objects]
+    if absent:
+        settings = ', '.join(f'{wanted[key]}=True' for key in absent)
+        message = f'it gives no {" and no ".join(absent)} to train on'
+        yield Problem(where, f'{message}: add LoadAnnotations({settings})')
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

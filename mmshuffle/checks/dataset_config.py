@@ -112,10 +112,8 @@ def is_coco(dataset: Mapping[str, Any]) -> bool:
     kind = class_of(dataset, DATASETS)
     if not isinstance(kind, type) or not issubclass(kind, CocoDataset):
         return False
-    same = all(
-        getattr(kind, name) is getattr(CocoDataset, name)
-        for name in ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
-    )
+    readers = ('__init__', 'load_data_list', 'parse_data_info', 'filter_data')
+    same = all(getattr(kind, name) is getattr(CocoDataset, name) for name in readers)
     return kind is CocoDataset or (same and not kind.__module__.startswith('mmdet.'))
 
 

@@ -5,7 +5,7 @@ by the parts themselves. Only what is certainly wrong is an error, and a setting
 where the part runs with it; a part that takes more than feature maps is passed over.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from .dataset_config import type_name
 from .levels import check_levels
 from .parts import Features, Trial, fit, observe, unbuildable
-from .problem import Problem, as_list, mismatch
+from .problem import Problem, mismatch, placed
 from .roi import check_roi_head
 from .weights import check_input, check_untrained_norm
 
@@ -79,10 +79,7 @@ def _check_neck(
     model: Mapping[str, Any], where: str, features: Features, network: nn.Module
 ) -> Iterator[Problem]:
     """Yield what is wrong; return the neck's outputs, None where they are not known."""
-    neck = model['neck']
-    several = isinstance(neck, Sequence)
-    for index, part in enumerate(as_list(neck)):
-        place = f'{where}.neck[{index}]' if several else f'{where}.neck'
+    for index, (place, part) in enumerate(placed(model['neck'], f'{where}.neck')):
         trial = fit(part, features.maps, _width_fixes(part, features))
         if trial.error:
             source = f'part {index - 1} of the neck' if index else 'the backbone'
@@ -117,8 +114,8 @@ def _check_dense_head(
         yield from check_levels(head, place, maps, trial.module)
         # Of Cascade RPN, which does not run on feature maps alone.
         width, several = features.channels[0], len(set(features.channels)) > 1
-        for index, stage in enumerate(as_list(head.get('stages'))):
-            at, module = f'{place}.stages[{index}]', trial.module.stages[index]
+        stages = placed(head.get('stages'), f'{place}.stages')
+        for (at, stage), module in zip(stages, trial.module.stages if stages else ()):
             if stage.get('in_channels') != width and not several:
                 truth = f'it gets {width} channels'
                 yield mismatch(f'{at}.in_channels', stage.get('in_channels'), truth, width)

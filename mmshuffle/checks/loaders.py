@@ -1,7 +1,7 @@
 """Whether what data loaders consist of can be built, and what becomes of one sample."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmdet.evaluation import CocoMetric
@@ -9,7 +9,6 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, METRICS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from mmshuffle.data.annotations import used_categories
 from mmshuffle.data.finetune import class_of
 
 from .dataset_config import is_coco, steps_of, type_name
@@ -107,50 +106,3 @@ def _check_evaluators(cfg: Config, loader: str, dataset: Any) -> Iterator[Proble
         if not isinstance(evaluator.get('ann_file'), str) and not instances:
             message = 'give the path of the annotation file of the images'
             yield Problem(f'{name}.ann_file', f'{evaluator.get("ann_file")!r}: {message}')
-
-
-def check_sample(
-    dataset: Mapping[str, Any],
-    where: str,
-    content: Mapping[str, Any],
-    image: Mapping[str, Any],
-    needed: Sequence[str],
-    packed: bool,
-) -> Iterator[Problem]:
-    """Send an image through the pipeline of a COCO data set, as MMDetection does.
-
-    Args:
-        needed: What a model or an evaluator needs of it: ``bboxes``, ``labels`` or ``masks`` of its
-            objects, or ``img_id`` of its metadata.
-        packed: Whether the pipeline must end with PackDetInputs or its like.
-    """
-    where = f'{where}.pipeline'
-    try:
-        built = DATASETS.build({'_scope_': 'mmdet', **dataset, 'lazy_init': True})
-        built.cat_ids = used_categories(content, built.metainfo['classes'])
-        built.cat2label = {key: label for label, key in enumerate(built.cat_ids)}
-        entries = [a for a in content['annotations'] if a['image_id'] == image['id']]
-        info = dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=entries)
-        data = built.pipeline({**built.parse_data_info(info), 'sample_idx': 0})
-    except Exception as error:  # whatever a transform raises
-        name = type(error).__name__
-        yield Problem(where, f'it fails on {image["file_name"]!r}: {name}: {explain(error)[0]}')
-        return
-    if data is None or not packed:  # the image is passed over
-        return
-    if 'inputs' not in data:
-        keys = ', '.join(map(str, list(data)[:5]))
-        yield Problem(where, f'it gives the model no inputs, but {keys}: end it with PackDetInputs')
-        return
-    sample = data.get('data_samples')
-    objects = getattr(sample, 'gt_instances', None)
-    if objects is None:  # of several views, as in semi-supervised training
-        return
-    if 'img_id' in needed and 'img_id' not in sample.metainfo_keys():
-        yield Problem(where, 'CocoMetric needs img_id: add it to meta_keys of PackDetInputs')
-    wanted = dict(bboxes='with_bbox', labels='with_label', masks='with_mask')
-    absent = [key for key in wanted if key in needed and key not in objects]
-    if absent:
-        settings = ', '.join(f'{wanted[key]}=True' for key in absent)
-        message = f'it gives no {" and no ".join(absent)} to train on'
-        yield Problem(where, f'{message}: add LoadAnnotations({settings})')

@@ -47,5 +47,12 @@ def guarded(where: str, check: Callable[..., Iterable[Problem]], *args: Any) -> 
 
 def as_list(cfg: Any) -> list[Mapping[str, Any]]:
     """The configs of a setting that may be one or several, or something else."""
-    entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
-    return [entry for entry in entries if isinstance(entry, Mapping)]
+    return [entry for _, entry in placed(cfg, '')]
+
+
+def placed(cfg: Any, where: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The same with the place of each, which has an index where they are several."""
+    if isinstance(cfg, Mapping):
+        return [(where, cfg)]
+    entries = enumerate(cfg if isinstance(cfg, (list, tuple)) else ())
+    return [(f'{where}[{i}]', entry) for i, entry in entries if isinstance(entry, Mapping)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .dataset_config import type_name
 from .parts import Features, fit, unbuildable
-from .problem import Problem, as_list, mismatch
+from .problem import Problem, as_list, mismatch, placed
 from .weights import check_untrained_norm
 
 # RoIs of the trial.
@@ -29,9 +29,9 @@ def check_roi_head(
     if isinstance(head.get('shared_head'), Mapping) and rois is not None:
         shared, place = head['shared_head'], f'{where}.shared_head'
         rois = yield from _check_shared_head(shared, place, rois, starts_trained)
-    yield from _check_heads(head.get('bbox_head'), f'{where}.bbox_head', rois)
-    rois = pooled.get('mask', rois)
-    yield from _check_heads(head.get('mask_head'), f'{where}.mask_head', rois)
+    for name, given in (('bbox_head', rois), ('mask_head', pooled.get('mask', rois))):
+        for place, part in placed(head.get(name), f'{where}.{name}'):
+            yield from _check_head(part, place, given) if given is not None else ()
 
 
 def _check_extractor(
@@ -82,12 +82,6 @@ def _check_shared_head(
             message = f'takes {wanted} channels, but gets {width}: {fix}'
         yield Problem(where, message)
     return trial.outputs if isinstance(trial.outputs, Tensor) else None
-
-
-def _check_heads(heads: Any, where: str, rois: Tensor | None) -> Iterator[Problem]:
-    several = isinstance(heads, (list, tuple))
-    for index, head in enumerate(as_list(heads) if rois is not None else ()):
-        yield from _check_head(head, f'{where}[{index}]' if several else where, rois)
 
 
 def _check_head(head: Mapping[str, Any], where: str, rois: Tensor) -> Iterator[Problem]:

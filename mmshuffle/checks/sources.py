@@ -33,42 +33,34 @@ def from_paths(train: Sequence[str], val: Sequence[str], masks: bool = False) ->
     first = Path(train[0])
     if first.is_dir() and not val and annotation_files(first, 'train'):
         found = find_dataset(first)
-        train = [str(found.train.ann), str(found.train.images)]
-        val = [str(found.val.ann), str(found.val.images)]
+        train, val = ([str(part.ann), str(part.images)] for part in (found.train, found.val))
         first = found.train.ann
     elif first.is_dir() and not val and (first / 'train').is_dir() and (first / 'val').is_dir():
         train, val = [str(first / 'train')], [str(first / 'val')]
-    parts = {'train': train, 'val': val} if val else {'train': train}
-    load = dict(type='LoadImageFromFile')
-    data: dict[str, dict[str, Any]] = {}
-    others: dict[str, Any] = {}
-    if first.is_dir():
-        for name, paths in parts.items():
-            if len(paths) > 1:
-                raise UserError(f'{" ".join(paths)}: give one folder of class folders a part')
-            data[name] = dict(type='ImageFolder', data_root=paths[0], pipeline=[load])
-        others['model'] = dict(head=dict())
-    elif not first.is_file():
+    if not first.exists():
         raise UserError(f'{first} does not exist; give an annotation file or a folder')
+    folders, load, cfg = first.is_dir(), dict(type='LoadImageFromFile'), Config()
+    if folders:
+        cfg.model = dict(head=dict())
     else:
-        names = [c.get('name') for c in read_annotations(first, True, masks=False)['categories']]
-        for name, paths in parts.items():
+        content = read_annotations(first, True, masks=False)
+        classes = tuple(dict.fromkeys(c.get('name') for c in content['categories']))
+        load_boxes = dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)
+    for name, paths in zip(('train', 'val'), filter(None, (train, val))):
+        dataset: dict[str, Any] = dict(type='ImageFolder', data_root=paths[0], pipeline=[load])
+        if folders and len(paths) > 1:
+            raise UserError(f'{" ".join(paths)}: give one folder of class folders a part')
+        if not folders:
             folder = Path(paths[1]) if len(paths) > 1 else Path(paths[0]).parent
             if not folder.is_dir():
                 raise UserError(f'image folder {folder} does not exist; fix the path')
-            data[name] = dict(
-                type='CocoDataset',
-                ann_file=paths[0],
-                data_prefix=dict(img=str(folder)),
-                metainfo=dict(classes=tuple(dict.fromkeys(names))),
-                pipeline=[load, dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)],
-            )
-        if val:
-            metric = ['bbox', 'segm'] if masks else 'bbox'
-            others['val_evaluator'] = dict(type='CocoMetric', ann_file=val[0], metric=metric)
-    sampler = dict(type='DefaultSampler')
-    loaders = {f'{n}_dataloader': dict(sampler=sampler, dataset=d) for n, d in data.items()}
-    problems, parts = from_config(Config({**loaders, **others}))
+            dataset = dict(type='CocoDataset', ann_file=paths[0], pipeline=[load, load_boxes])
+            dataset |= dict(data_prefix=dict(img=str(folder)), metainfo=dict(classes=classes))
+        cfg[f'{name}_dataloader'] = dict(sampler=dict(type='DefaultSampler'), dataset=dataset)
+    if val and not folders:
+        metric = ['bbox', 'segm'] if masks else 'bbox'
+        cfg.val_evaluator = dict(type='CocoMetric', ann_file=val[0], metric=metric)
+    problems, parts = from_config(cfg)
 
     def short(where: str) -> str:  # the parts by their names, not by a config that nobody wrote
         return where.replace('_dataloader.dataset', '')

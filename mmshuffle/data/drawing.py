@@ -42,7 +42,6 @@ class Scene:
     # What each object covers, hidden parts included, (height, width), 0 to 1.
     opacities: list[np.ndarray] = field(default_factory=list)
     visible: list[np.ndarray] = field(default_factory=list)  # what is seen of it, likewise
-    truncated: list[bool] = field(default_factory=list)  # whether the border cuts the object
 
     def masks(self) -> list[np.ndarray]:
         """Return the visible pixels of each object, (height, width), bool."""
@@ -98,7 +97,6 @@ def _place(
     scene.labels.append(label)
     scene.opacities.append(opacity)
     scene.visible.append(opacity.copy())
-    scene.truncated.append(pixels < np.count_nonzero(alpha >= 0.5))
     return True
 
 

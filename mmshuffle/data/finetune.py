@@ -81,8 +81,7 @@ def find_dataset(folder: str | Path, **given: str | Path | None) -> DetectionDat
         images = _image_folder(folder, split, ann, names, given.get(f'{split}_images'))
         splits[split] = Split(ann, images, len(names))
         contents.append(content)
-    if splits['train'].ann.samefile(splits['val'].ann):
-        ann = splits['train'].ann
+    if (ann := splits['train'].ann).samefile(splits['val'].ann):
         raise UserError(f'{ann} is given for training and validation; give two files')
     used = set()
     for content in contents:
@@ -130,8 +129,7 @@ def apply_epochs(cfg: Config, epochs: int | None, batch_size: int | None, train_
     if batch_size is not None:
         cfg.train_dataloader.batch_size = batch_size
     old = cfg.train_cfg.max_epochs
-    new = old if epochs is None else epochs
-    cfg.train_cfg.max_epochs = new
+    new = cfg.train_cfg.max_epochs = old if epochs is None else epochs
     iterations = new * -(-train_count // cfg.train_dataloader.batch_size)
     warm_up = 0
     schedulers = cfg.get('param_scheduler') or []
@@ -163,12 +161,9 @@ def _annotation_file(folder: Path, split: str, given: str | Path | None) -> Path
         return _given(folder, given, option)
     found, what = annotation_files(folder, split), f'of the {split} images'
     usual = ', '.join(ANNOTATIONS[i].format(split) for i in (0, 1, 5))
-    return _single(
-        found,
-        f'{folder} has no annotation file {what}, such as {usual}; name it with {option}',
-        f'{folder} has several annotation files {what} ({_listed(found)}); choose one with '
-        f'{option}',
-    )
+    none = f'{folder} has no annotation file {what}, such as {usual}; name it with {option}'
+    several = f'{folder} has several annotation files {what} ({_listed(found)})'
+    return _single(found, none, f'{several}; choose one with {option}')
 
 
 def _image_folder(
@@ -186,12 +181,9 @@ def _image_folder(
     places = _distinct(p for p in places if p.is_dir())
     # Single ones may be missing; the check of the config names them.
     found = [p for p in places if 2 * len(find_missing(p, names)) < len(names)]
-    return _single(
-        found,
-        f'the {split} images ({names[0]}, ...) are in none of {_listed(places)}; name their folder '
-        f'with {option}',
-        f'the {split} images could be those in {_listed(found)}; choose one with {option}',
-    )
+    none = f'the {split} images ({names[0]}, ...) are in none of {_listed(places)}'
+    several = f'the {split} images could be those in {_listed(found)}; choose one with {option}'
+    return _single(found, f'{none}; name their folder with {option}', several)
 
 
 def _single(found: list[Path], none: str, several: str) -> Path:

@@ -14,7 +14,7 @@ import mmcv
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .annotations import EXAMPLES, Finding
+from .annotations import EXAMPLES, Finding, listed
 
 SAMPLE = 32
 ORIENTATION = 0x0112  # EXIF 2.32, table 4
@@ -104,7 +104,7 @@ def explain_missing(
     folder: str | Path, root: str | Path, missing: Sequence[str], total: int
 ) -> str:
     """Say which images are missing and, where that can be told, why."""
-    shown = ', '.join(map(repr, missing[:EXAMPLES])) + (', ...' if len(missing) > EXAMPLES else '')
+    shown = listed(missing, EXAMPLES)[1:-1]
     name = missing[0]
     hint = 'fix data_prefix, or remove them from the file'
     if not Path(folder).is_dir():
@@ -116,15 +116,12 @@ def explain_missing(
     elif os.path.isabs(name):
         hint = 'absolute paths are of another machine: write them relative to data_prefix'
     elif not find_missing(root, [name]):
-        hint = (
-            f'they are below {root}: the names have the folder in them, leave it out of data_prefix'
-        )
+        hint = 'the names have the folder in them, leave it out of data_prefix'
+        hint = f'they are below {root}: {hint}'
     elif '/' in name and not find_missing(folder, [name.rpartition('/')[2]]):
         hint = 'they are there without the folders in their names: remove these, or fix data_prefix'
-    else:
-        alike = _alike(folder, name)
-        if alike is not None:
-            hint = f'there is {alike!r}: write the names as they are on the disk'
+    elif alike := _alike(folder, name):
+        hint = f'there is {alike!r}: write the names as they are on the disk'
     return f'{len(missing)} of {total} images are missing in {folder} ({shown}): {hint}'
 
 
@@ -248,14 +245,12 @@ def _check_levels(content: bytes, path: str, pixels: np.ndarray, loading: Loadin
 def _alike(folder: str | Path, name: str) -> str | None:
     """A file whose name differs in case, the form of accents, blanks or its suffix only."""
     head, _, tail = name.rpartition('/')
-    try:
+    with contextlib.suppress(OSError):
         there = os.listdir(os.path.join(folder, head))
-    except OSError:
-        return None
-    for plain in (_plain, lambda n: _plain(os.path.splitext(n)[0])):
-        for other in there:
-            if plain(other) == plain(tail):
-                return other
+        for plain in (_plain, lambda n: _plain(os.path.splitext(n)[0])):
+            for other in there:
+                if plain(other) == plain(tail):
+                    return other
     return None
 
 

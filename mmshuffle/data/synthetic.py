@@ -1,5 +1,6 @@
 """Data that the project draws itself: a detection set in COCO's format, and single objects."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,10 +53,9 @@ def draw_dataset(
         UserError: An argument is out of range, or ``root`` holds something else.
     """
     if min(train, val) < 1 or min(size) < 64 or seed < 0:
-        raise UserError(
-            f'cannot draw {train} + {val} images of {size[0]}x{size[1]} with seed {seed}: at least '
-            '1 image a split, 64 pixels a side, and no negative seed'
-        )
+        what = f'{train} + {val} images of {size[0]}x{size[1]} with seed {seed}'
+        least = '1 image a split, 64 pixels a side, and no negative seed'
+        raise UserError(f'cannot draw {what}: at least {least}')
     facts = dict(kind='mmshuffle drawn set', version=VERSION, seed=seed, train=train, val=val)
     facts |= dict(width=size[0], height=size[1], zoom=zoom)
     _make(Path(root), facts, _draw_split, progress)
@@ -77,10 +77,9 @@ def draw_objects(
         UserError: As for :func:`draw_dataset`.
     """
     if min(train, val) < len(CLASSES) or side < 16 or seed < 0:
-        raise UserError(
-            f'cannot draw {train} + {val} objects of {side} pixels with seed {seed}: at least '
-            f'{len(CLASSES)} a split, 16 pixels, and no negative seed'
-        )
+        what = f'{train} + {val} objects of {side} pixels with seed {seed}'
+        least = f'{len(CLASSES)} a split, 16 pixels, and no negative seed'
+        raise UserError(f'cannot draw {what}: at least {least}')
     facts = dict(kind='mmshuffle drawn objects', version=VERSION, seed=seed, train=train, val=val)
     _make(Path(root), dict(facts, side=side), _draw_object_split, progress)
 
@@ -192,8 +191,6 @@ def _holds(root: Path, facts: dict[str, Any]) -> bool:
 
 
 def _facts(root: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads((root / DESCRIPTION).read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads((root / DESCRIPTION).read_text()))
+    return {}
