@@ -71,6 +71,7 @@ def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[Proble
     return read_datasets(cfg, loaders)[0]
 
 
+@annotations.uncollected()
 def read_datasets(
     cfg: Config, loaders: Sequence[str] = LOADERS, sampled: bool = True
 ) -> tuple[list[Problem], list[CocoFile]]:

@@ -38,6 +38,19 @@ class Use:
     filter_empty: bool = False  # whether images without annotations of the classes are left out
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python's garbage collector from looking for cycles among millions of objects."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@uncollected()
 def read_annotations(
     path: str | Path, test_mode: bool = False, masks: bool = True
 ) -> dict[str, Any]:
@@ -45,7 +58,7 @@ def read_annotations(
 
     Args:
         test_mode: Accept a file without annotations, as COCO's test-dev has.
-        masks: Keep the segmentations, which are most of a large file.
+        masks: Keep the polygons, which are most of a large file; if not, 0 stands for each.
 
     Raises:
         UserError: It does not exist, is no UTF-8 or no JSON, or lacks one of COCO's three lists of
@@ -55,9 +68,6 @@ def read_annotations(
     if not path.is_file():
         what = 'is a folder' if path.is_dir() else 'does not exist'
         raise UserError(f'annotation file {path} {what}; fix data_root or ann_file')
-    # It would look for cycles among millions of new objects, again and again.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
         content = None if masks else _parse_lightly(path)
         content = content or json.loads(_decode(path.read_bytes()))
@@ -65,9 +75,6 @@ def read_annotations(
         raise UserError(f'annotation file {path} cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
         raise UserError(f'annotation file {path} is no valid JSON: {_explain(error)}') from None
-    finally:
-        if collecting:
-            gc.enable()
     if not isinstance(content, dict):
         raise UserError(
             f'annotation file {path} holds a {type(content).__name__}, not an object with '
@@ -207,19 +214,14 @@ def _parse_lightly(path: Path) -> Any:
     Faults are told by their places in the whole file.
     """
     raw = path.read_bytes()
-    light = POLYGONS.sub(b'"segmentation":[]', raw)
+    light = POLYGONS.sub(b'"segmentation":0', raw)
     # Whether what was left out had as many opening as closing brackets.
     surplus = [text.count(b'[') - text.count(b']') for text in (raw, light)]
     del raw
     with contextlib.suppress(ValueError):
         if surplus[0] == surplus[1]:
-            return json.loads(_decode(light), object_hook=_without_segmentation)
+            return json.loads(_decode(light))
     return None
-
-
-def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
-    entry.pop('segmentation', None)
-    return entry
 
 
 def _short(value: Any) -> str:
