@@ -101,8 +101,9 @@ def read_datasets(
             problems = [p for p in problems if p.where != f'{file.where}.metainfo']
         problems += differ
     for loader in loaders:
-        for place, evaluator in evaluators_of(cfg, loader):
-            read = [file for file in files if file.loader == loader]
+        place = loader.replace('dataloader', 'evaluator')
+        read = [file for file in files if file.loader == loader]
+        for evaluator in evaluators_of(cfg, loader):
             problems += guarded(place, _check_evaluator, place, evaluator, read)
     return _once(problems), files
 

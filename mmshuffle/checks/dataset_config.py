@@ -14,7 +14,7 @@ from mmshuffle.data.annotations import Finding, Use
 from mmshuffle.data.finetune import class_of, walk
 from mmshuffle.data.pictures import Loading
 
-from .problem import Problem, as_list
+from .problem import Problem, as_list, placed
 
 FILTERS = ('filter_empty_gt', 'min_size')
 OLD_KEYS = {
@@ -119,8 +119,10 @@ def is_coco(dataset: Mapping[str, Any]) -> bool:
 
 def unwrapped(cfg: Config, loader: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Data sets of a loader with their places, out of RepeatDataset, ConcatDataset and so on."""
-    if isinstance(cfg.get(loader), Mapping):
-        yield from _unwrapped(cfg[loader].get('dataset', {}), f'{loader}.dataset')
+    settings = cfg.get(loader)
+    dataset = settings.get('dataset', {}) if isinstance(settings, Mapping) else None
+    if isinstance(dataset, Mapping):
+        yield from _unwrapped(dataset, f'{loader}.dataset')
 
 
 def type_name(cfg: Mapping[str, Any]) -> str:
@@ -138,7 +140,7 @@ def use_of(cfg: Config, loader: str, dataset: Mapping[str, Any], path: Path) -> 
     """What a run does with an annotation file."""
     steps = list(steps_of(dataset.get('pipeline')))
     loads = [s for s in steps if 'LoadAnnotations' in type_name(s)]
-    evaluators = [e for _, e in evaluators_of(cfg, loader) if same_file(Path(e['ann_file']), path)]
+    evaluators = [e for e in evaluators_of(cfg, loader) if same_file(Path(e['ann_file']), path)]
     segm = any('segm' in (e.get('metric') or ()) for e in evaluators)
     training = loader == 'train_dataloader'
     filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
@@ -174,28 +176,19 @@ def steps_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
     return (step for _, step in walk(pipeline) if 'type' in step)
 
 
-def evaluators_of(cfg: Config, loader: str) -> list[tuple[str, Mapping[str, Any]]]:
+def evaluators_of(cfg: Config, loader: str) -> list[Mapping[str, Any]]:
     """Evaluators of a loader that read a COCO file on this machine."""
-    name = loader.replace('dataloader', 'evaluator')
-    return [
-        (name, e)
-        for e in as_list(cfg.get(name))
-        if type_name(e) == 'CocoMetric'
-        and isinstance(e.get('ann_file'), str)
-        and is_local(e['ann_file'])
-        and not e.get('backend_args')
-    ]
+    given = as_list(cfg.get(loader.replace('dataloader', 'evaluator')))
+    given = [e for e in given if type_name(e) == 'CocoMetric' and not e.get('backend_args')]
+    return [e for e in given if isinstance(e.get('ann_file'), str) and is_local(e['ann_file'])]
 
 
-def _unwrapped(dataset: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(dataset, Mapping):
-        return
-    if isinstance(dataset.get('dataset'), Mapping):
-        yield from _unwrapped(dataset['dataset'], f'{where}.dataset')
-    elif isinstance(dataset.get('datasets'), (list, tuple)):
-        for index, part in enumerate(dataset['datasets']):
-            yield from _unwrapped(part, f'{where}.datasets[{index}]')
-    else:
+def _unwrapped(dataset: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    inside = placed(dataset.get('dataset'), f'{where}.dataset')
+    inside = inside or placed(dataset.get('datasets'), f'{where}.datasets')
+    for place, part in inside:
+        yield from _unwrapped(part, place)
+    if not inside:
         yield where, dataset
 
 

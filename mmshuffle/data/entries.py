@@ -161,9 +161,7 @@ def _is_fatal(list_name: str, key: str, fault: str, use: Use) -> bool:
     """Whether MMDetection fails on it, or takes it for something else."""
     if key == 'iscrowd' and fault in ('missing', 'null'):
         return use.evaluated  # training takes it for 0
-    if key == 'id' and fault == 'a decimal number':
-        return False
     if key == 'id' and fault == 'text':
         # pycocotools takes the text of a category for a list, and computes with those of boxes.
         return list_name != 'images' and use.evaluated
-    return True
+    return key != 'id' or fault != 'a decimal number'
