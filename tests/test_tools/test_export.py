@@ -134,7 +134,7 @@ def test_a_classifier_is_written_for_ncnn_with_its_checkpoint(classifier, tmp_pa
         (('--format', 'torchscript'), 'free'),
         (('--format', 'onnx', '--shuffle', 'native'), 'native'),
         (('--format', 'torchscript', '--shuffle', 'free-2'), 'free-2'),
-        (('--format', 'onnx'), 'free'),
+        (('--format', 'onnx'), 'free-4'),
         (('--format', 'onnx', '--device', 'x86'), 'free-16'),
         (('--format', 'ncnn', '--device', 'x86'), 'free-4'),
         (('--format', 'ncnn', '--precision', 'fp32'), 'free-4'),
