@@ -161,15 +161,14 @@ def load_executorch(path: Path, threads: int, half: bool = False) -> Run:
     program.load_method('forward')
 
     def run(image: np.ndarray) -> list[np.ndarray]:
-        # A method alone does not keep the program's memory.
+        # A method alone does not keep the program's memory, nor an output its method's.
         method = program.load_method('forward')
-        return [output.numpy() for output in method.execute([from_numpy(image)])]
+        return [output.numpy().copy() for output in method.execute([from_numpy(image)])]
 
     return run
 
 
-RUNTIMES = {'.onnx': load_onnx, '.param': load_ncnn}
-RUNTIMES |= {'.tflite': load_litert, '.pte': load_executorch}
+RUNTIMES = {'.onnx': load_onnx, '.param': load_ncnn, '.tflite': load_litert}
 
 
 def prepare(picture: np.ndarray, facts: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:

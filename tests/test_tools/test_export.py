@@ -70,7 +70,7 @@ def test_a_detector_is_written_checked_and_evaluated(detector, tmp_path):
     assert boxes.shape == (100, 4) and scores[0] > 0.05 and labels[0] in (0, 1)
 
 
-@pytest.mark.parametrize('format', ['onnx', 'ncnn', *BOTH])
+@pytest.mark.parametrize('format', ['onnx', 'ncnn', BOTH[0]])
 def test_a_detector_of_one_stage_runs_on_a_board_with_one_file(call, tmp_path, format):
     """Pictures of 64x96 and 80x70 into 64x112: some of the image is filled."""
     data = write_coco(tmp_path / 'data')
