@@ -291,7 +291,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize('row', SETTINGS, ids=str)
+@pytest.mark.parametrize('row', SETTINGS, ids=lambda row: f'{row[0]}: {row[-1]}')
 def test_settings_that_mmdetection_fails_on(cfg, row):
     where, value, *parts = row
     where = where if where.startswith(('train_', 'val_')) else f'{DATASET}.{where}'
