@@ -149,7 +149,32 @@ def load_litert(path: Path, threads: int, half: bool = False) -> Run:
     return run
 
 
-RUNTIMES = {'.onnx': load_onnx, '.param': load_ncnn, '.tflite': load_litert}
+def load_executorch(path: Path, threads: int, half: bool = False) -> Run:
+    """Load a program of ExecuTorch; its threads are those of the whole process."""
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+    from torch import from_numpy
+
+    if threads:
+        portable_lib._unsafe_reset_threadpool(threads)
+    program = Runtime.get().load_program(path.read_bytes())
+    program.load_method('forward')
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        # A method alone does not keep the program's memory, nor an output its method's.
+        method = program.load_method('forward')
+        inputs = [from_numpy(np.ascontiguousarray(image))]
+        return [output.numpy().copy() for output in method.execute(inputs)]
+
+    return run
+
+
+RUNTIMES = {
+    '.onnx': load_onnx,
+    '.param': load_ncnn,
+    '.tflite': load_litert,
+    '.pte': load_executorch,
+}
 
 
 def prepare(picture: np.ndarray, facts: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:

@@ -3,12 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
 from mmshuffle.errors import UserError
 
+from .board import load_executorch
 from .formats import Inference, Paths, Unsupported, refusing, silence
 from .quantise_xnnpack import XnnpackFormat
 
@@ -38,21 +38,8 @@ class ExecuTorchFormat(XnnpackFormat):
 
     def load(self, paths: Paths, threads: int | None = None) -> Inference:
         """Load the program; ``threads`` becomes the number of threads of the process."""
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
-
         with refusing(f'ExecuTorch cannot load {paths[0].name}', UserError), silence():
-            if threads:
-                portable_lib._unsafe_reset_threadpool(threads)
-            program = Runtime.get().load_program(paths[0].read_bytes())
-            program.load_method('forward')
-
-        def run(image: np.ndarray) -> list[np.ndarray]:
-            # A method alone does not keep the program's memory, nor an output its method's.
-            method = program.load_method('forward')
-            return [output.numpy().copy() for output in method.execute([torch.from_numpy(image)])]
-
-        return run
+            return load_executorch(paths[0], threads or 0)
 
     def count_nodes(self, paths: Paths) -> Counter[str]:
         """Count the pieces that XNNPACK gets, and the operators outside them."""

@@ -122,6 +122,8 @@ def export(
     written.require()
     if images is None:
         images = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    # A program of ExecuTorch expects the order in memory of the image that the exporter saw.
+    images = images.contiguous()
     batches = [images, images.flip(3) / 2]
     if dynamic_batch:
         batches.append(torch.cat((*batches, images.flip(2))))

@@ -67,7 +67,9 @@ NODES = {
 @pytest.mark.parametrize('format', EVERY)
 def test_the_file_computes_what_the_network_computes_or_is_not_left(network, format, tmp_path):
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    report = export(network, tmp_path / 'net', format, SHAPE)
+    # As pictures lie in memory; what the file gets does not.
+    picture = torch.rand(SHAPE).contiguous(memory_format=torch.channels_last)
+    report = export(network, tmp_path / 'net', format, SHAPE, images=picture)
     # The caller's network is as it was, its mode included.
     assert network.training and network.conv.weight.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

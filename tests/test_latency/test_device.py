@@ -386,7 +386,7 @@ def test_what_goes_to_a_device_is_python_3_8_and_needs_nothing_but_the_standard_
     tree = ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))
     allowed = set(sys.stdlib_module_names) | {'numpy'}  # ONNX Runtime's Python has it anyway
     if path.stem == 'board':
-        allowed |= {'onnxruntime', 'ncnn', 'ai_edge_litert'}
+        allowed |= {'onnxruntime', 'ncnn', 'ai_edge_litert', 'executorch', 'torch'}
     if path.stem == 'runtimes':
         allowed |= {package.partition('.')[0] for _, package in RUNTIMES.values()}
     nodes = list(ast.walk(tree))
