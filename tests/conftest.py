@@ -14,6 +14,8 @@ from types import ModuleType, SimpleNamespace
 
 # Before PyTorch is imported: threads of processes that share cores wait for each other, tenfold.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Where transformers is installed, MMDetection's language models look for theirs on the internet.
+os.environ['HF_HUB_OFFLINE'] = '1'
 
 import mmdet
 import pytest
