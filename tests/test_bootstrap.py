@@ -213,7 +213,7 @@ class Steps:
 @pytest.fixture
 def steps(facts, monkeypatch, tmp_path):
     noted = Steps(facts, tmp_path / '.venv' / 'bin' / 'python')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'a b' / 'cache'))
     monkeypatch.setattr(doctor, 'collect', lambda *args: facts)
     monkeypatch.setattr(doctor, 'choose_python', lambda: str(noted.python))
     monkeypatch.setattr(bootstrap.Runner, 'step', lambda *args, **kw: noted.step(*args, **kw))
@@ -356,8 +356,9 @@ def test_mmcv_is_compiled_as_cxx20_where_pytorch_needs_it(
     change(steps.facts, **unmet, compiler=doctor._compiler())
     steps.prepare()
     assert used[1:3] == [['-O1', *added.split()], f'b  c {added}'.strip() + '\n']
-    # PyTorch tells GCC from Clang by the name; a script that stands for it does not stay.
-    assert used[0].name == name and used[0].exists() != bool(added)
+    # PyTorch tells GCC from Clang by the name, and takes no blank in the path; a script that stands
+    # for it does not stay.
+    assert used[0].name == name and used[0].exists() == (' ' in str(used[0])) == (not added)
     # PyTorch's builder looks for ninja in the environment, and the user may say how many it runs.
     env = used[3]
     assert env['PATH'].split(os.pathsep)[0] == str(steps.python.parent)

@@ -156,9 +156,9 @@ def install_mmcv(runner: Runner, facts: dict, line: str) -> None:
         title = f'[4/5] building {MMCV[line]} (about {minutes} minutes on {cores} cores)'
         options = ('--no-deps', '--no-cache-dir', NO_ISOLATION, '--wheel-dir')
         # Others that share the cache find a whole wheel or none.
-        with tempfile.TemporaryDirectory(dir=folder) as new:
+        with tempfile.TemporaryDirectory(dir=folder) as new, tempfile.TemporaryDirectory() as own:
             if doctor.release(torch) >= doctor.CXX20_TORCH:
-                env = cxx20(env, facts['compiler'], new)
+                env = cxx20(env, facts['compiler'], own)  # PyTorch takes no blank in its path
             runner.pip(title, *options, new, MMCV[line], action='wheel', env=env)
             for built in Path(new).glob(pattern):
                 built.replace(folder / built.name)

@@ -44,7 +44,7 @@ Frame = tuple[str, Path | np.ndarray]
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = cli.make_config_parser(__doc__, EXAMPLE)
-    parser.add_argument('checkpoint', help='checkpoint, or a detector exported as .onnx')
+    parser.add_argument('checkpoint', help='checkpoint, or the file of an exported detector')
     parser.add_argument('input', help='picture, folder of pictures, video, or camera:N')
     default = 'work_dirs/detections'
     parser.add_argument('--out', default=default, help='folder (default %(default)s)')

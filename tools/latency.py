@@ -62,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for what, (option, text) in TASKS.items():
         tasks.add_argument(option, dest='what', action='store_const', const=what, help=text)
     parser.add_argument('--keep', action='store_true', help='leave the files on the device')
-    text = 'fill a folder for --root with Debian packages and wheels (250 MB), and end'
+    text = 'fill a folder for --root with Debian packages and wheels (300 MB), and end'
     parser.add_argument('--prepare', type=Path, metavar='DIR', help=text)
     parser.add_argument('--replay', metavar='FILE', help='repeat the measurement of a file')
     text, out = 'file to write (default %(default)s), with .md and .png beside it', 'latency.json'
@@ -144,7 +144,7 @@ def make_plan(request: Request, folder: Path) -> Plan:
                 raise UserError(f'{network.name}: {error}') from error
     for path in set(request['accuracies']) - {c.accuracy['file'] for c in plan.cases if c.accuracy}:
         raise UserError(
-            f'--accuracy {path}: it is of another network, part, runtime, shape or --shuffle'
+            f'--accuracy {path}: of another network, part, runtime, shape, --shuffle or --precision'
         )
     return plan
 

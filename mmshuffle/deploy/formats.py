@@ -148,7 +148,7 @@ class OnnxFormat(Format):
     name = 'onnx'
     suffixes = ('.onnx',)
     packages = ('onnx', 'onnxscript', 'onnxruntime')
-    forms = ('free', 'free-8', 'free-16')
+    forms = ('free', 'free-4', 'free-8', 'free-16')
     calibrate = staticmethod(calibrate)
 
     def require(self) -> None:

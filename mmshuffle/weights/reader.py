@@ -89,7 +89,7 @@ def open_source(source: str | Path) -> BinaryIO:
         raise UserError(f'weight file {path} is a folder; give the path of a file')
     if not os.path.isfile(path):
         way = way_to_train(path)
-        raise UserError(f'weight file {path} does not exist; give that of an existing file{way}')
+        raise UserError(f'weight file {path} does not exist; give an existing file{way}')
     try:
         return open(path, 'rb')
     except OSError as error:

@@ -385,11 +385,11 @@ NEWER = {'removeprefix', 'removesuffix', 'bit_count', 'is_relative_to', 'strict'
 def test_what_goes_to_a_device_is_python_3_8_and_needs_nothing_but_the_standard_library(path):
     tree = ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 8))
     allowed = set(sys.stdlib_module_names) | {'numpy'}  # ONNX Runtime's Python has it anyway
-    if path.stem == 'board':
-        allowed |= {'onnxruntime', 'ncnn', 'ai_edge_litert', 'executorch', 'torch'}
-    if path.stem == 'runtimes':
+    if path.stem in ('board', 'runtimes'):
         allowed |= {package.partition('.')[0] for _, package in RUNTIMES.values()}
     nodes = list(ast.walk(tree))
+    calls = {n for n in nodes if getattr(getattr(n, 'func', None), 'id', '') == 'dict'}
+    dicts = calls | {n for n in nodes if isinstance(n, (ast.Dict, ast.DictComp))}
     hints = [
         getattr(node, f) for node in nodes for f in ('annotation', 'returns') if hasattr(node, f)
     ]
@@ -403,5 +403,7 @@ def test_what_goes_to_a_device_is_python_3_8_and_needs_nothing_but_the_standard_
     for node in set(nodes) - annotations:
         if isinstance(node, ast.Subscript):
             assert getattr(node.value, 'id', '') not in GENERICS, ast.unparse(node)
+        if isinstance(getattr(node, 'op', None), ast.BitOr):  # of dictionaries since 3.9
+            assert dicts.isdisjoint(ast.iter_child_nodes(node)), ast.unparse(node)
         names = (getattr(node, 'attr', None), getattr(node, 'arg', None))
         assert not NEWER.intersection(names), ast.unparse(node)
