@@ -53,8 +53,8 @@ PROGRAMS = {
     'run': (),
     # LiteRT and ExecuTorch, with what is slow in it.
     'test-runtimes': (
-        *('-m', 'pytest', '-m', '', 'tests/test_deploy/test_xnnpack.py'),
-        *('tests/test_deploy/test_export.py', 'tests/test_latency/test_local.py'),
+        *('-m', 'pytest', '-m', '', '-k', 'litert or executorch or xnnpack', 'tests/test_deploy'),
+        *('tests/test_latency', 'tests/test_tools/test_export.py'),
     ),
 }
 NO_ISOLATION = '--no-build-isolation'  # mmcv's build must see the PyTorch it is built for

@@ -14,7 +14,7 @@ from mmshuffle.deploy.quantise import Recipe, choose, find_ranges
 from mmshuffle.engine.network import randomise
 from tests.conftest import refused
 
-from .test_xnnpack import BOTH
+from .test_xnnpack import SLOW
 
 onnx = pytest.importorskip('onnx')
 for package in ('onnxruntime', 'onnxscript', 'ncnn', 'pnnx'):
@@ -98,7 +98,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *SLOW])
 @pytest.mark.parametrize(
     ('network', 'form'),
     [*itertools.product(('v1', 'v2'), ('native', 'free')), ('mobilenet', 'native')],
@@ -154,7 +154,7 @@ class Limits(nn.Module):
 
 
 @pytest.mark.parametrize('method', ['minmax', 'entropy'])
-@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *SLOW])
 def test_a_shared_scale_leaves_activations_their_limits(name, method, tmp_path):
     images = list(3 * torch.randn(4, 1, 3, 16, 16))
     network = Limits().eval()
@@ -165,7 +165,7 @@ def test_a_shared_scale_leaves_activations_their_limits(name, method, tmp_path):
     assert difference(run(images[0].numpy()), expected) < (0.05 if method == 'minmax' else 0.3)
 
 
-@pytest.mark.parametrize('name', ['onnx', 'ncnn', *BOTH])
+@pytest.mark.parametrize('name', ['onnx', 'ncnn', *SLOW])
 def test_channels_of_nearly_no_weights_keep_their_biases(name, tmp_path):
     """In steps of the smallest weights the bias would be no int32."""
     layers = nn.Conv2d(16, 5, 1).eval(), nn.Linear(5, 5).eval()

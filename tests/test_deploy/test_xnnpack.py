@@ -70,6 +70,8 @@ needed = {
     for name in ('litert', 'executorch')
 }
 BOTH = [pytest.param(name, marks=mark) for name, mark in needed.items()]
+# For tests that convert a network many times, which takes minutes.
+SLOW = [pytest.param(name, marks=[mark, pytest.mark.slow]) for name, mark in needed.items()]
 
 
 class Views(nn.Module):

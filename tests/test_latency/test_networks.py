@@ -30,7 +30,7 @@ from mmshuffle.latency.plan import (
 from mmshuffle.latency.report import guideline_tables
 from mmshuffle.latency.request import find_settings, find_work, make_request, names, suite
 from tests.conftest import refused
-from tests.test_deploy.test_xnnpack import BOTH
+from tests.test_deploy.test_xnnpack import SLOW
 from tests.tiny import count_multiply_adds
 
 from .tiny import ask
@@ -214,7 +214,7 @@ EXPORTED |= dict(input_shape=[1, 3, 8, 8])
 ACCURACY = dict(name='top-1', fp32=60.5, int8=60.0)
 
 
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn', *BOTH])
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'ncnn', *SLOW])
 def test_int8_is_compared_with_its_own_outputs_and_has_the_layers_of_the_export_that_is_known(
     tmp_path, runtime
 ):

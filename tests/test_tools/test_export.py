@@ -22,7 +22,7 @@ from mmshuffle.engine.network import load_model, load_model_config
 from mmshuffle.errors import UserError
 from mmshuffle.latency.plan import Plan, from_config, read_accuracies, setting
 from tests.conftest import refused
-from tests.test_deploy.test_xnnpack import BOTH
+from tests.test_deploy.test_xnnpack import BOTH, SLOW
 from tests.test_tools.conftest import assert_done, assert_refused, exit_code, load_tool, run
 from tests.tiny import CLASSES, write_classifier, write_coco, write_config, write_folders
 
@@ -70,7 +70,7 @@ def test_a_detector_is_written_checked_and_evaluated(detector, tmp_path):
     assert boxes.shape == (100, 4) and scores[0] > 0.05 and labels[0] in (0, 1)
 
 
-@pytest.mark.parametrize('format', ['onnx', 'ncnn', BOTH[0]])
+@pytest.mark.parametrize('format', ['onnx', 'ncnn', *BOTH])
 def test_a_detector_of_one_stage_runs_on_a_board_with_one_file(call, tmp_path, format):
     """Pictures of 64x96 and 80x70 into 64x112: some of the image is filled."""
     data = write_coco(tmp_path / 'data')
@@ -254,7 +254,7 @@ def accurate(tmp_path_factory) -> tuple[Path, Path]:
     return config, folder / 'weights.pth'
 
 
-@pytest.mark.parametrize('format', ['onnx', 'ncnn', *BOTH])
+@pytest.mark.parametrize('format', ['onnx', 'ncnn', *SLOW])
 def test_int8_is_kept_where_accuracy_stays_and_refused_where_it_falls(
     call, accurate, tmp_path, format
 ):
