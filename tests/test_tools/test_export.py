@@ -272,7 +272,7 @@ def test_int8_is_kept_where_accuracy_stays_and_refused_where_it_falls(
     assert 'backbone.stages.0.0.conv' not in content['layers'] and 'head.fc' in content['layers']
     # With what was measured of it, the latency tool times the same layers in int8.
     plan = Plan(tmp_path, read_accuracies([str(tmp_path / 'net.json')]))
-    int8 = setting('ncnn' if format == 'ncnn' else 'onnxruntime', precision='int8')
+    int8 = setting('onnxruntime' if format == 'onnx' else format, precision='int8')
     list(plan.add(from_config(*map(str, accurate)), [(48, 48)], [int8]))
     assert plan.cases[0].accuracy['int8'] == 100 and plan.cases[0].accuracy['name'] == 'top-1'
 
