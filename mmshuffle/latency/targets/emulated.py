@@ -67,6 +67,7 @@ class EmulatedTarget(PythonTarget):
             raise UserError(f'--root {root}: no usr/bin/python3 there; fill it with --prepare')
         qemu = [found[0], '-cpu', cpu, '-L', str(Path(root).resolve())]
         super().__init__([*qemu, str(python)], **kwargs)
+        self._compiled: tempfile.TemporaryDirectory | None = None
 
     def environment(self) -> dict[str, str]:
         """As little as possible: the size of the environment alone shifts every address."""
@@ -74,8 +75,7 @@ class EmulatedTarget(PythonTarget):
 
     def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if request['what'] == 'count':
-            with tempfile.TemporaryDirectory() as folder:
-                compile_plugin(Path(folder, 'count.so'))
+            self._plugin()  # what is missing for it is told before anything is exported
         return super().probe(request)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
@@ -83,16 +83,21 @@ class EmulatedTarget(PythonTarget):
         if job['what'] != 'count':
             yield from super().run(job)
             return
-        library = Path(self.place['folder'], 'count.so')
-        if not library.exists():
-            compile_plugin(library)
-        plain, counts = self.python, library.with_name(FILE)
-        self.python = [plain[0], '-plugin', f'{library},out={counts}', *plain[1:]]
+        plain, counts = self.python, Path(self.place['folder'], FILE)
+        self.python = [plain[0], '-plugin', f'{self._plugin()},out={counts}', *plain[1:]]
         try:
             for run in job['runs']:
                 yield from super().run(dict(job, runs=[run]))
         finally:
             self.python = plain
+
+    def _plugin(self) -> Path:
+        """The plugin that counts, compiled once a target."""
+        if self._compiled is None:
+            folder = tempfile.TemporaryDirectory()
+            compile_plugin(Path(folder.name, 'count.so'))
+            self._compiled = folder
+        return Path(self._compiled.name, 'count.so')
 
     def explain(self, code: int, message: str) -> str:
         if 'plugin' not in last_line(message):
